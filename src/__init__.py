@@ -1,0 +1,1 @@
+"""A reference laboratory for multi-round reasoning by reinforcement learning (MOTIF, arXiv 2507.02851)."""

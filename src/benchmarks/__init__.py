@@ -1,0 +1,1 @@
+"""Benchmarks: problems in, and the verdict on their answers. One source a file."""

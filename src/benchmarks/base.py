@@ -1,0 +1,36 @@
+"""What a benchmark is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from src.records import Problem
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Problems to train on, to choose by, and to report on; no question stands in two of them."""
+
+    train: Sequence[Problem]
+    validation: Sequence[Problem]
+    tests: Mapping[str, Sequence[Problem]]
+
+
+class Benchmark(Protocol):
+    """Problems with the scorer of their answers."""
+
+    name: str
+
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        ...
+
+    def load(self) -> Splits:
+        """The problems; the same settings give the same ones."""
+        ...
+
+    def score(self, problem: Problem, answer: str | None) -> float:
+        """1 for a right answer, else 0; never raises on, runs or hangs on the answer."""
+        ...

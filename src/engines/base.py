@@ -1,0 +1,33 @@
+"""What an engine is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from src.records import Children, Codec, Turn, Writer
+
+OnToken = Callable[[Turn, int], None]
+"""Called with the open turn and each token as it is written (for people who watch)."""
+
+
+class Weights(Protocol):
+    """The model behind an engine: one set of base weights, written as by the policy or by the base."""
+
+    codec: Codec
+    device: Any
+    end_tokens: frozenset[int]
+    pad_token: int
+
+    def writing(self, writer: Writer) -> AbstractContextManager[Any]:
+        """The causal LM, ready to write as ``writer`` until the context closes."""
+        ...
+
+
+class Engine(Protocol):
+    """Writes turns, and asks for the children of each as soon as it is finished."""
+
+    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
+        """Write ``turns``, then whatever ``children`` returns for them, until nothing waits. Order is not promised."""
+        ...

@@ -1,0 +1,56 @@
+"""Evaluate any run or model on any benchmark at any number of rounds: ``python -m src.evaluate run=<run dir>
+rounds=3``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src import config as configuration
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def evaluate_splits(config: DictConfig) -> None:
+    """Every test split at every number of rounds; results beside the run, or in this command's own directory."""
+    from src.display import Display, show_evaluations
+    from src.environment import prepare
+    from src.models import load_policy
+    from src.runner import evaluate, write_evaluation
+
+    out = configuration.run_directory()
+    prepare(config.threads, out)
+    adapter, step = configuration.adapter_of(config)
+    model = configuration.build(config.model, configuration.section("model"))
+    settings = configuration.build(config.evaluation, configuration.section("evaluation"))
+    strategy, benchmark = configuration.build(config.rounds), configuration.build(config.benchmark)
+    tests = {split: problems[: settings.limit] for split, problems in benchmark.load().tests.items()}
+    policy = load_policy(model, config.seed, adapter)
+    configuration.check_lengths(strategy, [problem for test in tests.values() for problem in test], policy.codec)
+    engine = configuration.build(config.engine, weights=policy)
+    folder = Path(config.run) / "evaluation" / f"step_{step}" if config.run else out / "evaluation"
+    summaries: dict[str, Any] = {}
+    with Display(0) as display:
+        for split, problems in tests.items():
+            for rounds in dict.fromkeys(settings.rounds):
+                name = f"{benchmark.name}-{split}_rounds{rounds}"
+                chains = strategy.independent(rounds, settings.samples, settings.temperature, settings.top_p)
+                result, records = evaluate(
+                    engine,
+                    chains,
+                    problems,
+                    policy.codec,
+                    benchmark.score,
+                    (config.seed, "test", rounds),
+                    progress=display.evaluation(name, len(problems)),
+                )
+                about = {"step": step, "seed": config.seed, "base_sha256": policy.base_hash}
+                write_evaluation(folder, name, result, records, **about)
+                summaries[name] = result.summary
+    show_evaluations(summaries, folder)
+
+
+if __name__ == "__main__":
+    sys.exit(configuration.launch("evaluate", evaluate_splits))

@@ -1,0 +1,216 @@
+"""Loading a causal LM with its tokenizer and LoRA adapter. The only door to transformers' models and to PEFT."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from src.records import InputError, Message, Row, Writer
+
+transformers.utils.logging.disable_progress_bar()
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # inside peft
+
+EMBEDDED = Path(__file__).parent / "assets"
+"""Checkpoints that ship with the package; ``model.path=embedded:<name>`` names one."""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A low-rank adapter (arXiv 2106.09685) on the projections whose names end in ``targets``."""
+
+    r: int = 32
+    alpha: int = 32
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model, in which precision, and the sizes that rounds take from it."""
+
+    path: str  # embedded:<name>, a folder, or a name on the hub
+    context: int  # tokens of one round, prompt included
+    round_tokens: int  # a round's default budget of new tokens
+    prompts: Any = None  # the texts of its family
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    lora: Lora = Lora()
+
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        errors = []
+        if self.context < 2:
+            errors.append(f"model.context={self.context} must hold a prompt and a token at least (2 or more)")
+        if self.round_tokens < 1:
+            errors.append(f"model.round_tokens={self.round_tokens} must be 1 or more")
+        if self.lora.r < 1:
+            errors.append(f"model.lora.r={self.lora.r} must be 1 or more")
+        if self.lora.alpha <= 0:
+            errors.append(f"model.lora.alpha={self.lora.alpha} must be above 0")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            errors.append("model.device=cuda, but torch sees no CUDA device here; valid: auto, cpu")
+        try:
+            location(self.path)
+        except InputError as error:
+            errors.append(str(error))
+        return errors
+
+
+def location(path: str) -> str:
+    """What ``from_pretrained`` is given for ``model.path``."""
+    if not path.startswith("embedded:"):
+        return path
+    folder = EMBEDDED / path.removeprefix("embedded:")
+    if not (folder / "config.json").is_file():
+        names = sorted(entry.name for entry in EMBEDDED.iterdir() if (entry / "config.json").is_file())
+        raise InputError(f"model.path={path}: no such embedded model; valid: {', '.join(names) or 'none'}")
+    return str(folder)
+
+
+class TokenizerCodec:
+    """A tokenizer and its chat template as a ``Codec``."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self.size = len(tokenizer)
+
+    def chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        text = self.tokenizer.apply_chat_template(
+            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+        )
+        return self.encode(str(text))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+
+def load_codec(config: ModelConfig) -> TokenizerCodec:
+    """The model's tokenizer alone (no weights)."""
+    return TokenizerCodec(_from_pretrained(AutoTokenizer, config))
+
+
+def _from_pretrained(kind: Any, config: ModelConfig, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(location(config.path), revision=config.revision or "main", **options)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"model.path={config.path}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a folder "
+            "with a checkpoint, or a name on the Hugging Face hub where this machine can reach it."
+        ) from error
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over the names, shapes and bytes of all parameters: what a result started from."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Policy:
+    """A causal LM with a trainable adapter, which can also write as the frozen base."""
+
+    def __init__(self, model: PeftModel, codec: TokenizerCodec, base_hash: str) -> None:
+        self.model, self.codec, self.base_hash = model, codec, base_hash
+        self.device = next(model.parameters()).device
+        tokenizer = codec.tokenizer
+        ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+        ends = ends if isinstance(ends, list) else [ends]
+        self.end_tokens = frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
+        pad = tokenizer.pad_token_id
+        self.pad_token = pad if pad is not None else min(self.end_tokens)
+        self.model.eval()  # no dropout: the log-probs that are trained are those that were sampled
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def load_adapter(self, folder: Path) -> None:
+        """Replace the adapter's weights with those saved in ``folder``."""
+        set_peft_model_state_dict(self.model, load_peft_weights(str(folder)))
+
+    @contextmanager
+    def writing(self, writer: Writer) -> Iterator[Any]:
+        """The causal LM as ``writer``: the bare base, or the base with the adapter merged in.
+
+        Merging adds the adapter's product to the weights once instead of at every step; they are put back from a
+        copy, bit for bit, so nothing drifts.
+        """
+        saved: list[tuple[Tensor, Tensor]] = []
+        with self.model.disable_adapter():
+            try:
+                if writer == Writer.POLICY:
+                    for module in self.model.modules():
+                        if isinstance(module, LoraLayer):
+                            weight: Tensor = module.get_base_layer().weight.data
+                            saved.append((weight, weight.clone()))
+                            weight += module.get_delta_weight("default").to(weight.dtype)
+                yield self.model.get_base_model()
+            finally:
+                for weight, original in saved:
+                    weight.copy_(original)
+
+    def completion_logits(self, rows: Sequence[Row], base: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """One padded forward pass: logits ``[rows, tokens, vocabulary]`` that predict the completions' tokens
+        ``[rows, tokens]``, and the mask of the real ones. ``base`` switches the adapter off (the KL reference)."""
+        prompt = max(len(row.prompt) for row in rows)
+        width = max(len(row.completion) for row in rows)
+        ids = torch.full((len(rows), prompt + width), self.pad_token)
+        attention = torch.zeros(len(rows), prompt + width, dtype=torch.long)
+        tokens = torch.full((len(rows), width), self.pad_token)
+        mask = torch.zeros(len(rows), width, dtype=torch.bool)
+        for index, row in enumerate(rows):  # prompts end, and completions begin, in the same column
+            start, count = prompt - len(row.prompt), len(row.completion)
+            ids[index, start:prompt] = torch.tensor(row.prompt)
+            ids[index, prompt : prompt + count] = torch.tensor(row.completion)
+            attention[index, start : prompt + count] = 1
+            tokens[index, :count] = torch.tensor(row.completion)
+            mask[index, :count] = True
+        positions = (attention.cumsum(-1) - 1).clamp_(min=0)
+        with self.model.disable_adapter() if base else nullcontext():
+            logits = self.model(
+                input_ids=ids.to(self.device),
+                attention_mask=attention.to(self.device),
+                position_ids=positions.to(self.device),
+                use_cache=False,
+            ).logits
+        return logits[:, prompt - 1 : -1], tokens.to(self.device), mask.to(self.device)
+
+
+def load_policy(config: ModelConfig, seed: int, adapter: Path | None = None) -> Policy:
+    """The model with a fresh adapter whose initialisation ``seed`` fixes, or with the one saved in ``adapter``.
+
+    Raises:
+        InputError: the checkpoint cannot be loaded, or the adapter does not fit it.
+    """
+    codec = load_codec(config)
+    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    model = _from_pretrained(AutoModelForCausalLM, config, dtype=getattr(torch, config.dtype)).to(device)
+    base_hash = weights_hash(model)
+    if adapter is not None:
+        try:
+            policy = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"the adapter in {adapter} cannot be loaded on {config.path}: {error}") from error
+        return Policy(policy, codec, base_hash)
+    torch.manual_seed(seed)
+    lora = LoraConfig(
+        r=config.lora.r, lora_alpha=config.lora.alpha, target_modules=list(config.lora.targets), task_type="CAUSAL_LM"
+    )
+    return Policy(get_peft_model(model, lora), codec, base_hash)

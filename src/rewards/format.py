@@ -1,0 +1,20 @@
+"""Format: is a turn written in the protocol's tags?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from src.protocol import well_formed
+from src.records import Problem, Scorer, Turn
+
+
+@dataclass(frozen=True)
+class Format:
+    """1 for exactly one reasoning block and one answer block in order, else 0."""
+
+    at: ClassVar[Literal["leaves", "turns"]] = "turns"
+    weight: float = 1.0
+
+    def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
+        return float(well_formed(turn.text))

@@ -1,0 +1,1 @@
+"""Carry rules: what is handed from one round to the next. One rule a file."""

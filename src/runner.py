@@ -1,0 +1,145 @@
+"""Sample a policy on problems and write down what came of it: shared by training, ``src.evaluate`` and reports."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from src.engines.base import Engine
+from src.evaluation import Interval, accuracy, majority, pass_at_k
+from src.files import write_json, write_jsonl
+from src.protocol import stated_answer, well_formed
+from src.records import Codec, Problem, Rollout, Scorer, Status, Turn
+from src.rollout import grow
+from src.rounds.multi_round import MultiRound
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One split at one number of rounds: per problem and sample, and in sum."""
+
+    summary: dict[str, Any]
+    correct: list[list[float]]
+
+    @property
+    def interval(self) -> Interval:
+        """Accuracy with its 95 % interval."""
+        return Interval(*(self.summary[name] for name in ("accuracy", "low", "high")))
+
+
+def evaluate(
+    engine: Engine,
+    strategy: MultiRound,
+    problems: Sequence[Problem],
+    codec: Codec,
+    scorer: Scorer,
+    key: tuple[object, ...],
+    chunk: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Evaluated, list[dict[str, Any]]]:
+    """Every first-level branch is a sample. Returns the results and one record per problem and sample."""
+    correct: list[list[float]] = []
+    answers: list[list[str | None]] = []
+    records: list[dict[str, Any]] = []
+    turns: list[Turn] = []
+    for start in range(0, len(problems), chunk):
+        rollouts = grow(engine, strategy, problems[start : start + chunk], codec, key)
+        for rollout in rollouts:
+            chains = [chain(rollout, first) for first in rollout.level(1)]
+            stated = [stated_answer(turns_[-1].text) for turns_ in chains]
+            verdicts = [scorer(rollout.problem, answer) for answer in stated]
+            correct.append(verdicts)
+            answers.append(stated)
+            turns += rollout.turns
+            records += [
+                _record(rollout, sample, turns_, answer, verdict)
+                for sample, (turns_, answer, verdict) in enumerate(zip(chains, stated, verdicts, strict=True))
+            ]
+        if progress is not None:
+            progress(len(rollouts))
+    interval = accuracy(correct)
+    samples = len(correct[0])
+    summary = {
+        "accuracy": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "problems": len(correct),
+        "samples": samples,
+        "rounds": strategy.n,
+        "temperature": strategy.temperature,
+        "pass_at": {str(k): pass_at_k(correct, k) for k in _powers(samples)},
+        "majority": majority(answers, correct),
+        "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * samples),
+        "rounds_used": statistics.fmean(record["rounds"] for record in records),
+        "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
+        "truncated": statistics.fmean(turn.status == Status.TRUNCATED for turn in turns),
+        "carried_cut": statistics.fmean(turn.carried_cut for turn in turns),
+    }
+    return Evaluated(summary, correct), records
+
+
+def write_evaluation(
+    folder: Path, name: str, result: Evaluated, records: Sequence[dict[str, Any]], **about: Any
+) -> None:
+    """``<name>.jsonl`` with a line per problem and sample, ``<name>.json`` with the summary."""
+    write_jsonl(folder / f"{name}.jsonl", records)
+    write_json(folder / f"{name}.json", {**result.summary, **about})
+
+
+def chain(rollout: Rollout, first: Turn) -> list[Turn]:
+    """A first-round turn and its only children, to the end."""
+    turns = [first]
+    while children := rollout.children(turns[-1].path):
+        turns.append(children[0])
+    return turns
+
+
+def tree_record(rollout: Rollout, **tables: Any) -> dict[str, Any]:
+    """A tree as a JSON value: the problem and its turns, with what ``tables`` say of each."""
+    turns = []
+    for turn in rollout.turns:
+        turns.append(
+            {
+                "path": list(turn.path),
+                "round": turn.round,
+                "writer": str(turn.writer),
+                "status": str(turn.status),
+                "carried": turn.carried,
+                "carried_cut": turn.carried_cut,
+                "prompt_tokens": len(turn.prompt),
+                "tokens": len(turn.completion),
+                "text": turn.text,
+                **{name: table.get(turn.path) for name, table in tables.items()},
+            }
+        )
+    problem = rollout.problem
+    return {"problem": {"id": problem.id, "question": problem.question, "answer": problem.answer}, "turns": turns}
+
+
+def _record(rollout: Rollout, sample: int, turns: Sequence[Turn], answer: str | None, verdict: float) -> dict[str, Any]:
+    problem = rollout.problem
+    return {
+        "id": problem.id,
+        "sample": sample,
+        "question": problem.question,
+        "gold": problem.answer,
+        "answer": answer,
+        "correct": verdict,
+        "rounds": len(turns),
+        "tokens": [len(turn.completion) for turn in turns],
+        "statuses": [str(turn.status) for turn in turns],
+        "carried": [turn.carried for turn in turns],
+        "texts": [turn.text for turn in turns],
+    }
+
+
+def _powers(limit: int) -> list[int]:
+    return [k for k in (2**power for power in range(limit.bit_length())) if k <= limit]
+
+
+def interval_fields(interval: Interval) -> dict[str, float]:
+    """An interval as a JSON value."""
+    return asdict(interval)

@@ -1,0 +1,57 @@
+"""Answer one question and show every round as it is written: ``python -m src.solve question="…" rounds=3``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from src import config as configuration
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from src.records import Turn
+
+
+def solve(config: DictConfig) -> None:
+    """One chain of rounds, printed token by token, then the answer that it states."""
+    from src.environment import set_threads
+    from src.models import load_policy
+    from src.protocol import stated_answer
+    from src.records import Problem
+    from src.rollout import grow
+
+    set_threads(config.threads)
+    adapter, _ = configuration.adapter_of(config)
+    model = configuration.build(config.model, configuration.section("model"))
+    strategy = configuration.build(config.rounds)
+    chain = strategy.independent(strategy.n, 1, config.temperature, config.top_p)
+    problem = Problem("question", str(config.question), "")
+    policy = load_policy(model, config.seed, adapter)
+    configuration.check_lengths(chain, [problem], policy.codec)
+    engine = configuration.build(config.engine, weights=policy)
+    shown: dict[Turn, list[int]] = {}
+
+    def write(turn: Turn, token: int) -> None:
+        if turn not in shown:
+            shown[turn] = []
+            if turn.carried:
+                cut = " (cut)" if turn.carried_cut else ""
+                print(f"  carried{cut}: {turn.carried}")
+            print(f"\nround {turn.round} of {strategy.n}")
+        before = policy.codec.decode(shown[turn])
+        shown[turn].append(token)
+        print(policy.codec.decode(shown[turn])[len(before) :], end="", flush=True)
+        if token in policy.end_tokens:
+            print()
+
+    rollout = grow(engine, chain, [problem], policy.codec, (config.seed, "solve"), on_token=write)[0]
+    last = rollout.turns[-1]
+    if last.completion[-1] not in policy.end_tokens:
+        print("\n  (ran out of its token budget)")
+    answer = stated_answer(last.text)
+    print(f"\nanswer: {answer if answer is not None else 'none stated'}")
+
+
+if __name__ == "__main__":
+    sys.exit(configuration.launch("solve", solve))

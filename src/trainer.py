@@ -1,0 +1,338 @@
+"""The loop: grow trees, score them, credit their turns, take a step. Exact to resume, from the top to the bottom."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from src import checkpoint
+from src.algorithms.base import Algorithm
+from src.benchmarks.base import Benchmark, Splits
+from src.checkpoint import CheckpointConfig
+from src.credit.base import Credited, CreditRule
+from src.engines.base import Engine
+from src.evaluation import paired_difference
+from src.files import read_jsonl, write_json, write_jsonl
+from src.learner import Learner
+from src.models import Policy
+from src.protocol import well_formed
+from src.records import Problem, Rollout, Scores, Status
+from src.rewards.base import Reward
+from src.rollout import grow
+from src.rounds.multi_round import MultiRound
+from src.runner import Evaluated, evaluate, interval_fields, tree_record, write_evaluation
+from src.tracking import MetricsFile, Tracker
+
+
+class Stopped(Exception):  # noqa: N818 (it is no error)
+    """A signal asked the run to stop; ``code`` is the exit code that says so."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.code = 128 + number
+
+
+class StopRequest:
+    """Remembers SIGINT and SIGTERM until the loop asks. A second signal ends the process at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.number = number
+
+    def check(self) -> None:
+        if self.number:
+            raise Stopped(self.number)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a run is assembled from."""
+
+    run: Path
+    seed: int
+    policy: Policy
+    engine: Engine
+    strategy: MultiRound
+    reward: Reward
+    credit: CreditRule
+    algorithm: Algorithm
+    learner: Learner
+    benchmark: Benchmark
+    splits: Splits
+    tracker: Tracker
+    train: Any  # TrainConfig
+    evaluation: Any  # EvaluationConfig
+    checkpoints: CheckpointConfig
+
+
+@dataclass
+class State:
+    """What a checkpoint holds besides weights, optimizer and random states."""
+
+    step: int = 0
+    seconds: float = 0.0
+    tracker_id: str | None = None
+    best: dict[str, float] = field(default_factory=dict)  # step and validation accuracy of the best checkpoint
+    pending: dict[str, Any] = field(default_factory=dict)  # metrics of a step whose validation was interrupted
+
+
+def order(count: int, seed: int, step: int, size: int) -> list[int]:
+    """Indices of the problems of a step (0-based): every epoch a new permutation that the seed fixes."""
+    result: list[int] = []
+    for position in range(step * size, (step + 1) * size):
+        epoch, place = divmod(position, count)
+        permutation = list(range(count))
+        random.Random(f"{seed}/{epoch}").shuffle(permutation)
+        result.append(permutation[place])
+    return result
+
+
+class Trainer:
+    """Runs a study from its first step, or from its newest checkpoint, to the last evaluation."""
+
+    def __init__(
+        self,
+        study: Study,
+        state: State,
+        settings: Mapping[str, Any],
+        stop: StopRequest,
+        show: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self.study, self.state, self.settings, self.stop, self.show = study, state, settings, stop, show
+        self.metrics = MetricsFile(study.run / "metrics.jsonl", after=state.step - bool(state.pending))
+        self.started = time.perf_counter() - state.seconds
+
+    def train(self) -> dict[str, Any]:
+        """All steps that are left. Returns the last step's metrics.
+
+        Raises:
+            Stopped: a signal came. The state is that after the last completed step.
+        """
+        study, state = self.study, self.state
+        while state.step < study.train.steps or state.pending:
+            if not state.pending:
+                state.pending = self.step(state.step)
+                state.step += 1
+            metrics = {**state.pending, **self.validate()}
+            state.pending = {}
+            self.metrics.log(metrics)
+            study.tracker.log(metrics)
+            self.show(metrics)
+            if state.step % study.checkpoints.every == 0 or state.step == study.train.steps:
+                self.save()
+        return self.metrics.last()
+
+    def step(self, step: int) -> dict[str, Any]:
+        """One optimizer step (0-based). Nothing changes before every row is there: a stop in between loses nothing."""
+        study = self.study
+        self.stop.check()
+        begin = time.perf_counter()
+        indices = order(len(study.splits.train), study.seed, step, study.train.problems)
+        rollouts = self.grow([study.splits.train[index] for index in indices], step)
+        grown = time.perf_counter()
+        scores = study.reward.score(rollouts, study.benchmark.score)
+        credited = study.credit.rows(rollouts, scores, study.algorithm.advantages)
+        scored = time.perf_counter()
+        update = study.learner.update(credited.rows)
+        end = time.perf_counter()
+        if step == 0 or (step + 1) % study.train.rollouts_every == 0:
+            self.write_rollouts(step + 1, rollouts, scores, credited)
+        return {
+            "step": step + 1,
+            "problems_seen": (step + 1) * study.train.problems,
+            **describe(rollouts, scores, credited),
+            **update,
+            "time/rollout": grown - begin,
+            "time/reward": scored - grown,
+            "time/train": end - scored,
+            "tokens_per_second": sum(rollout.tokens for rollout in rollouts) / (end - begin),
+        }
+
+    def grow(self, problems: Sequence[Problem], step: int) -> list[Rollout]:
+        """The training trees of a step; one level deep where the reward does not look further."""
+        study = self.study
+        depth = None if study.reward.looks_ahead else 1
+        key = (study.seed, "train", step)
+        return grow(study.engine, study.strategy, problems, study.policy.codec, key, depth, interrupt=self.stop.check)
+
+    def validate(self) -> dict[str, float]:
+        """Accuracy on the validation split, every so many steps; remembers the best."""
+        study, step = self.study, self.state.step
+        if not study.evaluation.every or (step % study.evaluation.every and step != study.train.steps):
+            return {}
+        result, _ = self.evaluate(study.splits.validation, study.strategy.n, 1, ("validation",))
+        accuracy = result.interval
+        if study.evaluation.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
+            self.state.best = {"step": step, "accuracy": accuracy.estimate}
+            checkpoint.save_best(study.run, study.policy.model)
+        return {
+            "validation/accuracy": accuracy.estimate,
+            "validation/low": accuracy.low,
+            "validation/high": accuracy.high,
+            "validation/tokens_per_answer": result.summary["tokens_per_answer"],
+        }
+
+    def test(self, step: int, show: Callable[[str, int], Callable[[int], None]]) -> dict[str, Evaluated]:
+        """Every test split at every number of rounds; what is already on disk is read, not sampled again."""
+        study, results = self.study, {}
+        folder = study.run / "evaluation" / f"step_{step}"
+        for split, problems in study.splits.tests.items():
+            chosen = problems[: study.evaluation.limit]
+            for rounds in dict.fromkeys(study.evaluation.rounds):
+                name = f"{study.benchmark.name}-{split}_rounds{rounds}"
+                results[f"{split}, {rounds} round{'s' if rounds > 1 else ''}"] = (
+                    read_evaluation(folder, name, study.evaluation.samples)
+                    if (folder / f"{name}.json").exists()
+                    else self._test(folder, name, chosen, rounds, step, show(name, len(chosen)))
+                )
+        return results
+
+    def _test(
+        self, folder: Path, name: str, problems: Sequence[Problem], rounds: int, step: int, show: Callable[[int], None]
+    ) -> Evaluated:
+        study = self.study
+        result, records = self.evaluate(problems, rounds, study.evaluation.samples, ("test", rounds), show)
+        write_evaluation(folder, name, result, records, step=step, seed=study.seed, base_sha256=study.policy.base_hash)
+        return result
+
+    def evaluate(
+        self,
+        problems: Sequence[Problem],
+        rounds: int,
+        samples: int,
+        key: tuple[object, ...],
+        show: Callable[[int], None] = lambda count: None,
+    ) -> tuple[Evaluated, list[dict[str, Any]]]:
+        """The present policy on ``problems``. Base and trained policy draw from the same random streams."""
+        study = self.study
+
+        def progress(count: int) -> None:
+            self.stop.check()
+            show(count)
+
+        strategy = study.strategy.independent(rounds, samples, study.evaluation.temperature, study.evaluation.top_p)
+        score = study.benchmark.score
+        return evaluate(
+            study.engine, strategy, problems, study.policy.codec, score, (study.seed, *key), progress=progress
+        )
+
+    def restore_best(self) -> int:
+        """With ``evaluation.keep_best``, put back the best adapter; returns the step of the weights now in place."""
+        if not self.state.best:
+            return self.state.step
+        self.study.policy.load_adapter(self.study.run / "checkpoints" / "best" / "adapter")
+        return int(self.state.best["step"])
+
+    def save(self) -> None:
+        """A checkpoint of the last completed step."""
+        study, state = self.study, self.state
+        state.seconds = time.perf_counter() - self.started
+        learner = study.learner
+        content = {
+            "settings": dict(self.settings),
+            "state": vars(state) | {"best": dict(state.best), "pending": dict(state.pending)},
+            "optimizer": learner.optimizer.state_dict(),
+            "schedule": learner.schedule.state_dict(),
+        }
+        checkpoint.save(study.run, state.step, study.policy.model, content, study.checkpoints.keep)
+
+    def write_rollouts(
+        self, step: int, rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited
+    ) -> None:
+        """The step's trees, one a line, with scores by term, values and advantages; a sample of them to the tracker."""
+        advantages = {(*row.group, row.completion): row.advantage for row in credited.rows}
+        records = []
+        for rollout, score in zip(rollouts, scores, strict=True):
+            table = {
+                turn.path: advantages.get((rollout.problem.id, turn.parent, turn.completion)) for turn in rollout.turns
+            }
+            terms = {
+                turn.path: {name: term.get(turn.path) for name, term in score.terms.items()} for turn in rollout.turns
+            }
+            records.append(
+                tree_record(rollout, scores=terms, value=score.values, correct=score.correct, advantage=table)
+            )
+        write_jsonl(self.study.run / "rollouts" / f"step_{step:06d}.jsonl", records)
+        self.study.tracker.rollouts(step, rollouts, scores)
+
+    def summarize(
+        self, last: Mapping[str, Any], before: Mapping[str, Evaluated], after: Mapping[str, Evaluated], **about: Any
+    ) -> dict[str, Any]:
+        """Write ``summary.json``, the run's last word, and close everything."""
+        study = self.study
+        change = {
+            name: interval_fields(paired_difference(before[name].correct, after[name].correct))
+            for name in after
+            if name in before
+        }
+        summary = {
+            "complete": True,
+            "seed": study.seed,
+            "base_sha256": study.policy.base_hash,
+            "final": dict(last),
+            "best": self.state.best,
+            "evaluations": {
+                "before": {name: result.summary for name, result in before.items()},
+                "after": {name: result.summary for name, result in after.items()},
+                "change": change,
+            },
+            "wall_clock_seconds": time.perf_counter() - self.started,
+            **about,
+        }
+        write_json(study.run / "summary.json", summary)
+        study.tracker.finish(summary)
+        self.metrics.close()
+        return summary
+
+
+def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited) -> dict[str, float]:
+    """What the trees of a step look like, as flat metrics; rewards are means over the first round's responses."""
+    first = [(score, turn) for rollout, score in zip(rollouts, scores, strict=True) for turn in rollout.level(1)]
+    live = [(score, turn.path) for score, turn in first if turn.live]
+    groups: dict[Any, set[float]] = {}
+    for row in credited.rows:
+        groups.setdefault(row.group, set()).add(row.advantage)
+    metrics = {
+        "reward": statistics.fmean(score.values[path] for score, path in live),
+        **{
+            f"reward/{name}": statistics.fmean(score.terms[name][path] for score, path in live)
+            for name in scores[0].terms
+        },
+        "accuracy": statistics.fmean(score.correct[path] for score, path in live),
+        "advantage/zero_std_groups": statistics.fmean(len(values) == 1 for values in groups.values())
+        if groups
+        else 1.0,
+        "advantage/lonely_groups": credited.lonely_groups,
+    }
+    for number in range(1, max(turn.round for rollout in rollouts for turn in rollout.turns) + 1):
+        turns = [turn for rollout in rollouts for turn in rollout.level(number)]
+        name = f"completion/round_{number}"
+        metrics[f"{name}/mean_tokens"] = statistics.fmean(len(turn.completion) for turn in turns)
+        metrics[f"{name}/truncated"] = statistics.fmean(turn.status == Status.TRUNCATED for turn in turns)
+        metrics[f"{name}/well_formed"] = statistics.fmean(well_formed(turn.text) for turn in turns)
+        metrics[f"{name}/carried_cut"] = statistics.fmean(turn.carried_cut for turn in turns)
+    metrics["tokens/generated"] = sum(rollout.tokens for rollout in rollouts)
+    metrics["tokens/trained"] = sum(len(row.completion) for row in credited.rows)
+    return metrics
+
+
+def read_evaluation(folder: Path, name: str, samples: int) -> Evaluated:
+    """An evaluation that an earlier session of the same run wrote."""
+    verdicts = [record["correct"] for record in read_jsonl(folder / f"{name}.jsonl")]
+    rows = [verdicts[start : start + samples] for start in range(0, len(verdicts), samples)]
+    return Evaluated(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), rows)

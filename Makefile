@@ -37,6 +37,7 @@ pretrain: setup ## rebuild the embedded model from nothing
 lock: ## refresh requirements.lock (keeps pins that still fit; needs pip-tools)
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --extra dev --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-options --no-header --annotation-style line --output-file requirements.lock pyproject.toml
+	sed -i 's/+cpu//' requirements.lock  # a CPU build's local name is not on PyPI
 
 clean: ## remove the environment and caches, never results
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

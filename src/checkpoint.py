@@ -69,8 +69,12 @@ def save_best(run: Path, model: Any) -> None:
     temporary = folder / ".best.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary / "adapter", safe_serialization=True)
-    shutil.rmtree(folder / "best", ignore_errors=True)
+    aside = folder / ".best.old"
+    shutil.rmtree(aside, ignore_errors=True)
+    if (folder / "best").exists():
+        (folder / "best").replace(aside)
     temporary.replace(folder / "best")
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def steps(run: Path) -> list[int]:
@@ -122,7 +126,7 @@ def _broken(folder: Path) -> list[str]:
         return ["manifest.json is missing"]
     try:
         expected: dict[str, str] = json.loads(manifest.read_text())
-    except json.JSONDecodeError:
+    except ValueError:
         return ["manifest.json is not JSON"]
     problems = []
     for name, checksum in expected.items():

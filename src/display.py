@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -84,7 +85,7 @@ class Display:
         return lambda count: self.bars.advance(task, count)
 
 
-def show_results(run: Path, summary: Mapping[str, Any]) -> None:
+def show_results(run: Path, summary: Mapping[str, Any], question: str) -> None:
     """The short table at the end: before, after, intervals; where the files are, and how to look closer."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     evaluations = summary["evaluations"]
@@ -105,13 +106,8 @@ def show_results(run: Path, summary: Mapping[str, Any]) -> None:
         )
     console.print(table)
     console.print(f"{summary['wall_clock_seconds']:.0f} s. Everything is in {run}", highlight=False, soft_wrap=True)
-    console.print(
-        "Look closer: python -m src.solve "
-        f'run={run} question="State the final answer to the following arithmetic problem: 4 - 9 + 3 - 7 + 8 ="',
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
-    )
+    command = f"python -m src.solve run={run} {shlex.quote('question=' + question)}"
+    console.print(f"Look closer: {command}", highlight=False, soft_wrap=True, markup=False)
 
 
 def show_evaluations(summaries: Mapping[str, Mapping[str, Any]], folder: Path) -> None:

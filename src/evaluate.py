@@ -47,8 +47,7 @@ def evaluate_splits(config: DictConfig) -> None:
                     progress=display.evaluation(name, len(problems)),
                 )
                 about = {"step": step, "seed": config.seed, "base_sha256": policy.base_hash}
-                write_evaluation(folder, name, result, records, **about)
-                summaries[name] = result.summary
+                summaries[name] = write_evaluation(folder, name, result, records, **about).summary
     show_evaluations(summaries, folder)
 
 

@@ -60,7 +60,10 @@ class Learner:
         tokens = max(1.0, self._sums.pop("tokens", 0.0))
         loss = self._sums.pop("loss", 0.0) / self.algorithm.iterations
         means = {name: total / tokens for name, total in self._sums.items()}
-        return {"loss": loss, "kl": 0.0, **means, "grad_norm": sum(norms) / len(norms), "lr": rate}
+        none = dict.fromkeys(
+            ("kl", "entropy", "clip_ratio", "sampler_mismatch"), 0.0
+        )  # of a step without rows to learn from
+        return {"loss": loss, **none, **means, "grad_norm": sum(norms) / len(norms), "lr": rate}
 
     def backward(self, rows: Sequence[Row], old: dict[int, Tensor] | None = None) -> None:
         """Add the gradient of the batch's loss to the parameters.
@@ -80,7 +83,7 @@ class Learner:
     def _micro_batch(self, rows: Sequence[Row], group: Sequence[int], shares: Tensor, old: dict[int, Tensor]) -> None:
         batch = [rows[i] for i in group]
         device = self.policy.device
-        temperature = torch.tensor([row.temperature for row in batch], device=device)
+        temperature = torch.tensor([row.temperature for row in batch], device=device, dtype=torch.float64)
         logits, tokens, mask = self.policy.completion_logits(batch)
         logprobs, entropy = token_logprobs(logits, tokens, temperature)
         for place, index in enumerate(group):

@@ -14,6 +14,7 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -107,10 +108,10 @@ def load_codec(config: ModelConfig) -> TokenizerCodec:
 def _from_pretrained(kind: Any, config: ModelConfig, **options: Any) -> Any:
     try:
         return kind.from_pretrained(location(config.path), revision=config.revision or "main", **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"model.path={config.path}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a folder "
-            "with a checkpoint, or a name on the Hugging Face hub where this machine can reach it."
+            f"model.path={config.path}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a "
+            "folder with a checkpoint, or a name on the Hugging Face hub where this machine can reach it."
         ) from error
 
 
@@ -206,7 +207,7 @@ def load_policy(config: ModelConfig, seed: int, adapter: Path | None = None) -> 
     if adapter is not None:
         try:
             policy = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(f"the adapter in {adapter} cannot be loaded on {config.path}: {error}") from error
         return Policy(policy, codec, base_hash)
     torch.manual_seed(seed)

@@ -27,7 +27,7 @@ class AdamW:
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""
         errors = []
-        if self.lr <= 0:
+        if not self.lr > 0:
             errors.append(f"optimizer.lr={self.lr} must be above 0")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             errors.append(f"optimizer.betas={list(self.betas)} must be two numbers in [0, 1)")
@@ -35,6 +35,10 @@ class AdamW:
             errors.append(f"optimizer.weight_decay={self.weight_decay} must be 0 or more")
         if not 0 <= self.warmup < 1:
             errors.append(f"optimizer.warmup={self.warmup} is a share of the steps and must be in [0, 1)")
+        if self.eps < 0:
+            errors.append(f"optimizer.eps={self.eps} must be 0 or more")
+        if not 0 <= self.final <= 1:
+            errors.append(f"optimizer.final={self.final} is a share of optimizer.lr and must be in [0, 1]")
         return errors
 
     def factor(self, step: int, steps: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from src.engines.base import Engine
 from src.evaluation import Interval, accuracy, majority, pass_at_k
-from src.files import write_json, write_jsonl
+from src.files import read_jsonl, write_json, write_jsonl
 from src.protocol import stated_answer, well_formed
 from src.records import Codec, Problem, Rollout, Scorer, Status, Turn
 from src.rollout import grow
@@ -83,10 +84,23 @@ def evaluate(
 
 def write_evaluation(
     folder: Path, name: str, result: Evaluated, records: Sequence[dict[str, Any]], **about: Any
-) -> None:
-    """``<name>.jsonl`` with a line per problem and sample, ``<name>.json`` with the summary."""
+) -> Evaluated:
+    """``<name>.jsonl``, a line per problem and sample, and ``<name>.json``, the summary with what ``about`` adds to it.
+
+    Returns the result with that summary: what ``read_evaluation`` gives back.
+    """
+    complete = Evaluated({**result.summary, **about}, result.correct)
     write_jsonl(folder / f"{name}.jsonl", records)
-    write_json(folder / f"{name}.json", {**result.summary, **about})
+    write_json(folder / f"{name}.json", complete.summary)
+    return complete
+
+
+def read_evaluation(folder: Path, name: str) -> Evaluated:
+    """What ``write_evaluation`` wrote."""
+    summary = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    verdicts = [record["correct"] for record in read_jsonl(folder / f"{name}.jsonl")]
+    samples = summary["samples"]
+    return Evaluated(summary, [verdicts[start : start + samples] for start in range(0, len(verdicts), samples)])
 
 
 def chain(rollout: Rollout, first: Turn) -> list[Turn]:

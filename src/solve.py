@@ -53,5 +53,14 @@ def solve(config: DictConfig) -> None:
     print(f"\nanswer: {answer if answer is not None else 'none stated'}")
 
 
+def quoted(argument: str) -> str:
+    """``question=<any text>`` as Hydra's grammar wants it; what is quoted already, and anything else, stays as it is."""
+    key, _, text = argument.partition("=")
+    if key != "question" or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
+        return argument
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"question='{escaped}'"
+
+
 if __name__ == "__main__":
-    sys.exit(configuration.launch("solve", solve))
+    sys.exit(configuration.launch("solve", solve, [quoted(argument) for argument in sys.argv[1:]]))

@@ -41,7 +41,8 @@ def train(config: DictConfig, run: Path, choices: Mapping[str, str]) -> None:
             display.note(f"python -m src.train resume={run}")
             raise SystemExit(stopped.code) from None
         summary = trainer.summarize(last, before, after, **about, **peak_memory())
-    show_results(run, summary)
+    example = list(study.splits.tests.values())[-1][0]
+    show_results(run, summary, example.question)
 
 
 def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:

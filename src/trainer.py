@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +20,7 @@ from src.checkpoint import CheckpointConfig
 from src.credit.base import Credited, CreditRule
 from src.engines.base import Engine
 from src.evaluation import paired_difference
-from src.files import read_jsonl, write_json, write_jsonl
+from src.files import write_json, write_jsonl
 from src.learner import Learner
 from src.models import Policy
 from src.protocol import well_formed
@@ -28,7 +28,7 @@ from src.records import Problem, Rollout, Scores, Status
 from src.rewards.base import Reward
 from src.rollout import grow
 from src.rounds.multi_round import MultiRound
-from src.runner import Evaluated, evaluate, interval_fields, tree_record, write_evaluation
+from src.runner import Evaluated, evaluate, interval_fields, read_evaluation, tree_record, write_evaluation
 from src.tracking import MetricsFile, Tracker
 
 
@@ -93,13 +93,15 @@ class State:
 
 def order(count: int, seed: int, step: int, size: int) -> list[int]:
     """Indices of the problems of a step (0-based): every epoch a new permutation that the seed fixes."""
-    result: list[int] = []
-    for position in range(step * size, (step + 1) * size):
-        epoch, place = divmod(position, count)
-        permutation = list(range(count))
-        random.Random(f"{seed}/{epoch}").shuffle(permutation)
-        result.append(permutation[place])
-    return result
+    places = (divmod(position, count) for position in range(step * size, (step + 1) * size))
+    return [_permutation(count, seed, epoch)[place] for epoch, place in places]
+
+
+@lru_cache(maxsize=2)
+def _permutation(count: int, seed: int, epoch: int) -> list[int]:
+    indices = list(range(count))
+    random.Random(f"{seed}/{epoch}").shuffle(indices)
+    return indices
 
 
 class Trainer:
@@ -196,7 +198,7 @@ class Trainer:
             for rounds in dict.fromkeys(study.evaluation.rounds):
                 name = f"{study.benchmark.name}-{split}_rounds{rounds}"
                 results[f"{split}, {rounds} round{'s' if rounds > 1 else ''}"] = (
-                    read_evaluation(folder, name, study.evaluation.samples)
+                    read_evaluation(folder, name)
                     if (folder / f"{name}.json").exists()
                     else self._test(folder, name, chosen, rounds, step, show(name, len(chosen)))
                 )
@@ -207,8 +209,8 @@ class Trainer:
     ) -> Evaluated:
         study = self.study
         result, records = self.evaluate(problems, rounds, study.evaluation.samples, ("test", rounds), show)
-        write_evaluation(folder, name, result, records, step=step, seed=study.seed, base_sha256=study.policy.base_hash)
-        return result
+        about = {"step": step, "seed": study.seed, "base_sha256": study.policy.base_hash}
+        return write_evaluation(folder, name, result, records, **about)
 
     def evaluate(
         self,
@@ -329,10 +331,3 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
     metrics["tokens/generated"] = sum(rollout.tokens for rollout in rollouts)
     metrics["tokens/trained"] = sum(len(row.completion) for row in credited.rows)
     return metrics
-
-
-def read_evaluation(folder: Path, name: str, samples: int) -> Evaluated:
-    """An evaluation that an earlier session of the same run wrote."""
-    verdicts = [record["correct"] for record in read_jsonl(folder / f"{name}.jsonl")]
-    rows = [verdicts[start : start + samples] for start in range(0, len(verdicts), samples)]
-    return Evaluated(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), rows)

@@ -53,6 +53,7 @@ def save_tiny(folder: Path, seed: int = 0) -> Path:
         )
     )
     torch.set_rng_state(state)
+    model.lm_head.weight.data[tokenizer.eos_token_id] *= 2  # so that a good part of the turns end by themselves
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

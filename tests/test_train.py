@@ -79,7 +79,10 @@ def test_run_directory_holds_the_contract(small_run: Path) -> None:
     first = [turn for turn in tree["turns"] if turn["round"] == 1]
     assert all(turn["advantage"] is not None for turn in first)
     values = [turn["value"] for turn in first]
-    below = [[turn["correct"] for turn in tree["turns"] if turn["path"][:1] == one["path"] and turn["round"] == 3] for one in first]
+    below = [
+        [turn["correct"] for turn in tree["turns"] if turn["path"][:1] == one["path"] and turn["round"] == 3]
+        for one in first
+    ]
     correct = [sum(leaves) / len(leaves) for leaves in below]
     assert [turn["correct"] for turn in first] == pytest.approx(correct)
     assert values == pytest.approx([turn["correct"] + 0.1 * turn["scores"]["format"] for turn in first])
@@ -166,7 +169,7 @@ def test_immediate_reward_samples_the_first_round_only(tmp_path: Path) -> None:
     assert [turn["round"] for turn in tree["turns"]] == [1, 1, 1, 1]
 
 
-LEARNING = ["rounds=1", "train.problems=8", "rounds.responses=8", "train.steps=12", "optimizer.lr=5e-4"]
+LEARNING = ["rounds=1", "train.problems=8", "rounds.responses=8", "train.steps=16", "optimizer.lr=1e-3"]
 LEARNING += ["optimizer.warmup=0", "benchmark.train_size=64", "evaluation.before=false", "evaluation.every=0"]
 LEARNING += ["train.threads=2", "checkpoint.every=100"]
 

@@ -41,8 +41,11 @@ class GRPO:
         result = []
         for group in values:
             mean = statistics.fmean(group)
-            spread = {"none": None, "batch": overall, "group": statistics.stdev(group)}[self.scale]
-            divisor = 1.0 if spread is None else spread + self.epsilon
+            if min(group) == max(group):  # exactly nothing to learn, whatever the mean rounds to
+                result.append([0.0] * len(group))
+                continue
+            spread = statistics.stdev(group) if self.scale == "group" else overall
+            divisor = 1.0 if self.scale == "none" else spread + self.epsilon
             result.append([(value - mean) / divisor for value in group])
         return result
 

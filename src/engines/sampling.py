@@ -23,7 +23,8 @@ def nucleus(logits: Tensor, top_p: Tensor) -> Tensor:
     ordered, order = logits.sort(dim=-1, descending=True)
     probabilities = ordered.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities
-    dropped = (before >= top_p[:, None]).scatter(-1, order, before >= top_p[:, None])
+    outside = (before >= top_p[:, None]) & (top_p < 1)[:, None]  # rounding must not cut a row that keeps everything
+    dropped = outside.scatter(-1, order, outside)
     return logits.masked_fill(dropped, float("-inf"))
 
 

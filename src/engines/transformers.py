@@ -120,8 +120,8 @@ class TransformersEngine:
         limits = torch.tensor([turn.sampling.max_new_tokens for turn in turns])
         steps = int(limits.max())
         random = uniforms([turn.stream for turn in turns], steps)
-        temperature = torch.tensor([turn.sampling.temperature for turn in turns], device=device)
-        top_p = torch.tensor([turn.sampling.top_p for turn in turns], device=device)
+        temperature = torch.tensor([turn.sampling.temperature for turn in turns], device=device, dtype=torch.float64)
+        top_p = torch.tensor([turn.sampling.top_p for turn in turns], device=device, dtype=torch.float64)
         ends = torch.tensor(sorted(self.weights.end_tokens))
         watches = any(turn.sampling.stop_at_answer for turn in turns)
 

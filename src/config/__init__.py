@@ -1,0 +1,36 @@
+"""Configuration: composing it, finding its mistakes, building what it describes. Only this package knows Hydra."""
+
+from src.config.building import build, credit_rule, locate, plain
+from src.config.checking import check_lengths, checked, find_mistakes
+from src.config.composing import CONF, ROOT, compose, groups, jobs, options, quote_rounds
+from src.config.resuming import adapter_of, load, refuse_changes, resume
+from src.config.running import choices, complain, launch, run_directory
+from src.config.sections import EvaluationConfig, TrainConfig, section
+
+__all__ = [
+    "CONF",
+    "ROOT",
+    "EvaluationConfig",
+    "TrainConfig",
+    "adapter_of",
+    "build",
+    "check_lengths",
+    "checked",
+    "choices",
+    "complain",
+    "compose",
+    "credit_rule",
+    "find_mistakes",
+    "groups",
+    "jobs",
+    "launch",
+    "load",
+    "locate",
+    "options",
+    "plain",
+    "quote_rounds",
+    "refuse_changes",
+    "resume",
+    "run_directory",
+    "section",
+]

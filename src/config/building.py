@@ -1,0 +1,67 @@
+"""From sections to objects: a section with a ``_target_`` is a class and its fields."""
+
+from __future__ import annotations
+
+import importlib
+import typing
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.composing import ROOT
+from src.records import InputError
+
+
+def locate(target: str) -> Any:
+    """The class or function that a dotted path names; says why where it cannot be imported."""
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise InputError(f"{target} cannot be imported: {error}") from error
+    except (AttributeError, ValueError) as error:
+        raise InputError(f"{target}: no such class") from error
+
+
+def build(node: Any, kind: type | None = None, **extra: Any) -> Any:
+    """The object that a section describes: nested sections with a ``_target_`` first, then the class with its
+    fields."""
+    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    return _build(values, kind, extra)
+
+
+def _build(values: Any, kind: Any, extra: Mapping[str, Any]) -> Any:
+    if isinstance(values, Mapping) and "_target_" in values:
+        kind = locate(values["_target_"])
+    hints = typing.get_type_hints(kind) if is_dataclass(kind) else {}
+    if isinstance(values, Mapping):
+        built = {
+            key: _build(value, hint if is_dataclass(hint := hints.get(key)) else None, {})
+            for key, value in values.items()
+            if key != "_target_" and not (is_dataclass(kind) and key not in hints)
+        }
+        return kind(**built, **extra) if isinstance(kind, type) and kind is not dict else built
+    if isinstance(values, list):
+        return [_build(value, None, {}) for value in values]
+    return values
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, interpolations resolved."""
+    return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
+
+
+def credit_rule(name: str) -> Any:
+    """The credit rule of ``reward.credit``: a file of src/credit, or a class by its dotted path."""
+    if "." in name:
+        return locate(name)()
+    files = sorted(
+        file.stem for file in (ROOT / "src" / "credit").glob("*.py") if file.stem not in ("__init__", "base")
+    )
+    if name not in files:
+        raise InputError(
+            f"reward.credit={name}: no such rule; valid: {', '.join(files)}, or a class by its dotted path"
+        )
+    return locate(f"src.credit.{name}.{name.title().replace('_', '')}")()

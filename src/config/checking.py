@@ -1,0 +1,238 @@
+"""Finding every mistake in a configuration, before any weights load."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.config.building import build, credit_rule, locate
+from src.config.composing import compose, groups, options
+from src.config.sections import section
+from src.records import InputError
+
+
+def checked(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """``compose``, with every mistake found.
+
+    Raises:
+        InputError: all mistakes at once: unknown groups, options and keys, wrong types, impossible combinations.
+    """
+    errors: list[str] = []
+    good = list(overrides)
+    try:
+        config = compose(name, good)
+    except Exception:
+        good = []
+        groups_first = sorted(overrides, key=lambda text: "." in text.partition("=")[0])
+        for override in groups_first:
+            try:
+                compose(name, [*good, override])
+                good.append(override)
+            except Exception as error:
+                errors.append(_explain(name, good, override, error))
+        config = compose(name, good)
+    added = sorted({str(key) for key in config} - {str(key) for key in compose(name)})
+    errors += [f"{key}: there is no such setting" for key in added]
+    errors += find_mistakes(config)
+    if errors:
+        raise InputError(*dict.fromkeys(errors))
+    return config
+
+
+def _explain(name: str, good: Sequence[str], override: str, error: Exception) -> str:
+    """One override's mistake, in words."""
+    if isinstance(error, OverrideParseException):
+        return f"{override}: not understood ({str(error).splitlines()[0]}); write key=value, lists as [a,b]"
+    key, _, value = override.lstrip("+~").partition("=")
+    group = key.partition("@")[0]
+    if isinstance(error, MissingConfigException) or "Could not find" in str(error):
+        return f"{override}: {group} has no option {value!r}; valid: {', '.join(options(group)) or 'none'}"
+    known = sorted({*_keys(compose(name, good)), *groups()})
+    near = difflib.get_close_matches(key, known, 3, 0.5)
+    if group not in known:
+        return f"{override}: there is no setting {key!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+    return f"{override}: {str(error.__cause__ or error).splitlines()[0]}"
+
+
+def _keys(config: Any, prefix: str = "") -> Iterator[str]:
+    for key in config:
+        yield prefix + str(key)
+        child = config._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+            yield from _keys(child, f"{prefix}{key}.")
+
+
+def find_mistakes(config: DictConfig) -> list[str]:
+    """Everything that is wrong with a composed configuration, in words. Loads no weights."""
+    errors: list[str] = []
+    sections: dict[str, Any] = {}
+    for name, kind in _section_types(config, errors).items():
+        try:
+            values: Any = OmegaConf.to_container(config[name], resolve=True, throw_on_missing=False)
+        except OmegaConfBaseException as error:
+            errors.append(f"{name}: {str(error).splitlines()[0]}")
+            continue
+        found = _mismatches(name, kind, values)
+        errors += found.values()
+        usable = {key: value for key, value in values.items() if f"{name}.{key}" not in found}
+        if not any(where.count(".") > 1 for where in found):  # what is wrong deeper down cannot be left out
+            try:
+                injected = {field: None for field in INJECTED if field in typing.get_type_hints(kind)}
+                sections[name] = build(usable, kind, **injected)
+            except (TypeError, ValueError, InputError) as error:
+                if not found:  # otherwise it may be for what was left out
+                    errors.append(f"{name}: {error}")
+    for built in sections.values():
+        if hasattr(built, "check"):
+            errors += built.check()
+    return errors + _combinations(sections, config)
+
+
+INJECTED = frozenset({"weights"})
+
+
+def _section_types(config: DictConfig, errors: list[str]) -> dict[str, type]:
+    """The class that each section of the configuration describes."""
+    result: dict[str, type] = {}
+    for name in map(str, config):
+        node = config._get_node(name)
+        if not isinstance(node, DictConfig) or node._is_none():
+            continue
+        if "_target_" in node:
+            try:
+                result[name] = locate(node._target_)
+            except InputError as error:
+                errors.append(f"{name}._target_: {error}")
+        elif (kind := section(name)) is not None:
+            result[name] = kind
+    return result
+
+
+def _mismatches(where: str, kind: Any, values: Any) -> dict[str, str]:
+    """Unknown keys, missing values and wrong types of a section, against the fields of its dataclass: place to
+    mistake."""
+    if isinstance(values, Mapping) and "_target_" in values:
+        try:
+            kind = locate(values["_target_"])
+        except InputError as error:
+            return {f"{where}._target_": f"{where}._target_: {error}"}
+    if not is_dataclass(kind) or not isinstance(values, Mapping):
+        return {}
+    hints = typing.get_type_hints(kind)
+    known = {option.name: option for option in fields(kind)}
+    errors: dict[str, str] = {}
+    for key, value in values.items():
+        place = f"{where}.{key!s}"
+        if key in ("_target_", "credit"):
+            continue
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 3, 0.5)
+            errors[place] = f"{place}: there is no such setting; valid: {', '.join(near or sorted(known))}"
+        elif value == "???":
+            errors[place] = f"{place} has no value; give one with {place}=…"
+        elif isinstance(value, Mapping):
+            parts = {"": value} if "_target_" in value or is_dataclass(hints[key]) else value
+            for name, part in parts.items():
+                errors |= _mismatches(place + (f".{name}" if name else ""), hints[key], part)
+        elif not _fits(value, hints[key]):
+            errors[place] = f"{place}={value!r}: must be {_words(hints[key])}"
+    required = {
+        name
+        for name, option in known.items()
+        if option.init and option.default is MISSING and option.default_factory is MISSING
+    }
+    missing = sorted(required - set(values) - INJECTED)
+    return errors | {f"{where}.{name}": f"{where}.{name} is missing" for name in missing}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or isinstance(hint, str):
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if hint is type(None):
+        return value is None
+    if origin is Literal:
+        return value in arguments
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if origin is not None and issubclass(origin, Sequence):
+        inner = arguments[0] if arguments else Any
+        return isinstance(value, list) and all(_fits(item, inner) for item in value)
+    return not isinstance(value, (str, int, float, list)) or value is None
+
+
+def _words(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_words(option) for option in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is not None:
+        return f"a list of {_words(arguments[0])}"
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(hint, f"a section for {getattr(hint, '__name__', hint)}")
+
+
+def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
+    """Settings that are fine alone and impossible together."""
+    errors: list[str] = []
+    rounds, algorithm = sections.get("rounds"), sections.get("algorithm")
+    if rounds is not None and rounds.n > 1 and rounds.progress_tokens >= rounds.context:
+        errors.append(
+            f"rounds.progress_tokens={rounds.progress_tokens} fills the whole context of {rounds.context} "
+            "(model.context) and leaves no room for a completion; lower the first or raise the second"
+        )
+    credit = OmegaConf.select(config, "reward.credit")
+    if credit is not None:
+        try:
+            credit_rule(credit)
+        except InputError as error:
+            errors.append(str(error))
+    if algorithm is None or rounds is None:
+        return errors
+    group = rounds.branching[0] if rounds.branching else rounds.responses
+    if group < 2:
+        errors.append(
+            f"a group of {group} (rounds.responses, or rounds.branching) has nothing to compare and never learns"
+            + (" and no standard deviation (algorithm.scale=group)" if algorithm.scale == "group" else "")
+            + "; use 2 or more"
+        )
+    if rounds.top_p < 1:
+        errors.append(
+            f"rounds.top_p={rounds.top_p} cuts the distribution of turns that learn, so their log-probs would be "
+            "wrong; use rounds.top_p=1 (rounds.later_top_p is free: later rounds do not learn)"
+        )
+    if rounds.temperature == 0:
+        errors.append("rounds.temperature=0 makes all responses of a group equal, so nothing is learned; use e.g. 1.0")
+    return errors
+
+
+def check_lengths(strategy: Any, problems: Sequence[Any], codec: Any) -> None:
+    """Refuse problems that do not fit the model's context.
+
+    Raises:
+        InputError: names the problems (the first few) and the settings.
+    """
+    errors = []
+    for problem in problems:
+        try:
+            strategy.check_problem(problem, codec)
+        except InputError as error:
+            errors.append(str(error))
+    if errors:
+        more = [f"… and {len(errors) - 3} more problems"] if len(errors) > 3 else []
+        raise InputError(*errors[:3], *more)

@@ -1,0 +1,135 @@
+"""Composing configurations with Hydra: groups, any number of rounds as a choice, the jobs of a sweep."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+CONF = ROOT / "conf"
+
+OmegaConf.register_new_resolver("package", lambda path: str(ROOT / "src" / path), replace=True)
+OmegaConf.register_new_resolver("plain", lambda text: text.replace('"', "").replace("/", ".")[:120], replace=True)
+
+
+class AnyRounds(ConfigSource):
+    """Makes ``rounds=<any integer>`` a choice of the group ``rounds``: the default strategy with that n."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "rounds"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        n = int(_stem(config_path))
+        config = OmegaConf.create({"defaults": ["multi-round", "_self_"], "n": n})
+        return ConfigResult(provider=self.provider, path=self.full_path(), config=config, header={"package": None})
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path == "rounds"
+
+    def is_config(self, config_path: str) -> bool:
+        group, _, _ = config_path.rpartition("/")
+        return group == "rounds" and _is_integer(_stem(config_path))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return ["1", "2", "3", "4", "5"] if config_path == "rounds" and results_filter != ObjectType.GROUP else []
+
+
+class RoundsPath(SearchPathPlugin):
+    """Puts ``AnyRounds`` on Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="motif", path="rounds://any")
+
+
+def register() -> None:
+    """Tell Hydra of the group ``rounds``; harmless to repeat."""
+    for plugin in (AnyRounds, RoundsPath):
+        Plugins.instance().register(plugin)
+
+
+def _stem(config_path: str) -> str:
+    return config_path.rpartition("/")[2].removesuffix(".yaml")
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isdigit()
+
+
+def quote_rounds(overrides: Sequence[str]) -> list[str]:
+    """Quote the integers of ``rounds=3`` and ``rounds=1,3,5``: Hydra takes a group's choice as text only."""
+    parser = OverridesParser.create()
+    result = []
+    for text in overrides:
+        if not text.startswith("rounds="):
+            result.append(text)
+            continue
+        value = parser.parse_override(text).value()
+        if isinstance(value, RangeSweep):
+            choices: Sequence[Any] = [int(number) for number in value.range()]
+        elif isinstance(value, ChoiceSweep):
+            choices = value.list
+        else:
+            choices = [value]
+        result.append("rounds=" + ",".join(f'"{getattr(choice, "text", choice)}"' for choice in choices))
+    return result
+
+
+def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration that ``python -m src.<name> <overrides>`` would run with, unchecked."""
+    register()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra_compose(name, quote_rounds(overrides))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def groups() -> list[str]:
+    """All config groups, nested ones with a slash."""
+    return sorted(str(folder.relative_to(CONF)) for folder in CONF.rglob("*") if folder.is_dir())
+
+
+def options(group: str) -> list[str]:
+    """The choices of a group; ``rounds`` also takes any integer."""
+    found = sorted(file.stem for file in (CONF / group).glob("*.yaml")) if (CONF / group).is_dir() else []
+    return ["any integer from 1", *found] if group == "rounds" else found
+
+
+def jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """The override lists of a sweep's jobs."""
+    parser = OverridesParser.create()
+    parts = []
+    for override in parser.parse_overrides(list(overrides)):
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            parts.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            parts.append(
+                [
+                    f"{key}={override.get_value_element_as_str()}"
+                    if override.value() is not None
+                    else str(override.input_line)
+                ]
+            )
+    return [list(job) for job in itertools.product(*parts)]

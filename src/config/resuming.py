@@ -1,0 +1,134 @@
+"""Configurations of earlier runs: continuing one, evaluating one."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.checking import find_mistakes
+from src.config.composing import CONF, options
+from src.records import InputError
+
+RESUMABLE = ("resume", "train.steps", "train.threads", "tracking")
+
+
+def resume(arguments: Sequence[str]) -> tuple[Path, DictConfig, dict[str, str]]:
+    """The run, configuration and group choices of ``resume=<run dir>`` with its few allowed overrides.
+
+    Raises:
+        InputError: not a run, a run that is complete, or overrides that would make it another run.
+    """
+    refused = [
+        argument
+        for argument in arguments
+        if argument.partition("=")[0] not in RESUMABLE and not argument.startswith("tracking.")
+    ]
+    if refused:
+        raise InputError(
+            *(
+                f"{argument}: a resumed run keeps its configuration; it takes {', '.join(RESUMABLE[1:])} only. To "
+                "change something else, start a new run."
+                for argument in refused
+            )
+        )
+    values = dict(argument.split("=", 1) for argument in arguments)
+    run = Path(values.pop("resume"))
+    config = load(run)
+    if "train" not in config:
+        raise InputError(f"{run}: not a training run (its configuration has no train section)")
+    if (run / "summary.json").exists() and int(values.get("train.steps", config.train.steps)) <= config.train.steps:
+        raise InputError(
+            f"{run}: this run is complete ({config.train.steps} steps). Continue it with train.steps=<more>, or "
+            f"look at {run / 'summary.json'}."
+        )
+    if "tracking" in values:
+        choice = values.pop("tracking")
+        if choice not in options("tracking"):
+            raise InputError(f"tracking={choice}: no such option; valid: {', '.join(options('tracking'))}")
+        OmegaConf.update(config, "tracking", OmegaConf.load(CONF / "tracking" / f"{choice}.yaml"), merge=False)
+    for key, value in values.items():
+        if OmegaConf.select(config, key, default=MISSING) is MISSING:
+            raise InputError(f"{key}={value}: there is no setting {key!r}")
+        OmegaConf.update(config, key, _parsed(value))
+    mistakes = find_mistakes(config)
+    if mistakes:
+        raise InputError(*mistakes)
+    hydra_file = OmegaConf.load(run / ".hydra" / "hydra.yaml")
+    found = OmegaConf.select(hydra_file, "hydra.runtime.choices", default={})
+    return run, config, {group: str(choice) for group, choice in found.items() if not str(group).startswith("hydra")}
+
+
+def _parsed(text: str) -> Any:
+    return OverridesParser.create().parse_override(f"value={text}").value()
+
+
+def refuse_changes(run: Path, saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Refuse to continue a checkpoint under a configuration that was edited since.
+
+    Raises:
+        InputError: names every setting that differs.
+    """
+    before, after = dict(_flat(saved)), dict(_flat(present))
+    changed = [
+        f"{run}: {key} was {before.get(key)!r} when the run began and is {after.get(key)!r} in .hydra/config.yaml; put "
+        "it back to continue, or start a new run"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key) and not key.startswith(RESUMABLE)
+    ]
+    if changed:
+        raise InputError(*changed)
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _flat(value, f"{prefix}{key}.")
+    else:
+        yield prefix[:-1], values
+
+
+def adapter_of(config: DictConfig) -> tuple[Path | None, int]:
+    """The trained adapter that ``run`` and ``checkpoint`` name, and its step; none (the base, step 0) without a run.
+
+    Raises:
+        InputError: not a run, no such checkpoint, or another model than the run's.
+    """
+    if config.run is None:
+        return None, 0
+    from src import checkpoint  # loads torch
+
+    run = Path(config.run)
+    trained = load(run)
+    if trained.model.path != config.model.path:
+        raise InputError(
+            f"run={run} trained model.path={trained.model.path}, but model.path={config.model.path} is asked for; "
+            "choose the run's model"
+        )
+    if config.checkpoint is None:
+        folder = checkpoint.latest(run)
+    else:
+        folder = run / "checkpoints" / f"step_{config.checkpoint}"
+        if not folder.is_dir():
+            raise InputError(f"checkpoint={config.checkpoint}: {run} holds {checkpoint.steps(run)}")
+    return folder / "adapter", int(folder.name.removeprefix("step_"))
+
+
+def load(run: Path) -> DictConfig:
+    """The configuration of an earlier run.
+
+    Raises:
+        InputError: the folder is not a run.
+    """
+    file = run / ".hydra" / "config.yaml"
+    if not file.is_file():
+        raise InputError(
+            f"{run}: not a run directory (it has no .hydra/config.yaml). Name one that src.train made, "
+            "e.g. outputs/<date>/<time>"
+        )
+    return typing.cast(DictConfig, OmegaConf.load(file))

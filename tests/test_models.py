@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from src import models
+from src.models import Lora, ModelConfig, load_codec, load_policy, location, weights_hash
+from src.records import InputError
+from tests.models_for_tests import plain_logprobs, random_rows, save_tiny, tiny_config, tiny_policy
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def policy(folder):
+    return tiny_policy(folder)
+
+
+def adapter(policy):
+    return {name: p.detach().clone() for name, p in policy.model.named_parameters() if "lora_" in name}
+
+
+# hashes
+
+
+def test_the_hash_is_stable(folder, policy):
+    first = weights_hash(policy.model)
+    assert weights_hash(policy.model) == first
+    assert weights_hash(tiny_policy(folder).model) == first
+    assert len(first) == 64
+
+
+@pytest.mark.parametrize(
+    "name", ["lm_head.weight", "layers.1.mlp.down_proj.base_layer.weight", "q_proj.base_layer.bias"]
+)
+def test_the_hash_changes_with_one_number(policy, name):
+    before = weights_hash(policy.model)
+    parameter = next(p for full, p in policy.model.named_parameters() if full.endswith(name))
+    value = parameter.data.view(-1)[3].clone()
+    parameter.data.view(-1)[3] = torch.nextafter(value, value + 1)
+    assert weights_hash(policy.model) != before
+    parameter.data.view(-1)[3] = value
+    assert weights_hash(policy.model) == before
+
+
+def test_the_hash_sees_names_shapes_and_types():
+    zeros = torch.nn.Parameter(torch.zeros(2, 3))
+
+    def digest(**parameters):
+        return weights_hash(torch.nn.ParameterDict(parameters))
+
+    variants = [
+        digest(a=zeros),
+        digest(b=zeros),
+        digest(a=torch.nn.Parameter(torch.zeros(3, 2))),
+        digest(a=torch.nn.Parameter(torch.zeros(2, 3, dtype=torch.int32), requires_grad=False)),
+        digest(a=zeros, b=torch.nn.Parameter(torch.zeros(2, 3))),
+    ]
+    assert len(set(variants)) == len(variants)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+def test_the_base_hash_is_that_of_the_weights_without_the_adapter(folder, dtype):
+    policies = [load_policy(tiny_config(folder, dtype), seed) for seed in (0, 1)]
+    assert policies[0].base_hash == policies[1].base_hash
+    fresh = models.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    assert policies[0].base_hash == weights_hash(fresh)
+    assert fresh.dtype == getattr(torch, dtype)
+
+
+# the adapter's start
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31])
+def test_the_seed_fixes_the_adapter(folder, seed):
+    first = load_policy(tiny_config(folder), seed)
+    torch.rand(7)
+    second = load_policy(tiny_config(folder), seed)
+    assert adapter(first).keys() == adapter(second).keys()
+    for name, value in adapter(first).items():
+        assert torch.equal(adapter(second)[name], value)
+
+
+def test_another_seed_gives_another_adapter(folder):
+    starts = [adapter(load_policy(tiny_config(folder), seed)) for seed in (0, 1, 2)]
+    for name in starts[0]:
+        if "lora_A" in name:
+            assert not torch.equal(starts[0][name], starts[1][name])
+            assert not torch.equal(starts[1][name], starts[2][name])
+
+
+def test_a_fresh_adapter_does_nothing(folder):
+    fresh = tiny_policy(folder, "float64", adapted=False)
+    for name, value in adapter(fresh).items():
+        assert bool(value.any()) == ("lora_A" in name)
+    prompt, completion = (5, 6, 7), (8, 9, 10)
+    with torch.no_grad():
+        policy = plain_logprobs(fresh, prompt, completion, 1.0)
+        base = plain_logprobs(fresh, prompt, completion, 1.0, base=True)
+    assert torch.equal(policy, base)
+
+
+def test_only_the_adapter_is_trained(policy):
+    trained = {name for name, p in policy.model.named_parameters() if p.requires_grad}
+    assert trained == set(adapter(policy))
+    assert len(policy.parameters()) == len(trained) == 2 * 7 * 2  # A and B, seven projections, two layers
+
+
+def test_targets_and_rank_are_those_asked_for(folder):
+    config = replace(tiny_config(folder), lora=Lora(r=3, alpha=6, targets=("q_proj", "v_proj")))
+    shapes = {name: tuple(p.shape) for name, p in load_policy(config, 0).model.named_parameters() if "lora_" in name}
+    assert len(shapes) == 8
+    for name, shape in shapes.items():
+        assert "q_proj" in name or "v_proj" in name
+        assert 3 in shape
+
+
+def test_a_saved_adapter_comes_back(folder, policy, tmp_path):
+    policy.model.save_pretrained(tmp_path)
+    loaded = load_policy(tiny_config(folder), 5, adapter=tmp_path)
+    replaced = load_policy(tiny_config(folder), 6)
+    replaced.load_adapter(tmp_path)
+    for other in (loaded, replaced):
+        assert adapter(other).keys() == adapter(policy).keys()
+        for name, value in adapter(policy).items():
+            assert torch.equal(adapter(other)[name], value)
+        assert len(other.parameters()) == len(policy.parameters())
+
+
+# paths
+
+
+@pytest.mark.parametrize("path", ["embedded:nothing", "embedded:", "embedded:Tiny/x"])
+def test_an_unknown_embedded_name_lists_the_valid_ones(path, monkeypatch, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "no-model").mkdir()
+    monkeypatch.setattr(models, "EMBEDDED", tmp_path)
+    with pytest.raises(InputError, match=f"model.path={path}: no such embedded model; valid: one, two$"):
+        location(path)
+    assert location("embedded:two") == str(tmp_path / "two")
+    assert ModelConfig(path, 8, 8).check() == [f"model.path={path}: no such embedded model; valid: one, two"]
+
+
+def test_without_any_embedded_model_the_message_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "EMBEDDED", tmp_path)
+    with pytest.raises(InputError, match=r"model\.path=embedded:tiny: no such embedded model; valid: none"):
+        location("embedded:tiny")
+
+
+@pytest.mark.parametrize("path", ["somewhere", "/a/b", "organisation/name"])
+def test_other_paths_are_passed_on(path):
+    assert location(path) == path
+
+
+def damaged(kind, folder, target):
+    if kind == "missing folder":
+        return target / "missing"
+    if kind == "empty folder":
+        return target
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    match kind:
+        case "no weights":
+            (target / "model.safetensors").unlink()
+        case "weights cut short":
+            content = (target / "model.safetensors").read_bytes()
+            (target / "model.safetensors").write_bytes(content[: len(content) // 2])
+        case "config is not JSON":
+            (target / "config.json").write_text('{"model_type": "qw')
+        case "unknown architecture":
+            (target / "config.json").write_text('{"model_type": "no-such-thing"}')
+    return target
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "missing folder",
+        "empty folder",
+        "no weights",
+        "weights cut short",
+        "config is not JSON",
+        "unknown architecture",
+    ],
+)
+def test_a_folder_that_is_no_checkpoint_is_said_to_be_none(kind, folder, tmp_path):
+    path = damaged(kind, folder, tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_policy(tiny_config(path), 0)
+    message = str(caught.value)
+    assert message.startswith(f"model.path={path}: cannot be loaded")
+    assert "Valid: embedded:tiny, a folder with a checkpoint" in message
+
+
+def test_a_codec_needs_a_checkpoint_too(tmp_path):
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_codec(tiny_config(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "other shape", "cut short"])
+def test_an_adapter_that_does_not_fit_names_its_folder(kind, folder, tmp_path):
+    path = tmp_path / "adapter"
+    if kind == "empty":
+        path.mkdir()
+    if kind in ("other shape", "cut short"):
+        other = models.AutoModelForCausalLM.from_pretrained(folder)
+        models.get_peft_model(other, LoraConfig(r=4, target_modules=["q_proj"])).save_pretrained(path)
+        weights = path / "adapter_model.safetensors"
+        if kind == "cut short":
+            weights.write_bytes(weights.read_bytes()[:200])
+        else:
+            config = path / "adapter_config.json"
+            config.write_text(config.read_text().replace('"r": 4', '"r": 5'))
+    with pytest.raises(InputError) as caught:
+        load_policy(tiny_config(folder), 0, adapter=path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"context": 1}, "model.context=1 must hold a prompt and a token at least (2 or more)"),
+        ({"round_tokens": 0}, "model.round_tokens=0 must be 1 or more"),
+        ({"lora": Lora(r=0)}, "model.lora.r=0 must be 1 or more"),
+        ({"lora": Lora(alpha=0)}, "model.lora.alpha=0 must be above 0"),
+    ],
+)
+def test_check_names_the_setting(folder, change, message):
+    assert tiny_config(folder).check() == []
+    assert replace(tiny_config(folder), **change).check() == [message]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_check_knows_whether_there_is_a_gpu(folder):
+    (error,) = replace(tiny_config(folder), device="cuda").check()
+    assert error.startswith("model.device=cuda, but torch sees no CUDA device")
+
+
+# tokens and logits
+
+
+def test_the_codec_round_trips_and_ends_prompts_for_the_assistant(policy):
+    codec = policy.codec
+    text = "is 2 < 3 so\n<answer>yes</answer>"
+    assert codec.decode(codec.encode(text)) == text
+    chat = codec.chat([{"role": "system", "content": "a"}, {"role": "user", "content": "b"}])
+    assert codec.decode(chat) == "system\na\nuser\nb\nassistant\n"
+    assert chat.count(1) == 3  # the turn starts are special tokens
+    assert policy.end_tokens == {2}
+    assert policy.pad_token == 0
+
+
+@pytest.mark.parametrize("base", [False, True])
+def test_completion_logits_are_those_of_each_row_alone(folder, base):
+    policy = tiny_policy(folder, "float64")
+    rows = random_rows(0, [(1, 6), (9, 1), (4, 4), (20, 3)])
+    with torch.no_grad():
+        logits, tokens, mask = policy.completion_logits(rows, base=base)
+        for index, row in enumerate(rows):
+            count = len(row.completion)
+            assert tokens[index, :count].tolist() == list(row.completion)
+            assert mask[index].tolist() == [True] * count + [False] * (6 - count)
+            found = logits[index, :count].log_softmax(-1).gather(-1, tokens[index, :count, None])[:, 0]
+            expected = plain_logprobs(policy, row.prompt, row.completion, 1.0, base)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)

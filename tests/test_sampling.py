@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from src.engines.sampling import draw, nucleus, uniforms
+
+LOGITS = [1.5, -0.3, 0.2, 2.1, -1.0, 0.9, 0.0, 1.1]
+DRAWS = 40_000
+
+
+def softmax(logits: list[float], temperature: float) -> np.ndarray:
+    powers = np.exp(np.array(logits) / temperature)
+    return powers / powers.sum()
+
+
+def exact_nucleus(probabilities: np.ndarray, top_p: float) -> np.ndarray:
+    """The smallest set of likeliest tokens that reaches ``top_p``, renormalised, by a plain loop."""
+    kept, total = np.zeros_like(probabilities), 0.0
+    for token in np.argsort(-probabilities):
+        kept[token] = probabilities[token]
+        total += probabilities[token]
+        if total >= top_p:
+            break
+    return kept / kept.sum()
+
+
+def drawn(logits: list[float], temperature: float, top_p: float, count: int = DRAWS, dtype=torch.float32):
+    uniform = uniforms([7], count)[0]
+    return draw(
+        torch.tensor([logits], dtype=dtype).expand(count, -1),
+        torch.full((count,), temperature),
+        torch.full((count,), top_p),
+        uniform,
+    )
+
+
+def assert_distribution(tokens: torch.Tensor, expected: np.ndarray) -> None:
+    counts = np.bincount(tokens.numpy(), minlength=len(expected))
+    assert counts[expected == 0].sum() == 0
+    possible = expected > 0
+    if possible.sum() > 1:
+        assert chisquare(counts[possible], expected[possible] * counts.sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("temperature", [0.25, 0.7, 1.0, 1.5, 4.0])
+def test_frequencies_are_those_of_the_softmax(temperature):
+    tokens, _ = drawn(LOGITS, temperature, 1.0)
+    assert_distribution(tokens, softmax(LOGITS, temperature))
+
+
+@pytest.mark.parametrize("top_p", [0.01, 0.3, 0.5, 0.8, 0.95, 0.999])
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.5])
+def test_frequencies_are_those_of_the_nucleus(temperature, top_p):
+    tokens, _ = drawn(LOGITS, temperature, top_p)
+    assert_distribution(tokens, exact_nucleus(softmax(LOGITS, temperature), top_p))
+
+
+def test_a_wrong_distribution_fails_the_same_test():
+    tokens, _ = drawn(LOGITS, 1.0, 1.0)
+    with pytest.raises(AssertionError):
+        assert_distribution(tokens, softmax(LOGITS, 1.05))
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.4, 0.75, 0.9])
+def test_nucleus_keeps_the_smallest_set_that_reaches_top_p(top_p):
+    rows = torch.randn(20, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    masked = nucleus(rows, torch.full((20,), top_p))
+    for row, result in zip(rows, masked, strict=True):
+        expected = exact_nucleus(softmax(row.tolist(), 1.0), top_p)
+        assert torch.isinf(result).tolist() == (expected == 0).tolist()
+        assert result[expected > 0].tolist() == row[expected > 0].tolist()
+
+
+def test_greedy_is_the_argmax_whatever_the_uniform():
+    logits = torch.randn(50, 12, generator=torch.Generator().manual_seed(2))
+    uniform = torch.linspace(0, 0.999, 50, dtype=torch.float64)
+    tokens, logprobs = draw(logits, torch.zeros(50), torch.ones(50), uniform)
+    assert tokens.tolist() == logits.argmax(-1).tolist()
+    torch.testing.assert_close(logprobs, logits.log_softmax(-1).max(-1).values)
+
+
+def test_greedy_and_sampled_rows_mix():
+    logits = torch.tensor([LOGITS, LOGITS, LOGITS])
+    tokens, logprobs = draw(
+        logits, torch.tensor([0.0, 1.0, 0.5]), torch.ones(3), torch.tensor([0.0, 0.0, 0.999], dtype=torch.float64)
+    )
+    assert tokens.tolist() == [3, 0, 7]  # the likeliest, the first, the last
+    expected = [np.log(softmax(LOGITS, 1.0)[3]), np.log(softmax(LOGITS, 1.0)[0]), np.log(softmax(LOGITS, 0.5)[7])]
+    assert logprobs.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.25])
+@pytest.mark.parametrize("top_p", [0.8, 1.0])
+def test_logprobs_are_those_of_the_full_distribution(temperature, top_p):
+    tokens, logprobs = drawn(LOGITS, temperature, top_p, count=500, dtype=torch.float64)
+    expected = np.log(softmax(LOGITS, temperature))[tokens.numpy()]
+    assert len(set(tokens.tolist())) > 1
+    np.testing.assert_allclose(logprobs.numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("uniform", "token"), [(0.0, 0), (0.0999, 0), (0.1, 1), (0.3, 1), (0.5999, 1), (0.6001, 3), (0.999999, 3)]
+)
+def test_the_token_is_the_first_whose_cumulative_probability_exceeds_the_uniform(uniform, token):
+    logits = torch.tensor([[0.1, 0.5, 0.0, 0.4]], dtype=torch.float64).log()  # the third is impossible
+    tokens, _ = draw(logits, torch.ones(1), torch.ones(1), torch.tensor([uniform + 1e-12], dtype=torch.float64))
+    assert tokens.tolist() == [token]
+
+
+@pytest.mark.parametrize("top_p", [0.4, 1.0])
+def test_an_impossible_token_is_never_drawn(top_p):
+    logits = torch.tensor([[0.0, 0.1, 0.9, 0.0]], dtype=torch.float64).log().expand(2, -1)
+    uniform = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+    tokens, logprobs = draw(logits, torch.ones(2), torch.full((2,), top_p), uniform)
+    assert tokens.tolist() == ([1, 2] if top_p == 1 else [2, 2])
+    assert logprobs.tolist() == pytest.approx([np.log(0.1 if top_p == 1 else 0.9), np.log(0.9)])
+
+
+@pytest.mark.parametrize("logits", [[0.0, -22.0, -22.0, -22.0], [3.0, 1.0, -30.0, -60.0]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_does_not_notice_the_top_p_of_another(logits, dtype):
+    uniform = torch.tensor([1 - 1e-10, 0.5], dtype=torch.float64)
+    rows = torch.tensor([logits, logits], dtype=dtype)
+    alone, _ = draw(rows[:1], torch.ones(1), torch.ones(1), uniform[:1])
+    together, _ = draw(rows, torch.ones(2), torch.tensor([1.0, 0.9]), uniform)
+    assert int(together[0]) == int(alone[0])
+
+
+def test_half_precision_logits_are_normalised_in_float32():
+    logits = torch.tensor([LOGITS]).bfloat16()
+    _, logprobs = draw(logits, torch.ones(1), torch.ones(1), torch.zeros(1, dtype=torch.float64))
+    torch.testing.assert_close(logprobs, logits.float().log_softmax(-1)[:, 0])
+
+
+def test_uniforms_depend_on_their_stream_alone():
+    streams = [0, 1, 2**127 + 5, 12345]
+    together = uniforms(streams, 64)
+    for row, stream in enumerate(streams):
+        assert torch.equal(uniforms([stream], 64)[0], together[row])
+        assert torch.equal(uniforms([stream], 10)[0], together[row, :10])
+    assert torch.equal(uniforms(streams[::-1], 64), together.flip(0))
+    assert len({tuple(row) for row in together.tolist()}) == len(streams)
+
+
+def test_uniforms_leave_the_global_generators_alone():
+    np.random.seed(3)
+    torch.manual_seed(3)
+    expected = np.random.random(), torch.rand(1).item()
+    np.random.seed(3)
+    torch.manual_seed(3)
+    uniforms([1, 2], 10)
+    assert (np.random.random(), torch.rand(1).item()) == expected
+
+
+def test_uniforms_are_uniform():
+    values = uniforms(list(range(200)), 100)
+    assert values.dtype == torch.float64
+    assert 0 <= float(values.min()) <= float(values.max()) < 1
+    counts = np.histogram(values.numpy(), bins=20, range=(0, 1))[0]
+    assert chisquare(counts).pvalue > 1e-3

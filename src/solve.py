@@ -54,7 +54,7 @@ def solve(config: DictConfig) -> None:
 
 
 def quoted(argument: str) -> str:
-    """``question=<any text>`` as Hydra's grammar wants it; what is quoted already, and anything else, stays as it is."""
+    """``question=<any text>`` as Hydra's grammar wants it; what is quoted already stays as it is."""
     key, _, text = argument.partition("=")
     if key != "question" or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
         return argument

@@ -139,7 +139,7 @@ class Row:
     """What the loss sees of a turn.
 
     ``advantage`` multiplies the log-probs of all its completion tokens; ``weight`` is its share in the loss (rows of
-    one tree level share a weight of one); ``group`` names the siblings it was compared with.
+    one tree level share a weight of one); ``tree`` and ``path`` name the turn that it came from.
     """
 
     prompt: tuple[int, ...]
@@ -148,8 +148,14 @@ class Row:
     temperature: float
     advantage: float
     weight: float
-    group: tuple[str, Path]
+    tree: int
+    path: Path
     truncated: bool = False
+
+    @property
+    def group(self) -> tuple[int, Path]:
+        """The siblings that the turn was compared with."""
+        return self.tree, self.path[:-1]
 
 
 class Codec(Protocol):

@@ -4,18 +4,60 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from src.credit.base import Credited
 from src.engines.base import Engine
-from src.evaluation import Interval, accuracy, majority, pass_at_k
+from src.evaluation import Interval, accuracy, majority, paired_difference, pass_at_k
 from src.files import read_jsonl, write_json, write_jsonl
 from src.protocol import stated_answer, well_formed
-from src.records import Codec, Problem, Rollout, Scorer, Status, Turn
+from src.records import Codec, Problem, Rollout, Scorer, Scores, Status, Turn
+from src.records import Path as TurnPath
 from src.rollout import grow
 from src.rounds.multi_round import MultiRound
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is evaluated, and how answers are sampled; see conf/train.yaml."""
+
+    rounds: Sequence[int]
+    samples: int
+    temperature: float
+    top_p: float
+    limit: int | None = None
+    every: int = 0
+    keep_best: bool = False
+    before: bool = True
+
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        errors = []
+        if not self.rounds or min(self.rounds) < 1:
+            errors.append(f"evaluation.rounds={list(self.rounds)} must name numbers of rounds, all 1 or more")
+        if self.samples < 1:
+            errors.append(f"evaluation.samples={self.samples} must be 1 or more")
+        if self.temperature < 0:
+            errors.append(f"evaluation.temperature={self.temperature} must be 0 (greedy) or more")
+        if self.temperature == 0 and self.samples > 1:
+            errors.append(
+                f"evaluation.temperature=0 is greedy, so evaluation.samples={self.samples} would all be equal; "
+                "use evaluation.samples=1"
+            )
+        if not 0 < self.top_p <= 1:
+            errors.append(f"evaluation.top_p={self.top_p} must be in (0, 1]")
+        if self.limit is not None and self.limit < 1:
+            errors.append(f"evaluation.limit={self.limit} must be null (all problems) or 1 or more")
+        if self.every < 0:
+            errors.append(f"evaluation.every={self.every} must be 0 (never) or more")
+        if self.keep_best and self.every == 0:
+            errors.append(
+                "evaluation.keep_best=true chooses by validation accuracy, but evaluation.every=0 never looks"
+            )
+        return errors
 
 
 @dataclass(frozen=True)
@@ -111,25 +153,43 @@ def chain(rollout: Rollout, first: Turn) -> list[Turn]:
     return turns
 
 
-def tree_record(rollout: Rollout, **tables: Any) -> dict[str, Any]:
-    """A tree as a JSON value: the problem and its turns, with what ``tables`` say of each."""
-    turns = []
-    for turn in rollout.turns:
-        turns.append(
-            {
-                "path": list(turn.path),
-                "round": turn.round,
-                "writer": str(turn.writer),
-                "status": str(turn.status),
-                "carried": turn.carried,
-                "carried_cut": turn.carried_cut,
-                "prompt_tokens": len(turn.prompt),
-                "tokens": len(turn.completion),
-                "text": turn.text,
-                **{name: table.get(turn.path) for name, table in tables.items()},
-            }
-        )
+def write_trees(path: Path, rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited) -> None:
+    """A step's trees, one a line: each turn with its text, scores by term, value, correctness and advantage."""
+    advantages = {(row.tree, row.path): row.advantage for row in credited.rows}
+    write_jsonl(path, (_tree(rollout, score, advantages) for rollout, score in zip(rollouts, scores, strict=True)))
+
+
+def compare(before: Mapping[str, Evaluated], after: Mapping[str, Evaluated]) -> dict[str, Any]:
+    """Summaries before and after, and the paired change of what was evaluated both times."""
+    both = [name for name in after if name in before]
+    changes = {name: paired_difference(before[name].correct, after[name].correct) for name in both}
+    return {
+        "before": {name: result.summary for name, result in before.items()},
+        "after": {name: result.summary for name, result in after.items()},
+        "change": {name: asdict(change) for name, change in changes.items()},
+    }
+
+
+def _tree(rollout: Rollout, score: Scores, advantages: Mapping[tuple[int, TurnPath], float]) -> dict[str, Any]:
     problem = rollout.problem
+    turns = [
+        {
+            "path": list(turn.path),
+            "round": turn.round,
+            "writer": str(turn.writer),
+            "status": str(turn.status),
+            "carried": turn.carried,
+            "carried_cut": turn.carried_cut,
+            "prompt_tokens": len(turn.prompt),
+            "tokens": len(turn.completion),
+            "text": turn.text,
+            "scores": {name: term.get(turn.path) for name, term in score.terms.items()},
+            "value": score.values.get(turn.path),
+            "correct": score.correct.get(turn.path),
+            "advantage": advantages.get((turn.tree, turn.path)),
+        }
+        for turn in rollout.turns
+    ]
     return {"problem": {"id": problem.id, "question": problem.question, "answer": problem.answer}, "turns": turns}
 
 
@@ -152,8 +212,3 @@ def _record(rollout: Rollout, sample: int, turns: Sequence[Turn], answer: str | 
 
 def _powers(limit: int) -> list[int]:
     return [k for k in (2**power for power in range(limit.bit_length())) if k <= limit]
-
-
-def interval_fields(interval: Interval) -> dict[str, float]:
-    """An interval as a JSON value."""
-    return asdict(interval)

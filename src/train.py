@@ -20,23 +20,24 @@ def train(config: DictConfig, run: Path, choices: Mapping[str, str]) -> None:
     """A whole run: evaluation before, training, evaluation after, summary."""
     from src.display import Display, show_results
     from src.environment import peak_memory, prepare
-    from src.trainer import Stopped, StopRequest, Trainer
+    from src.stopping import Stopped, StopRequest
+    from src.trainer import Trainer
 
     environment = prepare(config.train.threads, run)
-    stop = StopRequest()
-    with Display(config.train.steps) as display:
+    with StopRequest() as stop, Display(config.train.steps) as display:
         study, state = assemble(config, run)
         about: dict[str, Any] = {"choices": dict(choices), "environment": environment}
         settings = configuration.plain(config)
         state.tracker_id = study.tracker.start(run, {**settings, **about}, choices, state.tracker_id)
         trainer = Trainer(study, state, settings, stop, display.step)
         try:
-            before = trainer.test(0, display.evaluation) if config.evaluation.before else {}
+            before = trainer.test_base(display.evaluation) if config.evaluation.before else {}
             display.train(state.step)
             last = trainer.train()
             after = trainer.test(trainer.restore_best(), display.evaluation)
         except Stopped as stopped:
             trainer.save()
+            study.tracker.finish({"complete": False})
             display.note(f"{stopped}; a checkpoint of step {state.step} is saved. Continue with:")
             display.note(f"python -m src.train resume={run}")
             raise SystemExit(stopped.code) from None

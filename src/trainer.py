@@ -3,60 +3,60 @@
 from __future__ import annotations
 
 import random
-import signal
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from src import checkpoint
 from src.algorithms.base import Algorithm
 from src.benchmarks.base import Benchmark, Splits
 from src.checkpoint import CheckpointConfig
-from src.credit.base import Credited, CreditRule
+from src.credit.base import CreditRule
 from src.engines.base import Engine
-from src.evaluation import paired_difference
-from src.files import write_json, write_jsonl
+from src.files import write_json
 from src.learner import Learner
+from src.metrics import describe
 from src.models import Policy
-from src.protocol import well_formed
-from src.records import Problem, Rollout, Scores, Status
+from src.records import InputError, Problem, Rollout
 from src.rewards.base import Reward
 from src.rollout import grow
 from src.rounds.multi_round import MultiRound
-from src.runner import Evaluated, evaluate, interval_fields, read_evaluation, tree_record, write_evaluation
+from src.runner import (
+    Evaluated,
+    EvaluationConfig,
+    compare,
+    evaluate,
+    read_evaluation,
+    write_evaluation,
+    write_trees,
+)
+from src.stopping import StopRequest
 from src.tracking import MetricsFile, Tracker
 
 
-class Stopped(Exception):  # noqa: N818 (it is no error)
-    """A signal asked the run to stop; ``code`` is the exit code that says so."""
+@dataclass(frozen=True)
+class TrainConfig:
+    """The loop; each field is explained in conf/train.yaml."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.code = 128 + number
+    steps: int
+    problems: int
+    micro_batch_tokens: int
+    max_grad_norm: float
+    rollouts_every: int
+    threads: int
 
-
-class StopRequest:
-    """Remembers SIGINT and SIGTERM until the loop asks. A second signal ends the process at once."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.number:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.number = number
-
-    def check(self) -> None:
-        if self.number:
-            raise Stopped(self.number)
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        names = ("steps", "problems", "micro_batch_tokens", "rollouts_every")
+        errors = [f"train.{name}={getattr(self, name)} must be 1 or more" for name in names if getattr(self, name) < 1]
+        if self.max_grad_norm <= 0:
+            errors.append(f"train.max_grad_norm={self.max_grad_norm} must be above 0")
+        if self.threads < 0:
+            errors.append(f"train.threads={self.threads} must be 0 (torch decides) or more")
+        return errors
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Study:
     benchmark: Benchmark
     splits: Splits
     tracker: Tracker
-    train: Any  # TrainConfig
-    evaluation: Any  # EvaluationConfig
+    train: TrainConfig
+    evaluation: EvaluationConfig
     checkpoints: CheckpointConfig
 
 
@@ -153,7 +153,8 @@ class Trainer:
         update = study.learner.update(credited.rows)
         end = time.perf_counter()
         if step == 0 or (step + 1) % study.train.rollouts_every == 0:
-            self.write_rollouts(step + 1, rollouts, scores, credited)
+            write_trees(study.run / "rollouts" / f"step_{step + 1:06d}.jsonl", rollouts, scores, credited)
+            study.tracker.rollouts(step + 1, rollouts, scores)
         return {
             "step": step + 1,
             "problems_seen": (step + 1) * study.train.problems,
@@ -188,6 +189,17 @@ class Trainer:
             "validation/high": accuracy.high,
             "validation/tokens_per_answer": result.summary["tokens_per_answer"],
         }
+
+    def test_base(self, show: Callable[[str, int], Callable[[int], None]]) -> dict[str, Evaluated]:
+        """The test splits before the first step, when a fresh adapter adds nothing.
+
+        Raises:
+            InputError: the run is past that and its evaluation of the base is gone.
+        """
+        folder = self.study.run / "evaluation" / "step_0"
+        if self.state.step and not folder.exists():
+            raise InputError(f"{folder} is missing, and the weights are past step 0. Put it back, or start a new run.")
+        return self.test(0, show)
 
     def test(self, step: int, show: Callable[[str, int], Callable[[int], None]]) -> dict[str, Evaluated]:
         """Every test split at every number of rounds; what is already on disk is read, not sampled again."""
@@ -253,46 +265,18 @@ class Trainer:
         }
         checkpoint.save(study.run, state.step, study.policy.model, content, study.checkpoints.keep)
 
-    def write_rollouts(
-        self, step: int, rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited
-    ) -> None:
-        """The step's trees, one a line, with scores by term, values and advantages; a sample of them to the tracker."""
-        advantages = {(*row.group, row.completion): row.advantage for row in credited.rows}
-        records = []
-        for rollout, score in zip(rollouts, scores, strict=True):
-            table = {
-                turn.path: advantages.get((rollout.problem.id, turn.parent, turn.completion)) for turn in rollout.turns
-            }
-            terms = {
-                turn.path: {name: term.get(turn.path) for name, term in score.terms.items()} for turn in rollout.turns
-            }
-            records.append(
-                tree_record(rollout, scores=terms, value=score.values, correct=score.correct, advantage=table)
-            )
-        write_jsonl(self.study.run / "rollouts" / f"step_{step:06d}.jsonl", records)
-        self.study.tracker.rollouts(step, rollouts, scores)
-
     def summarize(
         self, last: Mapping[str, Any], before: Mapping[str, Evaluated], after: Mapping[str, Evaluated], **about: Any
     ) -> dict[str, Any]:
         """Write ``summary.json``, the run's last word, and close everything."""
         study = self.study
-        change = {
-            name: interval_fields(paired_difference(before[name].correct, after[name].correct))
-            for name in after
-            if name in before
-        }
         summary = {
             "complete": True,
             "seed": study.seed,
             "base_sha256": study.policy.base_hash,
             "final": dict(last),
             "best": self.state.best,
-            "evaluations": {
-                "before": {name: result.summary for name, result in before.items()},
-                "after": {name: result.summary for name, result in after.items()},
-                "change": change,
-            },
+            "evaluations": compare(before, after),
             "wall_clock_seconds": time.perf_counter() - self.started,
             **about,
         }
@@ -300,34 +284,3 @@ class Trainer:
         study.tracker.finish(summary)
         self.metrics.close()
         return summary
-
-
-def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited) -> dict[str, float]:
-    """What the trees of a step look like, as flat metrics; rewards are means over the first round's responses."""
-    first = [(score, turn) for rollout, score in zip(rollouts, scores, strict=True) for turn in rollout.level(1)]
-    live = [(score, turn.path) for score, turn in first if turn.live]
-    groups: dict[Any, set[float]] = {}
-    for row in credited.rows:
-        groups.setdefault(row.group, set()).add(row.advantage)
-    metrics = {
-        "reward": statistics.fmean(score.values[path] for score, path in live),
-        **{
-            f"reward/{name}": statistics.fmean(score.terms[name][path] for score, path in live)
-            for name in scores[0].terms
-        },
-        "accuracy": statistics.fmean(score.correct[path] for score, path in live),
-        "advantage/zero_std_groups": statistics.fmean(len(values) == 1 for values in groups.values())
-        if groups
-        else 1.0,
-        "advantage/lonely_groups": credited.lonely_groups,
-    }
-    for number in range(1, max(turn.round for rollout in rollouts for turn in rollout.turns) + 1):
-        turns = [turn for rollout in rollouts for turn in rollout.level(number)]
-        name = f"completion/round_{number}"
-        metrics[f"{name}/mean_tokens"] = statistics.fmean(len(turn.completion) for turn in turns)
-        metrics[f"{name}/truncated"] = statistics.fmean(turn.status == Status.TRUNCATED for turn in turns)
-        metrics[f"{name}/well_formed"] = statistics.fmean(well_formed(turn.text) for turn in turns)
-        metrics[f"{name}/carried_cut"] = statistics.fmean(turn.carried_cut for turn in turns)
-    metrics["tokens/generated"] = sum(rollout.tokens for rollout in rollouts)
-    metrics["tokens/trained"] = sum(len(row.completion) for row in credited.rows)
-    return metrics

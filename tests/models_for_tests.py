@@ -93,7 +93,8 @@ def random_rows(seed: int, lengths: list[tuple[int, int]], advantages: list[floa
             temperature=rng.choice((0.5, 1.0, 1.25)),
             advantage=advantages[index] if advantages is not None else rng.uniform(-2, 2),
             weight=rng.choice((0.25, 0.5, 1.0)),
-            group=("problem", ()),
+            tree=0,
+            path=(index,),
         )
         for index, (prompt, completion) in enumerate(lengths)
     ]

@@ -5,13 +5,11 @@ from src.config.checking import check_lengths, checked, find_mistakes
 from src.config.composing import CONF, ROOT, compose, groups, jobs, options, quote_rounds
 from src.config.resuming import adapter_of, load, refuse_changes, resume
 from src.config.running import choices, complain, launch, run_directory
-from src.config.sections import EvaluationConfig, TrainConfig, section
+from src.config.sections import section
 
 __all__ = [
     "CONF",
     "ROOT",
-    "EvaluationConfig",
-    "TrainConfig",
     "adapter_of",
     "build",
     "check_lengths",

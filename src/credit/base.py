@@ -27,7 +27,7 @@ class CreditRule(Protocol):
     def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited: ...
 
 
-def row(rollout: Rollout, turn: Turn, advantage: float, weight: float) -> Row:
+def row(turn: Turn, advantage: float, weight: float) -> Row:
     """What the loss sees of ``turn``."""
     return Row(
         prompt=turn.prompt,
@@ -36,6 +36,7 @@ def row(rollout: Rollout, turn: Turn, advantage: float, weight: float) -> Row:
         temperature=turn.sampling.temperature,
         advantage=advantage,
         weight=weight,
-        group=(rollout.problem.id, turn.parent),
+        tree=turn.tree,
+        path=turn.path,
         truncated=turn.status == "truncated",
     )

@@ -1,0 +1,1 @@
+"""What finished runs say: tables, plots and a page of rollouts. Pure functions over run directories."""

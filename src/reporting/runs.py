@@ -1,0 +1,222 @@
+"""Reading run directories, and grouping the runs that differ in nothing but their seed."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src import config as configuration
+from src.files import read_jsonl
+from src.records import InputError
+
+EVERYWHERE = ("experiment", "debug")
+"""Config groups whose options set values anywhere, not only in a section of their own name."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A complete run, as its directory tells it.
+
+    ``settings`` is flat and unresolved (a value that follows another by interpolation is not a difference of its own),
+    without ``seed`` and without ``tracking``, which change nothing that is compared.
+    """
+
+    path: Path
+    seed: int
+    settings: Mapping[str, str]
+    choices: Mapping[str, str]
+    overridden: frozenset[str]
+    summary: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+
+    @property
+    def identity(self) -> tuple[tuple[str, str], ...]:
+        """What two runs share that differ in their seed only."""
+        return tuple(sorted(self.settings.items()))
+
+    def rollouts(self) -> dict[int, Path]:
+        """The files of the logged steps, by step."""
+        found = {int(file.stem.removeprefix("step_")): file for file in (self.path / "rollouts").glob("step_*.jsonl")}
+        return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ only in their seed, in the order of their seeds."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+
+def read_run(path: Path) -> Run:
+    """The run in a directory.
+
+    Raises:
+        InputError: not a training run, or not complete.
+    """
+    from omegaconf import OmegaConf
+
+    config = configuration.load(path)
+    if "train" not in config:
+        raise InputError(f"{path}: not a training run (its configuration has no train section)")
+    if not (path / "summary.json").is_file():
+        raise InputError(f"{path}: incomplete (it has no summary.json)")
+    summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    metrics = list(read_jsonl(path / "metrics.jsonl"))
+    if not summary["complete"] or summary["final"]["step"] != metrics[-1]["step"]:
+        raise InputError(
+            f"{path}: incomplete (its summary ends at step {summary['final']['step']}, its metrics at step "
+            f"{metrics[-1]['step']})"
+        )
+    raw = dict(_flat(OmegaConf.to_container(config, resolve=False)))
+    settings = {key: value for key, value in raw.items() if key != "seed" and key.partition(".")[0] != "tracking"}
+    file = path / ".hydra" / "overrides.yaml"
+    given = [str(text).lstrip("+~").partition("=")[0] for text in OmegaConf.load(file)] if file.is_file() else []
+    return Run(
+        path=path,
+        seed=int(summary["seed"]),
+        settings={**settings, "base_sha256": summary["base_sha256"]},
+        choices={name: choice for name, choice in summary["choices"].items() if name != "tracking"},
+        overridden=frozenset(given),
+        summary=summary,
+        metrics=metrics,
+    )
+
+
+def find_runs(patterns: Iterable[str]) -> tuple[list[Run], list[str]]:
+    """The complete runs that globs match, and a line on every other match.
+
+    Of runs with the same settings and the same seed the last one (by path) counts, so that a repetition is no new seed.
+
+    Raises:
+        InputError: a glob matches nothing, or no match is a complete run.
+    """
+    runs: dict[Any, Run] = {}
+    left_out: list[str] = []
+    for pattern in patterns:
+        matches = sorted(map(Path, glob.glob(pattern)), key=lambda path: _natural(str(path)))  # noqa: PTH207 (absolute)
+        if not matches:
+            raise InputError(f"runs={pattern}: nothing matches; name run directories, e.g. runs='outputs/*/*'")
+        for path in matches:
+            try:
+                run = read_run(path)
+            except InputError as error:
+                left_out.append(str(error))
+                continue
+            key = (run.identity, run.seed)
+            earlier = runs.pop(key, None)
+            if earlier is not None and earlier.path != path:
+                left_out.append(f"{earlier.path}: the same settings and seed as {path}, which counts")
+            runs[key] = run
+    if not runs:
+        raise InputError("none of the matches is a complete run:", *left_out)
+    return list(runs.values()), left_out
+
+
+def newest(folder: Path) -> Path:
+    """The newest complete run under ``folder``, which holds ``<date>/<time>/`` directories.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = sorted(folder.glob("*/*/summary.json"))
+    if not found:
+        raise InputError(f"{folder}: holds no complete run; make one with python -m src.train")
+    return found[-1].parent
+
+
+def grouped(runs: Iterable[Run]) -> list[Group]:
+    """Runs that differ only in ``seed`` together, each group labelled by the settings in which the groups differ."""
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.identity, []).append(run)
+    members = [tuple(sorted(group, key=lambda run: run.seed)) for group in groups.values()]
+    result = [Group(label, group) for label, group in zip(labels(members), members, strict=True)]
+    return sorted(result, key=lambda group: _natural(group.label))
+
+
+def labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """A label for each group: the settings in which the groups differ, and nothing else.
+
+    A choice of a config group (``reward=immediate``) stands for the settings that follow from it, unless someone set
+    one of them by hand. Names are as short as they can be without being ambiguous.
+    """
+    firsts = [group[0] for group in groups]
+    given = frozenset().union(*(run.overridden for run in firsts))
+    settings = _differing([run.settings for run in firsts])
+    choices = {
+        name: values
+        for name, values in _differing([run.choices for run in firsts]).items()
+        if any(_covers(name, key) for key in settings)
+    }
+    candidates = {**choices, **settings}
+    told = {
+        name: values
+        for name, values in candidates.items()
+        if (name in given and name not in EVERYWHERE)
+        or not any(choice != name and _covers(choice, name) and _follows(values, by) for choice, by in choices.items())
+    }
+    names = {name: name if name in choices else _short(name, settings) for name in told}
+    for limit in (24, None):
+        result = [
+            ", ".join(f"{names[name]}={_value(values[index], limit)}" for name, values in told.items())
+            for index in range(len(groups))
+        ]
+        if len(set(result)) == len(result):
+            break
+    return result
+
+
+def _differing(tables: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    names = dict.fromkeys(name for table in tables for name in table)
+    columns = {name: [table.get(name, "none") for table in tables] for name in names}
+    return {name: values for name, values in columns.items() if len(set(values)) > 1}
+
+
+def _covers(choice: str, name: str) -> bool:
+    """Whether a config group's option may set ``name``."""
+    if choice in EVERYWHERE:
+        return name not in EVERYWHERE
+    return name.startswith((f"{choice}/", choice.replace("/", ".") + "."))
+
+
+def _follows(values: Sequence[str], by: Sequence[str]) -> bool:
+    """Whether equal choices always came with equal values."""
+    return len(set(zip(by, values, strict=True))) == len(set(by))
+
+
+def _short(name: str, others: Iterable[str]) -> str:
+    parts = name.removesuffix("._target_").split(".")
+    known = [other.removesuffix("._target_").split(".") for other in others]
+    for length in range(min(2, len(parts)), len(parts)):
+        if sum(other[-length:] == parts[-length:] for other in known) == 1:
+            return ".".join(parts[-length:])
+    return ".".join(parts)
+
+
+def _value(text: str, limit: int | None) -> str:
+    text = " ".join(text.split())
+    if limit is None:
+        return text
+    if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", text):  # a class by its dotted path
+        text = text.rpartition(".")[2]
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(values, Mapping) and values:
+        for key, value in values.items():
+            yield from _flat(value, f"{prefix}{key}.")
+    else:
+        yield prefix[:-1], values if isinstance(values, str) else json.dumps(values)
+
+
+def _natural(text: str) -> list[tuple[bool, float, str]]:
+    """A key that sorts numbers inside a text by their value."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [(index % 2 == 0, float(part) if index % 2 else 0.0, part) for index, part in enumerate(parts)]

@@ -105,8 +105,9 @@ def show_results(run: Path, summary: Mapping[str, Any], question: str) -> None:
             f"{before['tokens_per_answer']:.1f} -> {tokens}" if before else tokens,
         )
     console.print(table)
-    console.print(f"{summary['wall_clock_seconds']:.0f} s. Everything is in {run}", highlight=False, soft_wrap=True)
-    command = f"python -m src.solve run={run} {shlex.quote('question=' + question)}"
+    shown = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+    console.print(f"{summary['wall_clock_seconds']:.0f} s. Everything is in {shown}", highlight=False, soft_wrap=True)
+    command = f"python -m src.solve run={shown} {shlex.quote('question=' + question)}"
     console.print(f"Look closer: {command}", highlight=False, soft_wrap=True, markup=False)
 
 

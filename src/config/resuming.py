@@ -42,11 +42,7 @@ def resume(arguments: Sequence[str]) -> tuple[Path, DictConfig, dict[str, str]]:
     config = load(run)
     if "train" not in config:
         raise InputError(f"{run}: not a training run (its configuration has no train section)")
-    if (run / "summary.json").exists() and int(values.get("train.steps", config.train.steps)) <= config.train.steps:
-        raise InputError(
-            f"{run}: this run is complete ({config.train.steps} steps). Continue it with train.steps=<more>, or "
-            f"look at {run / 'summary.json'}."
-        )
+    steps = config.train.steps
     if "tracking" in values:
         choice = values.pop("tracking")
         if choice not in options("tracking"):
@@ -59,9 +55,15 @@ def resume(arguments: Sequence[str]) -> tuple[Path, DictConfig, dict[str, str]]:
     mistakes = find_mistakes(config)
     if mistakes:
         raise InputError(*mistakes)
+    if (run / "summary.json").exists() and config.train.steps <= steps:
+        raise InputError(
+            f"{run}: this run is complete ({steps} steps). Continue it with train.steps=<more>, or look at "
+            f"{run / 'summary.json'}."
+        )
     hydra_file = OmegaConf.load(run / ".hydra" / "hydra.yaml")
     found = OmegaConf.select(hydra_file, "hydra.runtime.choices", default={})
-    return run, config, {group: str(choice) for group, choice in found.items() if not str(group).startswith("hydra")}
+    chosen = {str(group): str(choice) for group, choice in found.items() if choice}
+    return run, config, {group: choice for group, choice in chosen.items() if not group.startswith("hydra")}
 
 
 def _parsed(text: str) -> Any:

@@ -60,7 +60,7 @@ def choices() -> dict[str, str]:
     return {
         group: str(choice)
         for group, choice in HydraConfig.get().runtime.choices.items()
-        if not group.startswith("hydra")
+        if choice is not None and not group.startswith("hydra")
     }
 
 

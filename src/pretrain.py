@@ -114,7 +114,6 @@ def batches(
 def pretrain(config: DictConfig) -> None:
     """Build the tokenizer, train the model, write the checkpoint."""
     import torch
-    from omegaconf import OmegaConf
     from rich.progress import track
     from torch.nn.functional import cross_entropy
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -126,7 +125,7 @@ def pretrain(config: DictConfig) -> None:
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
     settings = DemonstrationSettings(**config.demonstrations)
-    training: dict[str, Any] = OmegaConf.to_container(config.training, resolve=True)  # type: ignore[assignment]
+    training = configuration.plain(config.training)
     prompts: Prompts = configuration.build(config.prompts)
     splits = configuration.build(config.benchmark).load()
     held_out = frozenset(

@@ -26,7 +26,7 @@ def report(config: DictConfig) -> None:
     wrong = [name for name in ("steps", "trees") if not isinstance(config[name], int) or config[name] < 1]
     if wrong:
         raise InputError(*(f"{name}={config[name]} must be a whole number, 1 or more" for name in wrong))
-    patterns = [config.runs] if isinstance(config.runs, str) else list(config.runs)
+    patterns = [config.runs] if isinstance(config.runs, str) else config.runs
     runs, left_out = find_runs(map(str, patterns))
     for line in left_out:
         print(f"left out: {line}")

@@ -153,10 +153,14 @@ def chain(rollout: Rollout, first: Turn) -> list[Turn]:
     return turns
 
 
-def write_trees(path: Path, rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited) -> None:
-    """A step's trees, one a line: each turn with its text, scores by term, value, correctness and advantage."""
+def write_trees(
+    path: Path, rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited, codec: Codec
+) -> None:
+    """A step's trees, one a line: each turn with its texts, scores by term, value, correctness and advantage."""
     advantages = {(row.tree, row.path): row.advantage for row in credited.rows}
-    write_jsonl(path, (_tree(rollout, score, advantages) for rollout, score in zip(rollouts, scores, strict=True)))
+    write_jsonl(
+        path, (_tree(rollout, score, advantages, codec) for rollout, score in zip(rollouts, scores, strict=True))
+    )
 
 
 def compare(before: Mapping[str, Evaluated], after: Mapping[str, Evaluated]) -> dict[str, Any]:
@@ -170,14 +174,18 @@ def compare(before: Mapping[str, Evaluated], after: Mapping[str, Evaluated]) -> 
     }
 
 
-def _tree(rollout: Rollout, score: Scores, advantages: Mapping[tuple[int, TurnPath], float]) -> dict[str, Any]:
+def _tree(
+    rollout: Rollout, score: Scores, advantages: Mapping[tuple[int, TurnPath], float], codec: Codec
+) -> dict[str, Any]:
     problem = rollout.problem
     turns = [
         {
             "path": list(turn.path),
+            "parent": list(turn.parent),
             "round": turn.round,
             "writer": str(turn.writer),
             "status": str(turn.status),
+            "prompt": codec.decode(turn.prompt),
             "carried": turn.carried,
             "carried_cut": turn.carried_cut,
             "prompt_tokens": len(turn.prompt),

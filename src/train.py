@@ -111,6 +111,7 @@ def main() -> int:
         return configuration.launch("train", job)
     try:
         run, config, choices = configuration.resume(arguments)
+        configuration.extend(run, config.train.steps)
         train(config, run, choices)
     except InputError as error:
         return configuration.complain(error)

@@ -153,7 +153,8 @@ class Trainer:
         update = study.learner.update(credited.rows)
         end = time.perf_counter()
         if step == 0 or (step + 1) % study.train.rollouts_every == 0:
-            write_trees(study.run / "rollouts" / f"step_{step + 1:06d}.jsonl", rollouts, scores, credited)
+            file = study.run / "rollouts" / f"step_{step + 1:06d}.jsonl"
+            write_trees(file, rollouts, scores, credited, study.policy.codec)
             study.tracker.rollouts(step + 1, rollouts, scores)
         return {
             "step": step + 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,9 +25,9 @@ class GRPO:
       ``dr_grpo``  sum w l / (sum w * max_tokens)
     """
 
-    scale: str = "group"
+    scale: Literal["group", "batch", "none"] = "group"
     epsilon: float = 1e-4
-    aggregation: str = "grpo"
+    aggregation: Literal["grpo", "bnpo", "dapo", "dr_grpo"] = "grpo"
     loss_batch: int = 0
     max_tokens: int = 0  # dr_grpo's constant length
     clip_low: float = 0.2
@@ -34,6 +35,21 @@ class GRPO:
     dual_clip: float | None = None
     kl_beta: float = 0.0
     iterations: int = 1
+
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        errors = [
+            f"algorithm.{name}={getattr(self, name)} must be 0 or more"
+            for name in ("epsilon", "clip_low", "clip_high", "kl_beta", "loss_batch")
+            if getattr(self, name) < 0
+        ]
+        if self.iterations < 1:
+            errors.append(f"algorithm.iterations={self.iterations} must be 1 or more")
+        if self.dual_clip is not None and self.dual_clip <= 1:
+            errors.append(f"algorithm.dual_clip={self.dual_clip} must be null or above 1")
+        if self.aggregation == "dr_grpo" and self.max_tokens < 1:
+            errors.append(f"algorithm.max_tokens={self.max_tokens} divides in aggregation=dr_grpo; use 1 or more")
+        return errors
 
     def advantages(self, values: Sequence[Sequence[float]]) -> list[list[float]]:
         batch = [value for group in values for value in group]

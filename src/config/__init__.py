@@ -3,7 +3,7 @@
 from src.config.building import build, credit_rule, locate, plain
 from src.config.checking import check_lengths, checked, find_mistakes
 from src.config.composing import CONF, ROOT, compose, groups, jobs, options, quote_rounds
-from src.config.resuming import adapter_of, load, refuse_changes, resume
+from src.config.resuming import adapter_of, extend, load, refuse_changes, resume, written
 from src.config.running import choices, complain, launch, run_directory
 from src.config.sections import section
 
@@ -18,6 +18,7 @@ __all__ = [
     "complain",
     "compose",
     "credit_rule",
+    "extend",
     "find_mistakes",
     "groups",
     "jobs",
@@ -31,4 +32,5 @@ __all__ = [
     "resume",
     "run_directory",
     "section",
+    "written",
 ]

@@ -41,6 +41,7 @@ def checked(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         config = compose(name, good)
     added = sorted({str(key) for key in config} - {str(key) for key in compose(name)})
     errors += [f"{key}: there is no such setting" for key in added]
+    errors += [f"{key} has no value; give one with {key}=…" for key in config if OmegaConf.is_missing(config, key)]
     errors += find_mistakes(config)
     if errors:
         raise InputError(*dict.fromkeys(errors))
@@ -191,7 +192,13 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
     """Settings that are fine alone and impossible together."""
     errors: list[str] = []
     rounds, algorithm = sections.get("rounds"), sections.get("algorithm")
-    if rounds is not None and rounds.n > 1 and rounds.progress_tokens >= rounds.context:
+    train, benchmark = sections.get("train"), sections.get("benchmark")
+    if train is not None and getattr(benchmark, "train_size", train.problems) < train.problems:
+        errors.append(
+            f"train.problems={train.problems} asks for more problems a step than the {benchmark.train_size} there are "
+            "(benchmark.train_size); lower the first or raise the second"
+        )
+    if rounds is not None and rounds.n != 1 and rounds.progress_tokens >= rounds.context:
         errors.append(
             f"rounds.progress_tokens={rounds.progress_tokens} fills the whole context of {rounds.context} "
             "(model.context) and leaves no room for a completion; lower the first or raise the second"

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.checking import find_mistakes
 from src.config.composing import CONF, options
+from src.files import write_text
 from src.records import InputError
 
 RESUMABLE = ("resume", "train.steps", "train.threads", "tracking")
@@ -64,6 +65,21 @@ def resume(arguments: Sequence[str]) -> tuple[Path, DictConfig, dict[str, str]]:
     found = OmegaConf.select(hydra_file, "hydra.runtime.choices", default={})
     chosen = {str(group): str(choice) for group, choice in found.items() if choice}
     return run, config, {group: choice for group, choice in chosen.items() if not group.startswith("hydra")}
+
+
+def extend(run: Path, steps: int) -> None:
+    """Write a resumed run's number of steps into its configuration, for whoever reads or resumes it next."""
+    config = load(run)
+    if config.train.steps != steps:
+        config.train.steps = steps
+        write_text(run / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
+
+
+def written(run: Path) -> tuple[dict[str, Any], list[str]]:
+    """The settings of a run, flat and with interpolations as written, and the keys that its command line gave."""
+    file = run / ".hydra" / "overrides.yaml"
+    given = [str(text).lstrip("+~").partition("=")[0] for text in OmegaConf.load(file)] if file.is_file() else []
+    return dict(_flat(OmegaConf.to_container(load(run), resolve=False))), given
 
 
 def _parsed(text: str) -> Any:

@@ -66,8 +66,10 @@ def curves(groups: Sequence[Group]) -> Figure:
     A group is one colour: thin lines are its seeds, the thick one their mean. What is noisy is a running mean.
     """
     rounds = max(len(_series(run, "completion/round_{}/mean_tokens")) for group in groups for run in group.runs)
-    window = max(1, max(len(run.metrics) for group in groups for run in group.runs) // 20)
-    smooth = "" if window == 1 else f" (running mean of {window} steps)"
+    lengths = [len(run.metrics) for group in groups for run in group.runs]
+    window = max(1, max(lengths) // 20)
+    most = "up to " if min(lengths) < 4 * window else ""  # a short run is averaged over a quarter of its steps
+    smooth = "" if window == 1 else f" (running mean of {most}{window} steps)"
     with style():
         figure = Figure(figsize=(WIDTH, 6.4), layout="constrained")
         upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.25, 1), hspace=0.04).flat
@@ -80,11 +82,12 @@ def curves(groups: Sequence[Group]) -> Figure:
         left.set(title="Validation accuracy, 95 % intervals", xlabel="optimizer step", ylabel="accuracy (%)")
         left.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         right.set(title=f"Training reward{smooth}", xlabel="optimizer step", ylabel="reward of a first response")
-        below = lower.subplots(1, rounds, sharey=True, squeeze=False)[0]
+        below = lower.subplots(1, rounds, sharex=True, sharey=True, squeeze=False)[0]
         for number, axes in enumerate(below, 1):
             for group, look in _looks(groups):
                 series = [_series(run, "completion/round_{}/mean_tokens").get(number, []) for run in group.runs]
-                _lines(axes, [line for line in series if line], look, window)
+                if any(series):  # a group that thinks over fewer rounds has no line here
+                    _lines(axes, series, look, window)
             axes.set(title=f"Round {number}", xlabel="optimizer step")
         below[0].set_ylabel("tokens a response")
         below[0].set_ylim(bottom=0)
@@ -101,7 +104,8 @@ def curves(groups: Sequence[Group]) -> Figure:
 def before_after(rows: Sequence[Result]) -> Figure:
     """Test accuracy of the base (hollow) and after training (filled), with 95 % intervals."""
     labels = list(dict.fromkeys(row.group for row in rows))
-    tests = list(dict.fromkeys((row.split, row.rounds) for row in rows))
+    splits = list(dict.fromkeys(row.split for row in rows))
+    tests = sorted({(row.split, row.rounds) for row in rows}, key=lambda test: (splits.index(test[0]), test[1]))
     with style():
         figure = Figure(figsize=(WIDTH, 1.3 + len(tests) * (0.25 + 0.3 * len(labels))), layout="constrained")
         axes = figure.subplots()
@@ -165,16 +169,11 @@ def _series(run: Run, name: str) -> dict[int, list[tuple[int, float]]]:
 
 
 def _lines(axes: Axes, series: Sequence[Sequence[tuple[int, float]]], look: Mapping[str, Any], window: int) -> None:
-    smooth = [
-        dict(
-            zip(
-                [step for step, _ in line[window - 1 :]],
-                running_mean([value for _, value in line], window),
-                strict=True,
-            )
-        )
-        for line in series
-    ]
+    smooth = []
+    for line in series:
+        size = min(window, max(1, len(line) // 4))
+        means = running_mean([value for _, value in line], size)
+        smooth.append(dict(zip([step for step, _ in line[size - 1 :]], means, strict=True)))
     _seeds_and_mean(axes, smooth, look)
 
 

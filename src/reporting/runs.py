@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,6 @@ def read_run(path: Path) -> Run:
     Raises:
         InputError: not a training run, or not complete.
     """
-    from omegaconf import OmegaConf
-
     config = configuration.load(path)
     if "train" not in config:
         raise InputError(f"{path}: not a training run (its configuration has no train section)")
@@ -73,15 +71,18 @@ def read_run(path: Path) -> Run:
             f"{path}: incomplete (its summary ends at step {summary['final']['step']}, its metrics at step "
             f"{metrics[-1]['step']})"
         )
-    raw = dict(_flat(OmegaConf.to_container(config, resolve=False)))
-    settings = {key: value for key, value in raw.items() if key != "seed" and key.partition(".")[0] != "tracking"}
-    file = path / ".hydra" / "overrides.yaml"
-    given = [str(text).lstrip("+~").partition("=")[0] for text in OmegaConf.load(file)] if file.is_file() else []
+    raw, given = configuration.written(path)
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in raw.items()}
+    settings = {key: value for key, value in texts.items() if key != "seed" and key.partition(".")[0] != "tracking"}
     return Run(
         path=path,
         seed=int(summary["seed"]),
         settings={**settings, "base_sha256": summary["base_sha256"]},
-        choices={name: choice for name, choice in summary["choices"].items() if name != "tracking"},
+        choices={
+            name: "none" if choice == "None" else choice
+            for name, choice in summary["choices"].items()
+            if name != "tracking"
+        },
         overridden=frozenset(given),
         summary=summary,
         metrics=metrics,
@@ -206,14 +207,6 @@ def _value(text: str, limit: int | None) -> str:
     if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", text):  # a class by its dotted path
         text = text.rpartition(".")[2]
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(values, Mapping) and values:
-        for key, value in values.items():
-            yield from _flat(value, f"{prefix}{key}.")
-    else:
-        yield prefix[:-1], values if isinstance(values, str) else json.dumps(values)
 
 
 def _natural(text: str) -> list[tuple[bool, float, str]]:

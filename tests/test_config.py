@@ -1,0 +1,165 @@
+"""Every option composes and builds; every mistake is found, all of them at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src import config as configuration
+from src.config import CONF, checked, compose, jobs, quote_rounds
+from src.records import InputError
+
+FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
+OPTIONS = [file.removesuffix(".yaml") for file in FILES if "/" in file]
+NEEDS = {"model/hub": ["model.path=embedded:tiny"], "benchmark/reasoning-gym": ["benchmark.task=gcd"]}
+METHODS = {
+    "model": ("check",),
+    "model/prompts": ("messages",),
+    "rounds": ("open", "extend", "check", "check_problem", "independent"),
+    "rounds/carry": ("carry",),
+    "reward": ("score", "looks_ahead"),
+    "algorithm": ("advantages", "shares", "token_loss", "iterations", "kl_beta"),
+    "optimizer": ("build", "check", "factor"),
+    "benchmark": ("load", "score", "check", "name"),
+    "engine": ("generate",),
+    "tracking": ("start", "log", "rollouts", "finish"),
+}
+"""What an object of each group must have; a new group must be added here."""
+
+
+def test_the_number_of_files_is_known() -> None:
+    assert len(FILES) == 22, "a yaml was added or removed: count it here, and see that it is covered below"
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_builds_and_satisfies_its_protocol(option: str) -> None:
+    group, _, name = option.rpartition("/")
+    config = checked(
+        "train", [f"{group}={name}", "rounds.n=2" if group == "rounds" else "seed=0", *NEEDS.get(option, [])]
+    )
+    if group == "debug":
+        assert config.train.steps == 2
+        return
+    key = group.replace("/", ".")
+    node = config
+    for part in key.split("."):
+        node = node[part]
+    kind = configuration.section("model") if group == "model" else None
+    extra = {"weights": None} if group == "engine" else {}
+    built = configuration.build(node, kind, **extra)
+    assert [method for method in METHODS[group] if not hasattr(built, method)] == []
+    if group == "reward":
+        assert configuration.credit_rule(config.reward.credit).rows
+        assert all(term.at in ("leaves", "turns") and term.weight for term in built.terms.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("rounds=3", 'rounds="3"'),
+        ("rounds=1,3,5", 'rounds="1","3","5"'),
+        ("rounds=range(1,4)", 'rounds="1","2","3"'),
+        ("rounds=choice(2,4)", 'rounds="2","4"'),
+        ("rounds='7'", 'rounds="7"'),
+        ("rounds=multi-round", 'rounds="multi-round"'),
+        ("rounds.n=3", "rounds.n=3"),
+    ],
+)
+def test_numbers_of_rounds_are_quoted_for_hydra(given: str, expected: str) -> None:
+    assert quote_rounds([given]) == [expected]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 12])
+def test_any_number_of_rounds_is_a_choice(n: int) -> None:
+    config = checked("train", [f"rounds={n}", "rounds.trajectories=2"])
+    assert config.rounds.n == n
+    assert configuration.build(config.rounds).widths == (8, 2, *[1] * n)[:n]
+
+
+def test_values_given_with_a_group_stay_in_force() -> None:
+    config = checked("train", ["optimizer.lr=0.5", "optimizer=adamw", "rounds.responses=3", "rounds=5"])
+    assert (config.optimizer.lr, config.rounds.responses, config.rounds.n) == (0.5, 3, 5)
+
+
+def test_a_sweep_is_expanded_before_it_runs() -> None:
+    overrides = quote_rounds(["rounds=1,3", "reward=outcome,immediate", "seed=0"])
+    expanded = [compose("train", job) for job in jobs(overrides)]
+    found = [(config.rounds.n, next(iter(config.reward.terms)), config.seed) for config in expanded]
+    assert found == [(1, "outcome", 0), (1, "immediate", 0), (3, "outcome", 0), (3, "immediate", 0)]
+
+
+BAD = {
+    "reward=nonsense": "reward has no option 'nonsense'; valid: immediate, outcome",
+    "trian.steps=3": "did you mean train.steps",
+    "+extra=1": "extra: there is no such setting",
+    "+train.stepz=1": "train.stepz: there is no such setting; valid: steps",
+    "train.problems=many": "train.problems='many': must be a whole number",
+    "evaluation.keep_best=7": "evaluation.keep_best=7: must be true or false",
+    "rounds.keep=middle": "rounds.keep='middle': must be one of head, tail",
+    "rounds=0": "rounds.n=0 must be 1 or more",
+    "optimizer.lr=0": "optimizer.lr=0 must be above 0",
+    "rounds.top_p=0.9": "rounds.top_p=0.9 cuts the distribution of turns that learn",
+    "rounds.responses=1": "a group of 1",
+    "rounds.progress_tokens=512": "leaves no room for a completion",
+    "reward.credit=luck": "reward.credit=luck: no such rule; valid: first",
+    "algorithm.scale=batches": "algorithm.scale='batches': must be one of group, batch, none",
+    "benchmark.task=chian_sum": "no task of reasoning-gym; valid: chain_sum",
+    "model.path=embedded:huge": "no such embedded model; valid: tiny",
+    "checkpoint.every=0": "checkpoint.every=0 must be 1 or more",
+    "evaluation.samples=0": "evaluation.samples=0 must be 1 or more",
+}
+
+
+@pytest.mark.parametrize("override", BAD)
+def test_a_mistake_is_named(override: str) -> None:
+    with pytest.raises(InputError) as caught:
+        checked("train", [override])
+    assert any(BAD[override] in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import src.models
+
+    def forbidden(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(src.models, "load_policy", forbidden)
+    monkeypatch.setattr(src.models, "_from_pretrained", forbidden)
+    together = [override for override in BAD if override != "reward.credit=luck"]
+    with pytest.raises(InputError) as caught:
+        checked("train", together)
+    missing = [BAD[one] for one in together if not any(BAD[one] in problem for problem in caught.value.problems)]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (["evaluation.temperature=0"], "use evaluation.samples=1"),
+        (["evaluation.keep_best=true", "evaluation.every=0"], "never looks"),
+        (["rounds.temperature=0"], "all responses of a group equal"),
+        (["rounds.branching=[8,4]"], "children of each of the 3 rounds"),
+        (["algorithm.aggregation=dr_grpo", "algorithm.max_tokens=0"], "algorithm.max_tokens"),
+        (["benchmark.train_size=4"], "train.problems"),
+        (["model=hub"], "model.path"),
+    ],
+)
+def test_combinations_that_make_no_sense_are_refused(overrides: list[str], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        checked("train", overrides)
+
+
+def test_a_reward_of_ones_own_lives_outside_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(configuration.ROOT) / "README.md").read_text()
+    code = text.split("```python\n", 1)[1].split("```", 1)[0]
+    yaml = text.split("`conf/reward/brief.yaml`", 1)[1].split("```yaml\n", 1)[1].split("```", 1)[0]
+    (tmp_path / "reward").mkdir()
+    (tmp_path / "my_brevity.py").write_text(code)
+    (tmp_path / "reward" / "brief.yaml").write_text(yaml.replace("src.rewards.brevity", "my_brevity"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = checked("train", [f"hydra.searchpath=[file://{tmp_path}]", "reward=brief"])
+    reward = configuration.build(config.reward)
+    assert reward.terms["brevity"].weight == 0.1
+    assert reward.looks_ahead

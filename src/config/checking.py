@@ -41,7 +41,9 @@ def checked(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         config = compose(name, good)
     added = sorted({str(key) for key in config} - {str(key) for key in compose(name)})
     errors += [f"{key}: there is no such setting" for key in added]
-    errors += [f"{key} has no value; give one with {key}=…" for key in config if OmegaConf.is_missing(config, key)]
+    errors += [
+        f"{key} has no value; give one with {key}=…" for key in map(str, config) if OmegaConf.is_missing(config, key)
+    ]
     errors += find_mistakes(config)
     if errors:
         raise InputError(*dict.fromkeys(errors))
@@ -193,9 +195,10 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
     errors: list[str] = []
     rounds, algorithm = sections.get("rounds"), sections.get("algorithm")
     train, benchmark = sections.get("train"), sections.get("benchmark")
-    if train is not None and getattr(benchmark, "train_size", train.problems) < train.problems:
+    available = getattr(benchmark, "train_size", None)
+    if train is not None and available is not None and available < train.problems:
         errors.append(
-            f"train.problems={train.problems} asks for more problems a step than the {benchmark.train_size} there are "
+            f"train.problems={train.problems} asks for more problems a step than the {available} there are "
             "(benchmark.train_size); lower the first or raise the second"
         )
     if rounds is not None and rounds.n != 1 and rounds.progress_tokens >= rounds.context:

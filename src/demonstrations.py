@@ -35,8 +35,8 @@ class DemonstrationSettings:
     max_terms: int = 12
     max_rounds: int = 8
     max_operations: int = 5  # worked off in a round that is not the last, at most
-    guess: float = 0.25  # share of turns that answer without reasoning
-    copy: float = 0.07  # share of turns whose progress already holds the final answer
+    guess: float = 0.25  # chance that a turn answers without reasoning; it ends its chain, so a third of what is shown
+    copy: float = 0.07  # share of what is shown whose progress already holds the final answer
 
 
 @dataclass(frozen=True)

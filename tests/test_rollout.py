@@ -1,0 +1,178 @@
+"""How trees grow: prompts, branching, what is carried, budgets, random streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from src.engines.base import OnToken
+from src.records import Children, InputError, Problem, Rollout, Status, Turn, Writer
+from src.rollout import grow, stream
+from src.rounds.base import Prompts
+from src.rounds.carry.answer import Answer
+from src.rounds.carry.history import History
+from src.rounds.multi_round import MultiRound
+
+PROMPTS = Prompts(
+    first="Q {question}",
+    later="Q {question} P {progress} R {round}/{rounds}",
+    final=" LAST",
+    item="<{round}:{progress}>",
+)
+PROBLEMS = [Problem("a", "1+1 {progress}", "2"), Problem("b", "2+2", "4")]
+
+
+class Letters:
+    """A codec with one token a character."""
+
+    def chat(self, messages: Sequence[Any]) -> tuple[int, ...]:
+        return self.encode("".join(message["content"] for message in messages))
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(map(ord, text))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(map(chr, tokens))
+
+
+class Scripted:
+    """An engine that writes what ``script`` says."""
+
+    def __init__(self, script: Callable[[Turn], str]) -> None:
+        self.script = script
+
+    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
+        waiting, done = list(turns), []
+        while waiting:
+            turn = waiting.pop()  # depth first: the order must not matter
+            text = self.script(turn)
+            done.append(replace(turn, status=Status.DONE, text=text, completion=tuple(map(ord, text))))
+            waiting += children(done[-1])
+        return done
+
+
+def strategy(n: int = 3, **changes: Any) -> MultiRound:
+    settings: dict[str, Any] = {
+        "responses": 3,
+        "trajectories": 2,
+        "context": 500,
+        "first_tokens": 50,
+        "later_tokens": 60,
+    }
+    return MultiRound(n=n, prompts=PROMPTS, **{**settings, "carry": Answer(), "progress_tokens": 20, **changes})
+
+
+def grown(rounds: MultiRound, script: Callable[[Turn], str], **options: Any) -> Rollout:
+    return grow(Scripted(script), rounds, PROBLEMS, Letters(), ("key",), **options)[0]
+
+
+def says(turn: Turn) -> str:
+    return f"<answer>p{turn.round}</answer>"
+
+
+def texts(rollout: Rollout, number: int) -> list[str]:
+    return [Letters().decode(turn.prompt) for turn in rollout.level(number)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        ({"n": 1}, [3]),
+        ({"n": 3}, [3, 6, 6]),
+        ({"n": 5, "responses": 8, "trajectories": 4}, [8, 32, 32, 32, 32]),
+        ({"n": 3, "branching": [2, 3, 2]}, [2, 6, 12]),
+    ],
+)
+def test_branching(changes: dict[str, Any], counts: list[int]) -> None:
+    rollout = grown(strategy(**changes), says)
+    assert [len(rollout.level(number)) for number in range(1, len(counts) + 1)] == counts
+    assert len(rollout.turns) == sum(counts)
+    assert len(rollout.leaves()) == counts[-1]
+
+
+def test_a_prompt_holds_the_question_and_the_last_progress_only() -> None:
+    rollout = grown(strategy(3), says)
+    assert set(texts(rollout, 1)) == {"Q 1+1 {progress}"}  # braces in a question are no fields
+    assert set(texts(rollout, 2)) == {"Q 1+1 {progress} P p1 R 2/3"}
+    assert set(texts(rollout, 3)) == {"Q 1+1 {progress} P p2 R 3/3 LAST"}
+    assert {turn.final for turn in rollout.level(3)} == {True}
+    assert {turn.final for turn in rollout.level(2)} == {False}
+
+
+def test_one_round_is_first_and_last() -> None:
+    assert set(texts(grown(strategy(1), says), 1)) == {"Q 1+1 {progress} LAST"}
+
+
+def test_history_carries_every_progress() -> None:
+    rollout = grown(strategy(3, carry=History()), says)
+    assert {turn.carried for turn in rollout.level(3)} == {"<1:p1>\n<2:p2>"}
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("tail", "6789"), ("head", "0123")])
+def test_a_long_progress_is_cut_at_the_stated_end(keep: str, kept: str) -> None:
+    rollout = grown(strategy(2, keep=keep, progress_tokens=4), lambda turn: "<answer>0123456789</answer>")
+    assert {(turn.carried, turn.carried_cut) for turn in rollout.level(2)} == {(kept, True)}
+
+
+def test_concluding_ends_a_tree_early() -> None:
+    def script(turn: Turn) -> str:
+        return "<answer>\\boxed{2}</answer>" if turn.path[0] == 0 else says(turn)
+
+    early = grown(strategy(3, ending="concludes"), script)
+    assert [turn.path for turn in early.turns if turn.path[0] == 0] == [(0,)]
+    assert len(early.level(3)) == 4
+    assert len(grown(strategy(3), script).level(3)) == 6
+
+
+def test_the_base_may_continue() -> None:
+    rollout = grown(strategy(3, continuation="base"), says)
+    assert [{turn.writer for turn in rollout.level(number)} for number in (1, 2, 3)] == [
+        {Writer.POLICY},
+        {Writer.BASE},
+        {Writer.BASE},
+    ]
+    evaluated = grown(strategy(3, continuation="base").independent(3, 4, 0.5, 0.9), says)
+    assert {turn.writer for turn in evaluated.turns} == {Writer.POLICY}
+    assert len(evaluated.turns) == 12
+    assert {(turn.sampling.temperature, turn.sampling.top_p) for turn in evaluated.turns} == {(0.5, 0.9)}
+
+
+def test_depth_stops_growth() -> None:
+    assert [turn.round for turn in grown(strategy(3), says, depth=1).turns] == [1, 1, 1]
+
+
+def test_a_turns_randomness_is_its_own() -> None:
+    trees = grow(Scripted(says), strategy(3), PROBLEMS, Letters(), ("key", 7))
+    streams = {(tree.problem.id, turn.path): turn.stream for tree in trees for turn in tree.turns}
+    assert len(set(streams.values())) == len(streams)
+    assert streams["a", (1, 0)] == stream("key", 7, "a", (1, 0))
+    swapped = grow(Scripted(says), strategy(3), PROBLEMS[::-1], Letters(), ("key", 7))
+    assert {(tree.problem.id, turn.path): turn.stream for tree in swapped for turn in tree.turns} == streams
+    other = grow(Scripted(says), strategy(3), PROBLEMS, Letters(), ("key", 8))
+    assert not {turn.stream for tree in other for turn in tree.turns} & set(streams.values())
+
+
+def test_a_round_gets_what_the_context_leaves() -> None:
+    rollout = grown(strategy(2, context=70), says)
+    assert {turn.sampling.max_new_tokens for turn in rollout.level(1)} == {50}
+    prompt = len("Q 1+1 {progress} P p1 R 2/2 LAST")
+    assert {turn.sampling.max_new_tokens for turn in rollout.level(2)} == {70 - prompt}
+
+
+@pytest.mark.parametrize(("n", "context", "word"), [(1, 10, "first prompt"), (2, 45, "rounds.progress_tokens=20")])
+def test_a_problem_that_does_not_fit_is_named(n: int, context: int, word: str) -> None:
+    with pytest.raises(InputError, match="problem 'a' is too long") as caught:
+        strategy(n, context=context).check_problem(PROBLEMS[0], Letters())
+    assert word in str(caught.value)
+    assert "model.context" in str(caught.value)
+
+
+def test_an_interruption_ends_growth() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        grown(strategy(2), says, interrupt=interrupt)

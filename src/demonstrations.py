@@ -36,7 +36,7 @@ class DemonstrationSettings:
     max_rounds: int = 8
     max_operations: int = 5  # worked off in a round that is not the last, at most
     guess: float = 0.25  # chance that a turn answers without reasoning; it ends its chain, so a third of what is shown
-    copy: float = 0.07  # share of what is shown whose progress already holds the final answer
+    copy: float = 0.07  # chance to show a turn whose progress already holds the final answer, if the chain has one
 
 
 @dataclass(frozen=True)

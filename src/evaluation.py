@@ -48,7 +48,9 @@ def accuracy(correct: Sequence[Sequence[float]]) -> Interval:
     if samples == problems or problems < 2:
         return wilson(rate, problems)
     variance = statistics.variance(means) / problems
-    effective = rate * (1 - rate) / variance if variance > 0 else problems
+    if rate in (0.0, 1.0):  # nothing varies to estimate from: be as careful as with one sample a problem
+        return wilson(rate, problems)
+    effective = rate * (1 - rate) / variance if variance > 0 else samples
     return wilson(rate, min(max(effective, problems), samples))
 
 
@@ -79,8 +81,11 @@ def majority(answers: Sequence[Sequence[str | None]], correct: Sequence[Sequence
 
 
 def paired_difference(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> Interval:
-    """Change in mean correctness on the same problems, with a 95 % interval from the problems' own differences."""
+    """Change in mean correctness on the same problems, with a 95 % interval from the problems' own differences.
+
+    One problem says nothing of the others: its interval is everything, [-1, 1].
+    """
     changes = [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
     change = statistics.fmean(changes)
-    half = Z95 * statistics.stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else math.inf
-    return Interval(change, change - half, change + half)
+    half = Z95 * statistics.stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else 2.0
+    return Interval(change, max(-1.0, change - half), min(1.0, change + half))

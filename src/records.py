@@ -107,8 +107,8 @@ class Rollout:
         return [turn for turn in self.turns if turn.round == round]
 
     def leaves(self) -> list[Turn]:
-        """The live turns that nothing continues: where a final answer is stated."""
-        parents = {turn.parent for turn in self.turns}
+        """The live turns that no live turn continues: where a final answer is stated."""
+        parents = {turn.parent for turn in self.turns if turn.live}
         return [turn for turn in self.turns if turn.live and turn.path not in parents]
 
     @property

@@ -92,9 +92,12 @@ class State:
 
 
 def order(count: int, seed: int, step: int, size: int) -> list[int]:
-    """Indices of the problems of a step (0-based): every epoch a new permutation that the seed fixes."""
-    places = (divmod(position, count) for position in range(step * size, (step + 1) * size))
-    return [_permutation(count, seed, epoch)[place] for epoch, place in places]
+    """Indices of the problems of a step (0-based): every epoch a new permutation that the seed fixes.
+
+    No step spans two epochs (what is left of one is dropped), so no problem stands in a step twice.
+    """
+    epoch, batch = divmod(step, count // size)
+    return _permutation(count, seed, epoch)[batch * size : (batch + 1) * size]
 
 
 @lru_cache(maxsize=2)

@@ -153,7 +153,7 @@ def test_demonstrations_never_miscalculate() -> None:
             assert not one.final
     # A guess ends what there is to demonstrate of its chain, so it is shown more often than it is made.
     assert guesses / (len(drawn) - copies) == pytest.approx(0.32, abs=0.03)
-    assert copies / len(drawn) == pytest.approx(settings.copy, abs=0.02)
+    assert copies / len(drawn) == pytest.approx(0.036, abs=0.012)  # half of the chains hold no such turn
     assert {one.round for one in drawn} == set(range(1, 9))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from src import config as configuration
 from src.config import CONF, checked, compose, jobs, quote_rounds
@@ -163,3 +164,83 @@ def test_a_reward_of_ones_own_lives_outside_the_repository(tmp_path: Path, monke
     reward = configuration.build(config.reward)
     assert reward.terms["brevity"].weight == 0.1
     assert reward.looks_ahead
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "solve", "pretrain", "report"])
+def test_a_groups_choice_goes_over_the_file_that_names_it(name: str) -> None:
+    assert OmegaConf.load(CONF / f"{name}.yaml").defaults[0] == "_self_"
+    config = checked(name, ["question=?"] if name == "solve" else [])
+    own = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
+    found = OmegaConf.to_container(config, resolve=False)
+    given = {key: value for key, value in own.items() if key not in ("defaults", "hydra") and value != "???"}
+    assert {key: found[key] for key in given} == given
+
+
+def test_a_debug_choice_changes_what_it_names_only() -> None:
+    plain, small = compose("train"), compose("train", ["debug=smoke"])
+    assert (plain.train.steps, small.train.steps) == (150, 2)
+    assert small.train.max_grad_norm == plain.train.max_grad_norm
+    assert small.optimizer == plain.optimizer
+
+
+def test_the_mistakes_of_one_command_come_in_one_error() -> None:
+    overrides = [
+        "reward=outcom",
+        "optimizer.lrr=1",
+        "train.steps=ten",
+        "rounds=0",
+        "optimizer.lr=-1",
+        "rounds.top_p=0.5",
+    ]
+    overrides += ["rounds.responses=1", "rounds.progress_tokens=600"]
+    with pytest.raises(InputError) as caught:
+        checked("train", overrides)
+    text = str(caught.value)
+    expected = ["reward has no option 'outcom'", "did you mean optimizer.lr", "train.steps='ten'", "rounds.n=0"]
+    expected += ["optimizer.lr=-1", "rounds.top_p=0.5", "a group of 1", "algorithm.scale=group", "no room"]
+    assert [words for words in expected if words not in text] == []
+    assert len(set(caught.value.problems)) == len(caught.value.problems)
+
+
+def test_a_range_of_rounds_is_a_sweep_of_jobs() -> None:
+    assert jobs(quote_rounds(["rounds=range(1,7,2)", "seed=5"])) == [[f'rounds="{n}"', "seed=5"] for n in (1, 3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["train.steps={}"], "train.steps"),
+        (["optimizer.lr={}"], "optimizer.lr"),
+        (["model.lora=null"], "model.lora"),
+        (["rounds.carry=null"], "rounds.carry"),
+        (["benchmark.params=null"], "benchmark.params"),
+        (["benchmark.tests=null"], "benchmark.tests"),
+        (["benchmark.tests.easy=3"], "benchmark.tests.easy"),
+        (["~benchmark.tests.easy", "~benchmark.tests.hard"], "benchmark.tests"),
+        (["reward.terms.format=3"], "reward.terms.format"),
+        (["reward._target_=null"], "reward._target_"),
+        (["rounds.carry._target_=5"], "rounds.carry._target_"),
+        (["reward.credit=5"], "reward.credit"),
+        (["reward.credit=null"], "reward.credit"),
+        (["reward.credit=os.path"], "reward.credit"),
+        (["rounds.temperature=nan"], "rounds.temperature"),
+        (["optimizer.lr=inf"], "optimizer.lr"),
+        (["seed=abc"], "seed"),
+        (["~reward"], "reward"),
+        (["~train"], "train"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_run_is_refused_by_name(overrides: list[str], named: str) -> None:
+    with pytest.raises(InputError) as caught:
+        checked("train", overrides)
+    assert any(named in problem for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [("solve", "temperature=hot"), ("solve", "seed=abc"), ("report", "steps=few"), ("pretrain", "training.steps=many")],
+)
+def test_the_other_entry_points_check_types_too(name: str, override: str) -> None:
+    with pytest.raises(InputError, match=override.partition("=")[0]):
+        checked(name, [override, *(["question=?"] if name == "solve" else [])])

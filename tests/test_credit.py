@@ -111,3 +111,44 @@ def test_metrics_describe_the_first_round_and_each_rounds_completions() -> None:
     assert metrics["completion/round_2/well_formed"] == 3 / 4
     assert metrics["tokens/generated"] == 22
     assert metrics["tokens/trained"] == 10
+
+
+def shifted(groups: list[list[float]]) -> list[list[float]]:
+    return [[value - group[0] for value in group] for group in groups]
+
+
+def test_a_row_is_its_turn_with_what_it_is_worth() -> None:
+    turns = tuple(
+        Turn(
+            (index,),
+            (5, index),
+            Sampling(9, temperature=0.7),
+            tree=3,
+            status=status,
+            text=text,
+            completion=(8, index),
+            logprobs=(-0.5, -index),
+        )
+        for index, (text, status) in enumerate([(WRONG, Status.DONE), (RIGHT, Status.TRUNCATED), ("", Status.PRUNED)])
+    )
+    rollouts = [Rollout(PROBLEM, turns)]
+    credited = First().rows(rollouts, Reward({"o": Outcome()}).score(rollouts, scorer), shifted)
+    assert [(row.prompt, row.completion, row.logprobs, row.temperature) for row in credited.rows] == [
+        ((5, 0), (8, 0), (-0.5, 0), 0.7),
+        ((5, 1), (8, 1), (-0.5, -1), 0.7),
+    ]
+    assert [(row.advantage, row.weight, row.truncated) for row in credited.rows] == [(0, 0.5, False), (1, 0.5, True)]
+    assert {row.group for row in credited.rows} == {(3, ())}
+
+
+def test_equal_siblings_give_rows_without_an_advantage() -> None:
+    rollouts = [tree({(0,): WRONG, (1,): WRONG, (2,): WRONG})]
+    credited = First().rows(rollouts, Reward({"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
+    assert [row.advantage for row in credited.rows] == [0.0] * 3
+    assert (credited.groups, credited.lonely_groups) == (1, 0)
+
+
+def test_lonely_groups_alone_give_nothing() -> None:
+    rollouts = [tree({(0,): RIGHT}), tree({(0,): RIGHT, (1,): RIGHT}, dead=((0,), (1,)), index=1)]
+    credited = First().rows(rollouts, Reward({"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
+    assert (credited.rows, credited.groups, credited.lonely_groups) == ([], 0, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -96,3 +98,44 @@ def test_hostile_lengths_take_no_time(text: str) -> None:
     assert well_formed(text) is False
     assert len(progress(text)) <= len(text)
     assert stated_answer(text) is None or "{" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{" * 30000,
+        "\\boxed{{" * 20000 + "}" * 19999,
+        "{" * 100_000 + "}" * 100_000 + "\\boxed{",
+        "<answer>" * 25000,
+        "<answer></answer>" * 12000,
+        "<" * 200_000,
+        "\\boxed" * 33000,
+        "<answer>" + "\\boxed{x" * 25000,
+    ],
+    ids=lambda text: text[:17],
+)
+def test_hostile_text_is_read_in_bounded_time(text: str) -> None:
+    begin = time.process_time()
+    for read in (progress, boxed, stated_answer, well_formed):
+        read(text)
+    assert time.process_time() - begin < 1
+
+
+NESTED = st.recursive(st.text("a7 \\\n", max_size=3), lambda inside: st.lists(inside, max_size=3).map("{{{}}}".join))
+SURROUNDING = st.text().filter(lambda text: "\\boxed{" not in text and "<answer>" not in text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SURROUNDING, st.lists(NESTED, max_size=3), SURROUNDING)
+def test_a_balanced_box_is_found_in_any_surrounding(before: str, parts: list[str], after: str) -> None:
+    content = "".join(f"{{{part}}}" if part.count("{") == part.count("}") else "" for part in parts)
+    text = f"{before} \\boxed{{{content}}} {after}"
+    assert boxed(text) == stated_answer(text) == content.strip()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(codec=None, categories=["Cc", "Cf", "Cs", "Co", "Zl", "Zp"])))
+def test_control_characters_and_surrogates_are_text_like_any_other(text: str) -> None:
+    written = f"<reasoning>{text}</reasoning><answer>\\boxed{{{text}}}</answer>"
+    assert well_formed(written) is True
+    assert stated_answer(written) == text.strip()

@@ -176,3 +176,68 @@ def test_an_interruption_ends_growth() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         grown(strategy(2), says, interrupt=interrupt)
+
+
+@pytest.mark.parametrize(("text", "kept"), [("<answer>0123</answer>", "0123"), ("0123", "0123"), ("<answer>01", "01")])
+def test_a_progress_that_just_fits_is_whole(text: str, kept: str) -> None:
+    rollout = grown(strategy(2, progress_tokens=4), lambda turn: text)
+    assert {(turn.carried, turn.carried_cut) for turn in rollout.level(2)} == {(kept, False)}
+
+
+@pytest.mark.parametrize(
+    ("text", "rounds"),
+    [("\\boxed{2}", 1), ("\\boxed{2}<answer>not yet</answer>", 2), ("<answer>\\boxed{2</answer>", 2)],
+)
+def test_only_a_progress_that_holds_an_answer_concludes(text: str, rounds: int) -> None:
+    rollout = grown(strategy(2, ending="concludes"), lambda turn: text)
+    assert max(turn.round for turn in rollout.turns) == rounds
+
+
+@pytest.mark.parametrize(
+    ("status", "continued"),
+    [(Status.DONE, 2), (Status.TRUNCATED, 2), (Status.FAILED, 0), (Status.PRUNED, 0), (Status.OPEN, 0)],
+)
+def test_only_live_turns_are_continued(status: Status, continued: int) -> None:
+    rounds = strategy(2)
+    first = replace(rounds.open(PROBLEMS[0], Letters())[0], status=status, text="<answer>p</answer>")
+    assert len(rounds.extend(PROBLEMS[0], [first], Letters())) == continued
+
+
+def test_first_and_later_rounds_sample_in_their_own_way() -> None:
+    rounds = strategy(2, temperature=0.9, later_temperature=0.3, later_top_p=0.8, stop_at_answer=True)
+    first, later = (grown(rounds, says).level(number)[0].sampling for number in (1, 2))
+    assert (first.max_new_tokens, first.temperature, first.top_p, first.stop_at_answer) == (50, 0.9, 1.0, True)
+    assert (later.max_new_tokens, later.temperature, later.top_p, later.stop_at_answer) == (60, 0.3, 0.8, True)
+
+
+@pytest.mark.parametrize("change", [{"keys": ("key", 8)}, {"id": "c"}, {"path": (0, 1)}, {"keys": ("key", "7")}])
+def test_each_part_of_a_key_changes_the_stream(change: dict[str, Any]) -> None:
+    place: dict[str, Any] = {"keys": ("key", 7), "id": "a", "path": (0, 0)}
+    one, other = ({**place, **extra} for extra in ({}, change))
+    assert stream(*one["keys"], one["id"], one["path"]) != stream(*other["keys"], other["id"], other["path"])
+
+
+def test_streams_are_the_same_on_every_machine() -> None:
+    assert stream(0, "train", 3, "train-5", (1, 0)) == 279662075123865368648041092689947498785
+
+
+def test_trees_stand_in_the_order_of_their_problems_and_turns_in_that_of_rounds() -> None:
+    trees = grow(Scripted(says), strategy(2), PROBLEMS, Letters(), ("key",))
+    assert [tree.problem.id for tree in trees] == ["a", "b"]
+    for index, tree in enumerate(trees):
+        assert {turn.tree for turn in tree.turns} == {index}
+        assert [turn.path for turn in tree.turns][:4] == [(0,), (1,), (2,), (0, 0)]
+
+
+@pytest.mark.parametrize(("n", "context", "round"), [(1, 20, 1), (2, 32, 2)])
+def test_growth_names_the_round_whose_prompt_leaves_no_room(n: int, context: int, round: int) -> None:
+    with pytest.raises(InputError, match=rf"problem 'a', round {round}: .* context of {context} \(model.context\)"):
+        grown(strategy(n, context=context), says)
+
+
+def test_a_system_prompt_opens_every_round() -> None:
+    messages = replace(PROMPTS, system="S").messages("\\boxed{} {rounds}", "{round}", 2, 3)
+    assert messages == [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "Q \\boxed{} {rounds} P {round} R 2/3"},
+    ]

@@ -47,6 +47,8 @@ class ReasoningGym:
                 errors.append(f"benchmark.{name}={getattr(self, name)} must be 1 or more")
         if max(self.train_size, self.validation_size, self.test_size) * 20 > SEED_STRIDE:
             errors.append(f"a split of benchmark={self.name} may hold {SEED_STRIDE // 20} problems at most")
+        if not self.tests:
+            errors.append("benchmark.tests names no test split; give one at least, e.g. {test: {}}")
         tasks = _tasks()
         if self.task not in tasks:
             near = difflib.get_close_matches(self.task, tasks, 3) or sorted(tasks)

@@ -16,6 +16,8 @@ from src.records import InputError
 
 def locate(target: str) -> Any:
     """The class or function that a dotted path names; says why where it cannot be imported."""
+    if not isinstance(target, str) or "." not in target:
+        raise InputError(f"{target!r} is not the dotted path of a class")
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
@@ -55,8 +57,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 def credit_rule(name: str) -> Any:
     """The credit rule of ``reward.credit``: a file of src/credit, or a class by its dotted path."""
-    if "." in name:
-        return locate(name)()
+    if isinstance(name, str) and "." in name:
+        rule = locate(name)
+        if not hasattr(rule, "rows"):
+            raise InputError(f"reward.credit={name}: is no credit rule (it has no method rows)")
+        return rule()
     files = sorted(
         file.stem for file in (ROOT / "src" / "credit").glob("*.py") if file.stem not in ("__init__", "base")
     )

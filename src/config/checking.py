@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,8 +40,10 @@ def checked(name: str, overrides: Sequence[str] = ()) -> DictConfig:
             except Exception as error:
                 errors.append(_explain(name, good, override, error))
         config = compose(name, good)
-    added = sorted({str(key) for key in config} - {str(key) for key in compose(name)})
-    errors += [f"{key}: there is no such setting" for key in added]
+    default = compose(name)
+    errors += [f"{key}: there is no such setting" for key in sorted(map(str, set(config) - set(default)))]
+    errors += [f"{key} is missing; it cannot be left out" for key in sorted(map(str, set(default) - set(config)))]
+    errors += _unlike(config, default)
     errors += [
         f"{key} has no value; give one with {key}=…" for key in map(str, config) if OmegaConf.is_missing(config, key)
     ]
@@ -102,6 +105,21 @@ def find_mistakes(config: DictConfig) -> list[str]:
 INJECTED = frozenset({"weights"})
 
 
+def _unlike(config: Any, default: Any, prefix: str = "") -> list[str]:
+    """Values of another type than their defaults, where no dataclass says what is valid."""
+    errors = []
+    for key in map(str, config):
+        if key not in default or OmegaConf.is_missing(config, key) or OmegaConf.is_missing(default, key):
+            continue
+        value, usual = config[key], default[key]
+        if isinstance(usual, DictConfig):
+            if "_target_" not in usual and section(key) is None:
+                errors += _unlike(value, usual, f"{prefix}{key}.") if isinstance(value, DictConfig) else []
+        elif isinstance(usual, (bool, int, float, str)) and not _fits(value, type(usual)):
+            errors.append(f"{prefix}{key}={value!r}: must be {_words(type(usual))}")
+    return errors
+
+
 def _section_types(config: DictConfig, errors: list[str]) -> dict[str, type]:
     """The class that each section of the configuration describes."""
     result: dict[str, type] = {}
@@ -141,12 +159,17 @@ def _mismatches(where: str, kind: Any, values: Any) -> dict[str, str]:
             errors[place] = f"{place}: there is no such setting; valid: {', '.join(near or sorted(known))}"
         elif value == "???":
             errors[place] = f"{place} has no value; give one with {place}=…"
-        elif isinstance(value, Mapping):
-            parts = {"": value} if "_target_" in value or is_dataclass(hints[key]) else value
-            for name, part in parts.items():
-                errors |= _mismatches(place + (f".{name}" if name else ""), hints[key], part)
         elif not _fits(value, hints[key]):
             errors[place] = f"{place}={value!r}: must be {_words(hints[key])}"
+        elif isinstance(value, Mapping) and typing.get_origin(hints[key]) is Mapping:
+            inner = typing.get_args(hints[key])[1]
+            for name, part in value.items():
+                if not _fits(part, inner):
+                    errors[f"{place}.{name}"] = f"{place}.{name}={part!r}: must be {_words(inner)}"
+                else:
+                    errors |= _mismatches(f"{place}.{name}", inner, part)
+        elif isinstance(value, Mapping):
+            errors |= _mismatches(place, hints[key], value)
     required = {
         name
         for name, option in known.items()
@@ -167,15 +190,17 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return value in arguments
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (str, bool):
         return isinstance(value, hint)
+    if origin is Mapping:
+        return isinstance(value, Mapping)  # its items are looked at one by one
     if origin is not None and issubclass(origin, Sequence):
         inner = arguments[0] if arguments else Any
         return isinstance(value, list) and all(_fits(item, inner) for item in value)
-    return not isinstance(value, (str, int, float, list)) or value is None
+    return isinstance(value, Mapping)  # a section
 
 
 def _words(hint: Any) -> str:
@@ -184,6 +209,8 @@ def _words(hint: Any) -> str:
         return " or ".join(_words(option) for option in arguments)
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
+    if origin is Mapping:
+        return "a section"
     if origin is not None:
         return f"a list of {_words(arguments[0])}"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
@@ -207,7 +234,7 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
             "(model.context) and leaves no room for a completion; lower the first or raise the second"
         )
     credit = OmegaConf.select(config, "reward.credit")
-    if credit is not None:
+    if "reward" in config:
         try:
             credit_rule(credit)
         except InputError as error:

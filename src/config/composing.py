@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 CONF = ROOT / "conf"
 
 OmegaConf.register_new_resolver("package", lambda path: str(ROOT / "src" / path), replace=True)
-OmegaConf.register_new_resolver("plain", lambda text: text.replace('"', "").replace("/", ".")[:120], replace=True)
+OmegaConf.register_new_resolver("plain", lambda text: _plain(text), replace=True)
 
 
 class AnyRounds(ConfigSource):
@@ -65,6 +66,11 @@ def register() -> None:
     """Tell Hydra of the group ``rounds``; harmless to repeat."""
     for plugin in (AnyRounds, RoundsPath):
         Plugins.instance().register(plugin)
+
+
+def _plain(overrides: str) -> str:
+    """A sweep job's overrides as a folder name that needs no quotes on a command line."""
+    return re.sub(r"[^\w.+-]+", "-", overrides.replace('"', "").replace(",", "_"))[:120]
 
 
 def _stem(config_path: str) -> str:

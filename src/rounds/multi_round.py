@@ -119,8 +119,12 @@ class MultiRound:
         tokens = codec.encode(text)
         if len(tokens) <= self.progress_tokens:
             return text, False
-        kept = tokens[-self.progress_tokens :] if self.keep == "tail" else tokens[: self.progress_tokens]
-        return codec.decode(kept), True
+        size = self.progress_tokens
+        while True:  # what was cut inside a character or a word may take more tokens than it had
+            text = codec.decode(tokens[len(tokens) - size :] if self.keep == "tail" else tokens[:size])
+            if size == 0 or len(codec.encode(text)) <= self.progress_tokens:
+                return text, True
+            size -= 1
 
     def _siblings(
         self,

@@ -58,6 +58,10 @@ class ModelConfig:
             errors.append(f"model.round_tokens={self.round_tokens} must be 1 or more")
         if self.lora.r < 1:
             errors.append(f"model.lora.r={self.lora.r} must be 1 or more")
+        if not self.lora.targets:
+            errors.append(
+                "model.lora.targets is empty; name the projections that get an adapter, e.g. [q_proj, v_proj]"
+            )
         if self.lora.alpha <= 0:
             errors.append(f"model.lora.alpha={self.lora.alpha} must be above 0")
         if self.device == "cuda" and not torch.cuda.is_available():

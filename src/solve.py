@@ -18,7 +18,7 @@ def solve(config: DictConfig) -> None:
     from src.environment import set_threads
     from src.models import load_policy
     from src.protocol import stated_answer
-    from src.records import Problem
+    from src.records import InputError, Problem
     from src.rollout import grow
 
     set_threads(config.threads)
@@ -26,6 +26,8 @@ def solve(config: DictConfig) -> None:
     model = configuration.build(config.model, configuration.section("model"))
     strategy = configuration.build(config.rounds)
     chain = strategy.independent(strategy.n, 1, config.temperature, config.top_p)
+    if config.question is None or (errors := chain.check()):
+        raise InputError(*(["question is null; give one with question=…"] if config.question is None else errors))
     problem = Problem("question", str(config.question), "")
     policy = load_policy(model, config.seed, adapter)
     configuration.check_lengths(chain, [problem], policy.codec)

@@ -103,10 +103,9 @@ class IsolatedVerifier:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, self.build, self.arguments, self.memory), daemon=True
-        )
-        self._process.start()
+        process = context.Process(target=_serve, args=(theirs, self.build, self.arguments, self.memory), daemon=True)
+        process.start()
+        self._process = process
         theirs.close()
         try:
             if not self._connection.poll(self.start_seconds):

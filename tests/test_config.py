@@ -84,6 +84,11 @@ def test_values_given_with_a_group_stay_in_force() -> None:
     assert (config.optimizer.lr, config.rounds.responses, config.rounds.n) == (0.5, 3, 5)
 
 
+@pytest.mark.parametrize("runs", ["outputs/*", "[outputs/*,multirun/*]"])
+def test_a_report_takes_one_glob_or_several(runs: str) -> None:
+    assert checked("report", [f"runs={runs}"]).runs in ("outputs/*", ["outputs/*", "multirun/*"])
+
+
 def test_a_sweep_is_expanded_before_it_runs() -> None:
     overrides = quote_rounds(["rounds=1,3", "reward=outcome,immediate", "seed=0"])
     expanded = [compose("train", job) for job in jobs(overrides)]
@@ -145,6 +150,12 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["algorithm.aggregation=dr_grpo", "algorithm.max_tokens=0"], "algorithm.max_tokens"),
         (["benchmark.train_size=4"], "train.problems"),
         (["model=hub"], "model.path"),
+        (["benchmark.verify_seconds=0"], "benchmark.verify_seconds=0 must be above 0"),
+        (["benchmark.threshold=2"], r"benchmark.threshold=2 must be in \(0, 1\]"),
+        (["+benchmark.tests.train={}"], "a test split cannot be named train"),
+        (["~reward.terms.outcome", "~reward.terms.format"], "reward.terms is empty"),
+        (["model.lora.targets=[]"], "model.lora.targets is empty"),
+        (["engine.max_batch_tokens=0"], "engine.max_batch_tokens=0 must be 1 or more"),
     ],
 )
 def test_combinations_that_make_no_sense_are_refused(overrides: list[str], text: str) -> None:

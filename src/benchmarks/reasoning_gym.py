@@ -47,6 +47,12 @@ class ReasoningGym:
                 errors.append(f"benchmark.{name}={getattr(self, name)} must be 1 or more")
         if max(self.train_size, self.validation_size, self.test_size) * 20 > SEED_STRIDE:
             errors.append(f"a split of benchmark={self.name} may hold {SEED_STRIDE // 20} problems at most")
+        if self.verify_seconds <= 0:
+            errors.append(f"benchmark.verify_seconds={self.verify_seconds} must be above 0")
+        if not 0 < self.threshold <= 1:
+            errors.append(f"benchmark.threshold={self.threshold} must be in (0, 1]")
+        taken = sorted({"train", "validation"} & set(self.tests))
+        errors += [f"benchmark.tests.{name}: a test split cannot be named {name}" for name in taken]
         if not self.tests:
             errors.append("benchmark.tests names no test split; give one at least, e.g. {test: {}}")
         tasks = _tasks()
@@ -62,6 +68,8 @@ class ReasoningGym:
                     + ", ".join(sorted(valid))
                 )
                 continue
+            if set(self.params) - valid:
+                continue  # said already
             try:
                 self._dataset(0, 1, {**self.params, **params})
             except (AssertionError, ValueError, TypeError) as error:

@@ -115,6 +115,8 @@ def _unlike(config: Any, default: Any, prefix: str = "") -> list[str]:
         if isinstance(usual, DictConfig):
             if "_target_" not in usual and section(key) is None:
                 errors += _unlike(value, usual, f"{prefix}{key}.") if isinstance(value, DictConfig) else []
+        elif isinstance(usual, str) and OmegaConf.is_list(value):
+            continue  # one, or a list of them
         elif isinstance(usual, (bool, int, float, str)) and not _fits(value, type(usual)):
             errors.append(f"{prefix}{key}={value!r}: must be {_words(type(usual))}")
     return errors

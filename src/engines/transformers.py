@@ -84,6 +84,11 @@ class TransformersEngine:
     weights: Weights
     max_batch_tokens: int = 65536
 
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        tokens = self.max_batch_tokens
+        return [] if tokens > 0 else [f"engine.max_batch_tokens={tokens} must be 1 or more"]
+
     def __post_init__(self) -> None:
         self._closing: frozenset[int] | None = None
 

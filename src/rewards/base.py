@@ -58,6 +58,10 @@ class Reward:
 
     terms: Mapping[str, Term]
 
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        return [] if self.terms else ["reward.terms is empty: there is nothing to learn from; name one term at least"]
+
     @property
     def looks_ahead(self) -> bool:
         """Whether any term needs the rounds after the first: without one, they are not sampled in training."""

@@ -17,7 +17,7 @@ def evaluate_splits(config: DictConfig) -> None:
     """Every test split at every number of rounds; results beside the run, or in this command's own directory."""
     from src.display import Display, show_evaluations
     from src.environment import prepare
-    from src.models import load_policy
+    from src.models import load_codec, load_policy
     from src.runner import evaluate, write_evaluation
 
     out = configuration.run_directory()
@@ -27,8 +27,9 @@ def evaluate_splits(config: DictConfig) -> None:
     settings = configuration.build(config.evaluation, configuration.section("evaluation"))
     strategy, benchmark = configuration.build(config.rounds), configuration.build(config.benchmark)
     tests = {split: problems[: settings.limit] for split, problems in benchmark.load().tests.items()}
-    policy = load_policy(model, config.seed, adapter)
-    configuration.check_lengths(strategy, [problem for test in tests.values() for problem in test], policy.codec)
+    codec = load_codec(model)
+    configuration.check_lengths(strategy, [problem for test in tests.values() for problem in test], codec)
+    policy = load_policy(model, config.seed, adapter, codec)
     engine = configuration.build(config.engine, weights=policy)
     folder = Path(config.run) / "evaluation" / f"step_{step}" if config.run else out / "evaluation"
     summaries: dict[str, Any] = {}

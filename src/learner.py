@@ -11,6 +11,7 @@ from torch import Tensor
 
 from src.algorithms.base import Algorithm
 from src.algorithms.logprobs import token_logprobs
+from src.engines.base import padded_batches
 from src.models import Policy
 from src.records import Row
 
@@ -19,16 +20,8 @@ def micro_batches(rows: Sequence[Row], budget: int) -> list[list[int]]:
     """Indices of rows in groups of similar length whose padded size stays under ``budget`` tokens (one row at
     least)."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].prompt) + len(rows[i].completion))
-    groups: list[list[int]] = [[]]
-    prompt = completion = 0
-    for index in order:
-        row = rows[index]
-        prompt, completion = max(prompt, len(row.prompt)), max(completion, len(row.completion))
-        if groups[-1] and (len(groups[-1]) + 1) * (prompt + completion) > budget:
-            groups.append([])
-            prompt, completion = len(row.prompt), len(row.completion)
-        groups[-1].append(index)
-    return groups
+    sizes = [(len(rows[i].prompt), len(rows[i].completion)) for i in order]
+    return [[order[place] for place in batch] for batch in padded_batches(sizes, budget)]
 
 
 @dataclass

@@ -198,13 +198,15 @@ class Policy:
         return logits[:, prompt - 1 : -1], tokens.to(self.device), mask.to(self.device)
 
 
-def load_policy(config: ModelConfig, seed: int, adapter: Path | None = None) -> Policy:
+def load_policy(
+    config: ModelConfig, seed: int, adapter: Path | None = None, codec: TokenizerCodec | None = None
+) -> Policy:
     """The model with a fresh adapter whose initialisation ``seed`` fixes, or with the one saved in ``adapter``.
 
     Raises:
         InputError: the checkpoint cannot be loaded, or the adapter does not fit it.
     """
-    codec = load_codec(config)
+    codec = codec or load_codec(config)
     device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     model = _from_pretrained(AutoModelForCausalLM, config, dtype=getattr(torch, config.dtype)).to(device)
     base_hash = weights_hash(model)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def solve(config: DictConfig) -> None:
     """One chain of rounds, printed token by token, then the answer that it states."""
     from src.environment import set_threads
-    from src.models import load_policy
+    from src.models import load_codec, load_policy
     from src.protocol import stated_answer
     from src.records import InputError, Problem
     from src.rollout import grow
@@ -29,8 +29,9 @@ def solve(config: DictConfig) -> None:
     if config.question is None or (errors := chain.check()):
         raise InputError(*(["question is null; give one with question=…"] if config.question is None else errors))
     problem = Problem("question", str(config.question), "")
-    policy = load_policy(model, config.seed, adapter)
-    configuration.check_lengths(chain, [problem], policy.codec)
+    codec = load_codec(model)
+    configuration.check_lengths(chain, [problem], codec)
+    policy = load_policy(model, config.seed, adapter, codec)
     engine = configuration.build(config.engine, weights=policy)
     shown: dict[Turn, list[int]] = {}
 

@@ -103,6 +103,7 @@ def find_mistakes(config: DictConfig) -> list[str]:
 
 
 INJECTED = frozenset({"weights"})
+"""Fields of plug-ins that the program gives, not the configuration."""
 
 
 def _unlike(config: Any, default: Any, prefix: str = "") -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from src.engines.base import OnToken, Weights
+from src.engines.base import OnToken, Weights, padded_batches
 from src.engines.sampling import draw, uniforms
 from src.protocol import ANSWER_END
 from src.records import Children, Status, Turn, Writer
@@ -109,15 +109,9 @@ class TransformersEngine:
         """Turns of one writer, shortest prompts first, in batches whose padded cache fits the budget."""
         order = sorted(turns, key=lambda turn: (turn.writer, len(turn.prompt), turn.prompt))
         for writer, group in groupby(order, key=lambda turn: turn.writer):
-            batches: list[list[Turn]] = [[]]
-            prompt = new = 0
-            for turn in group:
-                prompt, new = max(prompt, len(turn.prompt)), max(new, turn.sampling.max_new_tokens)
-                if batches[-1] and (len(batches[-1]) + 1) * (prompt + new) > self.max_batch_tokens:
-                    batches.append([])
-                    prompt, new = len(turn.prompt), turn.sampling.max_new_tokens
-                batches[-1].append(turn)
-            yield writer, batches
+            own = list(group)
+            sizes = [(len(turn.prompt), turn.sampling.max_new_tokens) for turn in own]
+            yield writer, [[own[i] for i in batch] for batch in padded_batches(sizes, self.max_batch_tokens)]
 
     def _write(self, model: Any, turns: Sequence[Turn], on_token: OnToken | None) -> list[Turn]:
         """Sample one batch to its end."""

@@ -68,6 +68,7 @@ class Turn:
     final: bool = False  # the last round that the strategy allows
     carried: str = ""  # the progress that the prompt quotes
     carried_cut: bool = False  # it was too long and lost one end
+    opening: str = ""  # what the same message said in earlier rounds, where a carry rule continues it token by token
     tree: int = 0  # index of the rollout in its batch
     stream: int = 0
     status: Status = Status.OPEN
@@ -84,6 +85,11 @@ class Turn:
     def parent(self) -> Path:
         """The path of the turn before; ``()`` is the problem itself."""
         return self.path[:-1]
+
+    @property
+    def said(self) -> str:
+        """All that is scored: the text, after what the same message said before."""
+        return self.opening + self.text
 
     @property
     def live(self) -> bool:
@@ -168,8 +174,8 @@ class Codec(Protocol):
     def decode(self, tokens: Sequence[int]) -> str: ...
 
 
-Scorer = Callable[[Problem, str | None], float]
-"""A benchmark's verdict on a stated answer, 0 to 1; ``None`` (nothing stated) scores 0."""
+Scorer = Callable[[Problem, str], float]
+"""A verdict, 0 to 1, on what was said where thinking ended; never raises on model text."""
 
 Children = Callable[[Turn], Sequence[Turn]]
 """What continues a finished turn; the engine asks it as soon as the turn is done."""

@@ -92,8 +92,8 @@ def evaluate(
         rollouts = grow(engine, strategy, problems[start : start + chunk], codec, key)
         for rollout in rollouts:
             chains = [chain(rollout, first) for first in rollout.level(1)]
-            stated = [stated_answer(turns_[-1].text) for turns_ in chains]
-            verdicts = [scorer(rollout.problem, answer) for answer in stated]
+            stated = [stated_answer(turns_[-1].said) for turns_ in chains]
+            verdicts = [scorer(rollout.problem, turns_[-1].said) for turns_ in chains]
             correct.append(verdicts)
             answers.append(stated)
             turns += rollout.turns

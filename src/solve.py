@@ -52,7 +52,7 @@ def solve(config: DictConfig) -> None:
     last = rollout.turns[-1]
     if last.completion[-1] not in policy.end_tokens:
         print("\n  (ran out of its token budget)")
-    answer = stated_answer(last.text)
+    answer = stated_answer(last.said)
     print(f"\nanswer: {answer if answer is not None else 'none stated'}")
 
 

@@ -46,6 +46,10 @@ def test_no_seed_of_the_generator_is_used_twice(splits: Splits) -> None:
     assert len(seeds) == sum(map(len, parts(splits).values()))
 
 
+def box(answer: str) -> str:
+    return f"<answer>\\boxed{{{answer}}}</answer>"
+
+
 @pytest.mark.parametrize(("split", "terms"), [("train", {4, 5, 6}), ("easy", {4, 5, 6}), ("hard", {9, 10, 11})])
 def test_splits_have_their_lengths(splits: Splits, split: str, terms: set[int]) -> None:
     assert {len(re.findall(r"\d+", problem.question)) for problem in parts(splits)[split]} == terms
@@ -57,9 +61,9 @@ def test_the_same_settings_give_the_same_problems(benchmark: ReasoningGym, split
 
 def test_every_gold_is_right_and_its_neighbours_is_not(benchmark: ReasoningGym, splits: Splits) -> None:
     problems = splits.tests["hard"]
-    assert [benchmark.score(problem, problem.answer) for problem in problems] == [1.0] * 512
+    assert [benchmark.score(problem, box(problem.answer)) for problem in problems] == [1.0] * 512
     for problem, other in itertools.pairwise(problems):
-        assert benchmark.score(problem, other.answer) == float(problem.answer == other.answer)
+        assert benchmark.score(problem, box(other.answer)) == float(problem.answer == other.answer)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +75,7 @@ def test_every_gold_is_right_and_its_neighbours_is_not(benchmark: ReasoningGym, 
 )
 def test_verdicts(benchmark: ReasoningGym, splits: Splits, answer: str | None, verdict: float) -> None:
     problem = next(problem for problem in splits.tests["hard"] if problem.answer == "12")
-    assert benchmark.score(problem, answer) == verdict
+    assert benchmark.score(problem, box(answer) if answer is not None else "no answer") == verdict
 
 
 def small(task: str, **options: object) -> ReasoningGym:
@@ -83,17 +87,17 @@ def small(task: str, **options: object) -> ReasoningGym:
 def test_any_task_is_judged_by_its_own_verifier(task: str) -> None:
     gym = small(task)
     problems = gym.load().train
-    assert [gym.score(problem, problem.answer) for problem in problems] == [1.0] * 3
-    assert [gym.score(problem, "nonsense") for problem in problems] == [0.0] * 3
+    assert [gym.score(problem, box(problem.answer)) for problem in problems] == [1.0] * 3
+    assert [gym.score(problem, box("nonsense")) for problem in problems] == [0.0] * 3
 
 
 def test_a_verifier_that_evaluates_answers_cannot_be_used_to_run_code(tmp_path: Path) -> None:
     gym, place = small("countdown"), tmp_path / "made"
     problem = gym.load().train[0]
     attacks = [f"__import__('os').system('touch {place}')", f"open('{place}', 'w').write('x')", "9**9**9**9"]
-    assert [gym.score(problem, attack) for attack in attacks] == [0.0] * 3
+    assert [gym.score(problem, box(attack)) for attack in attacks] == [0.0] * 3
     assert not place.exists()
-    assert gym.score(problem, problem.answer) == 1.0
+    assert gym.score(problem, box(problem.answer)) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from src.algorithms.grpo import GRPO
 from src.credit.first import First
 from src.metrics import describe
+from src.protocol import stated_answer
 from src.records import Path, Problem, Rollout, Sampling, Status, Turn
 from src.rewards.base import Reward
 from src.rewards.format import Format
@@ -21,8 +22,8 @@ WRONG = "<reasoning>x</reasoning><answer>\\boxed{8}</answer>"
 MESSY = "\\boxed{7}"
 
 
-def scorer(problem: Problem, answer: str | None) -> float:
-    return float(answer == problem.answer)
+def scorer(problem: Problem, text: str) -> float:
+    return float(stated_answer(text) == problem.answer)
 
 
 def tree(texts: dict[Path, str], dead: tuple[Path, ...] = (), index: int = 0) -> Rollout:

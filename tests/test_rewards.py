@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from src.protocol import stated_answer
 from src.records import Path, Problem, Rollout, Sampling, Scores, Status, Turn
 from src.rewards.base import Reward, backed_up, correctness
 from src.rewards.format import Format
@@ -22,8 +24,8 @@ SILENT = "<reasoning>x</reasoning><answer>7</answer>"  # in the tags, and states
 DEAD = (Status.OPEN, Status.PRUNED, Status.FAILED)
 
 
-def exact(problem: Problem, answer: str | None) -> float:
-    return float(answer == problem.answer)
+def exact(problem: Problem, text: str) -> float:
+    return float(stated_answer(text) == problem.answer)
 
 
 def tree(texts: Mapping[Path, str], states: Mapping[Path, Status] | None = None) -> Rollout:
@@ -59,16 +61,28 @@ def test_terms_of_one_turn(text: str, right: float, formed: float) -> None:
     assert scores.values == {(0,): 2 * right + formed}
 
 
-@pytest.mark.parametrize(("text", "stated"), [(BARE, "7"), (SILENT, None), ("", None)])
-def test_the_scorer_gets_the_problem_and_what_is_stated(text: str, stated: str | None) -> None:
-    seen: list[tuple[Problem, str | None]] = []
+@pytest.mark.parametrize("opening", ["", "<reasoning>said before"])
+def test_the_scorer_gets_the_problem_and_all_that_was_said(opening: str) -> None:
+    seen: list[tuple[Problem, str]] = []
 
-    def scorer(problem: Problem, answer: str | None) -> float:
-        seen.append((problem, answer))
+    def scorer(problem: Problem, text: str) -> float:
+        seen.append((problem, text))
         return 0.25
 
-    assert correctness(PROBLEM, tree({(0,): text}).turns[0], scorer) == 0.25
-    assert seen == [(PROBLEM, stated)]
+    turn = replace(tree({(0,): SILENT}).turns[0], opening=opening)
+    assert correctness(PROBLEM, turn, scorer) == 0.25
+    assert seen == [(PROBLEM, opening + SILENT)]
+
+
+def test_a_turn_is_judged_once_however_many_terms_ask() -> None:
+    seen: list[str] = []
+
+    def scorer(problem: Problem, text: str) -> float:
+        seen.append(text)
+        return 1.0
+
+    Reward({"outcome": Outcome(), "immediate": Immediate()}).score([tree({(0,): RIGHT, (0, 0): WRONG})], scorer)
+    assert sorted(seen) == sorted([RIGHT, WRONG])
 
 
 @pytest.mark.parametrize(
@@ -184,8 +198,8 @@ def test_trees_are_scored_apart_and_in_order() -> None:
 
 
 def test_partial_credit_is_kept() -> None:
-    def scorer(problem: Problem, answer: str | None) -> float:
-        return {"7": 1.0, "8": 0.25, None: 0.0}[answer]
+    def scorer(problem: Problem, text: str) -> float:
+        return {"7": 1.0, "8": 0.25, None: 0.0}[stated_answer(text)]
 
     rollout = tree({(0,): "", (0, 0): RIGHT, (0, 1): WRONG, (0, 2): SILENT})
     scores = Reward({"outcome": Outcome(2.0)}).score([rollout], scorer)[0]

@@ -31,6 +31,6 @@ class Benchmark(Protocol):
         """The problems; the same settings give the same ones."""
         ...
 
-    def score(self, problem: Problem, answer: str | None) -> float:
-        """1 for a right answer, else 0; never raises on, runs or hangs on the answer."""
+    def score(self, problem: Problem, text: str) -> float:
+        """1 where ``text`` states a right answer, else 0; never raises on, runs or hangs on it."""
         ...

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from src.benchmarks.base import Splits
+from src.protocol import stated_answer
 from src.records import InputError, Problem
 from src.verify import LONGEST_ANSWER, IsolatedVerifier
 
@@ -90,7 +91,8 @@ class ReasoningGym:
         validation = self._draw("validation", 1, self.validation_size, {}, taken)
         return Splits(train, validation, tests)
 
-    def score(self, problem: Problem, answer: str | None) -> float:
+    def score(self, problem: Problem, text: str) -> float:
+        answer = stated_answer(text)
         if answer is None or len(answer) > LONGEST_ANSWER:
             return 0.0
         entry = {"question": problem.question, "answer": problem.answer or None, "metadata": problem.metadata}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import ClassVar, Literal, Protocol
 
-from src.protocol import stated_answer
 from src.records import Path, Problem, Rollout, Scorer, Scores, Table, Turn
 
 
@@ -28,7 +27,7 @@ class Term(Protocol):
 
 def correctness(problem: Problem, turn: Turn, scorer: Scorer) -> float:
     """Whether the answer that a turn states is right, 0 to 1."""
-    return scorer(problem, stated_answer(turn.text))
+    return scorer(problem, turn.said)
 
 
 def backed_up(rollout: Rollout, leaf: Callable[[Turn], float]) -> dict[Path, float]:
@@ -73,6 +72,7 @@ class Reward:
 
     def _score(self, rollout: Rollout, scorer: Scorer) -> Scores:
         problem = rollout.problem
+        scorer = cache(scorer)  # a term and the plain correctness often ask for the same verdict
         correct = backed_up(rollout, lambda turn: correctness(problem, turn, scorer))
         terms: dict[str, Table] = {}
         for name, term in self.terms.items():

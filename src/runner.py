@@ -187,6 +187,7 @@ def _tree(
             "parent": list(turn.parent),
             "round": turn.round,
             "writer": str(turn.writer),
+            "probe": turn.probe,
             "status": str(turn.status),
             "prompt": codec.decode(turn.prompt),
             "carried": turn.carried,

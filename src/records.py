@@ -177,6 +177,11 @@ class Row:
         """The siblings that the turn was compared with."""
         return self.tree, self.path[:-1]
 
+    @property
+    def trajectory(self) -> tuple[int, Path]:
+        """The first-level branch that the turn belongs to: one line of thought from the problem on."""
+        return self.tree, self.path[:1]
+
 
 class Codec(Protocol):
     """Text to token ids and back, through the model's own tokenizer and chat template."""

@@ -14,7 +14,7 @@ from src.records import InputError
 
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml") for file in FILES if "/" in file]
-NEEDS = {"model/hub": ["model.path=embedded:tiny"], "benchmark/reasoning-gym": ["benchmark.task=gcd"]}
+NEEDS = {"model/hub": ["model.name=embedded:tiny"], "benchmark/reasoning-gym": ["benchmark.task=gcd"]}
 METHODS = {
     "model": ("check",),
     "model/prompts": ("messages",),
@@ -112,7 +112,7 @@ BAD = {
     "reward.credit=luck": "reward.credit=luck: no such rule; valid: first",
     "algorithm.scale=batches": "algorithm.scale='batches': must be one of group, batch, none",
     "benchmark.task=chian_sum": "no task of reasoning-gym; valid: chain_sum",
-    "model.path=embedded:huge": "no such embedded model; valid: tiny",
+    "model.name=embedded:huge": "no such embedded model; valid: tiny",
     "checkpoint.every=0": "checkpoint.every=0 must be 1 or more",
     "evaluation.samples=0": "evaluation.samples=0 must be 1 or more",
 }
@@ -149,7 +149,7 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["rounds.branching=[8,4]"], "children of each of the 3 rounds"),
         (["algorithm.aggregation=dr_grpo", "algorithm.max_tokens=0"], "algorithm.max_tokens"),
         (["benchmark.train_size=4"], "train.problems"),
-        (["model=hub"], "model.path"),
+        (["model=hub"], "model.name"),
         (["benchmark.verify_seconds=0"], "benchmark.verify_seconds=0 must be above 0"),
         (["benchmark.threshold=2"], r"benchmark.threshold=2 must be in \(0, 1\]"),
         (["+benchmark.tests.train={}"], "a test split cannot be named train"),

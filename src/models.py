@@ -18,13 +18,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from src.packaged import checkpoint_folder, weights_file
 from src.records import InputError, Message, Row, Writer
 
 transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # inside peft
 
 EMBEDDED = Path(__file__).parent / "assets"
-"""Checkpoints that ship with the package; ``model.name=embedded:<name>`` names one."""
+"""Checkpoints that ship with this project; ``model.name=embedded:<name>`` names one."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Lora:
 class ModelConfig:
     """Which model, in which precision, and the sizes that rounds take from it."""
 
-    name: str  # embedded:<name>, a folder, or a name on the hub
+    name: str  # a name on the hub, a folder, embedded:<name> or package:<name>
     context: int  # tokens of one round, prompt included
     round_tokens: int  # a round's default budget of new tokens
     prompts: Any = None  # the texts of its family
@@ -67,14 +68,25 @@ class ModelConfig:
         if self.device == "cuda" and not torch.cuda.is_available():
             errors.append("model.device=cuda, but torch sees no CUDA device here; valid: auto, cpu")
         try:
-            location(self.name)
+            weights_file(package) if (package := packaged(self.name)) else location(self.name)
         except InputError as error:
             errors.append(str(error))
         return errors
 
 
+def packaged(name: str) -> str | None:
+    """The distribution that ``model.name=package:<name>`` names."""
+    return name.removeprefix("package:") if name.startswith("package:") else None
+
+
 def location(name: str) -> str:
-    """What ``from_pretrained`` is given for ``model.name``."""
+    """What ``from_pretrained`` is given for ``model.name``; the weights of a package are converted at first.
+
+    Raises:
+        InputError: no such embedded model, or a package that is not installed.
+    """
+    if package := packaged(name):
+        return str(checkpoint_folder(package))
     if not name.startswith("embedded:"):
         return name
     folder = EMBEDDED / name.removeprefix("embedded:")

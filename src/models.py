@@ -18,13 +18,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from src.packaged import checkpoint_folder, weights_file
 from src.records import InputError, Message, Row, Writer
 
 transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # inside peft
 
 EMBEDDED = Path(__file__).parent / "assets"
-"""Checkpoints that ship with the package; ``model.path=embedded:<name>`` names one."""
+"""Checkpoints that ship with this project; ``model.name=embedded:<name>`` names one."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Lora:
 class ModelConfig:
     """Which model, in which precision, and the sizes that rounds take from it."""
 
-    path: str  # embedded:<name>, a folder, or a name on the hub
+    name: str  # a name on the hub, a folder, embedded:<name> or package:<name>
     context: int  # tokens of one round, prompt included
     round_tokens: int  # a round's default budget of new tokens
     prompts: Any = None  # the texts of its family
@@ -67,20 +68,31 @@ class ModelConfig:
         if self.device == "cuda" and not torch.cuda.is_available():
             errors.append("model.device=cuda, but torch sees no CUDA device here; valid: auto, cpu")
         try:
-            location(self.path)
+            weights_file(package) if (package := packaged(self.name)) else location(self.name)
         except InputError as error:
             errors.append(str(error))
         return errors
 
 
-def location(path: str) -> str:
-    """What ``from_pretrained`` is given for ``model.path``."""
-    if not path.startswith("embedded:"):
-        return path
-    folder = EMBEDDED / path.removeprefix("embedded:")
+def packaged(name: str) -> str | None:
+    """The distribution that ``model.name=package:<name>`` names."""
+    return name.removeprefix("package:") if name.startswith("package:") else None
+
+
+def location(name: str) -> str:
+    """What ``from_pretrained`` is given for ``model.name``; the weights of a package are converted at first.
+
+    Raises:
+        InputError: no such embedded model, or a package that is not installed.
+    """
+    if package := packaged(name):
+        return str(checkpoint_folder(package))
+    if not name.startswith("embedded:"):
+        return name
+    folder = EMBEDDED / name.removeprefix("embedded:")
     if not (folder / "config.json").is_file():
         names = sorted(entry.name for entry in EMBEDDED.iterdir() if (entry / "config.json").is_file())
-        raise InputError(f"model.path={path}: no such embedded model; valid: {', '.join(names) or 'none'}")
+        raise InputError(f"model.name={name}: no such embedded model; valid: {', '.join(names) or 'none'}")
     return str(folder)
 
 
@@ -111,10 +123,10 @@ def load_codec(config: ModelConfig) -> TokenizerCodec:
 
 def _from_pretrained(kind: Any, config: ModelConfig, **options: Any) -> Any:
     try:
-        return kind.from_pretrained(location(config.path), revision=config.revision or "main", **options)
+        return kind.from_pretrained(location(config.name), revision=config.revision or "main", **options)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"model.path={config.path}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a "
+            f"model.name={config.name}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a "
             "folder with a checkpoint, or a name on the Hugging Face hub where this machine can reach it."
         ) from error
 
@@ -214,7 +226,7 @@ def load_policy(
         try:
             policy = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"the adapter in {adapter} cannot be loaded on {config.path}: {error}") from error
+            raise InputError(f"the adapter in {adapter} cannot be loaded on {config.name}: {error}") from error
         return Policy(policy, codec, base_hash)
     torch.manual_seed(seed)
     lora = LoraConfig(

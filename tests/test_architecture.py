@@ -14,7 +14,7 @@ FILES = sorted((ROOT / "src").rglob("*.py"))
 ORDER = [
     {"records"},
     {"protocol", "files", "stopping", "demonstrations", "optimizers"},
-    {"verify"},
+    {"verify", "packaged"},
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
     {"rollout", "models", "checkpoint", "tracking", "evaluation", "metrics", "environment"},
     {"learner", "runner", "display"},
@@ -42,7 +42,7 @@ DOORS = {
     "hydra": {"config"},
     "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "report"},
     "wandb": {"tracking"},
-    "transformers": {"models", "engines", "pretrain"},
+    "transformers": {"models", "packaged", "engines", "pretrain"},
     "peft": {"models"},
     "reasoning_gym": {"benchmarks"},
     "matplotlib": {"reporting"},

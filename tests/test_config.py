@@ -15,7 +15,7 @@ from src.records import InputError
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml") for file in FILES if "/" in file]
 NEEDS = {
-    "model/hub": ["model.path=embedded:tiny"],
+    "model/hub": ["model.name=embedded:tiny"],
     "benchmark/reasoning-gym": ["benchmark.task=gcd"],
     "rounds/search/vote": ["rounds.probes=1"],
     "rounds/search/value": ["rounds.probes=1"],
@@ -37,7 +37,7 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 46, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 47, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -118,7 +118,7 @@ BAD = {
     "reward.credit=luck": "reward.credit=luck: no such rule; valid: first, global_local, process, siblings",
     "algorithm.scale=batches": "algorithm.scale='batches': must be one of group, batch, none",
     "benchmark.task=chian_sum": "no task of reasoning-gym; valid: chain_sum",
-    "model.path=embedded:huge": "no such embedded model; valid: tiny",
+    "model.name=embedded:huge": "no such embedded model; valid: tiny",
     "rounds.probes=-1": "rounds.probes=-1 must be 0 or more",
     "rounds/search=vote": "without probes nothing tells what a pruned one was worth",
     "checkpoint.every=0": "checkpoint.every=0 must be 1 or more",
@@ -199,7 +199,7 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["rounds.branching=[8,4]"], "children of each of the 3 rounds"),
         (["algorithm.aggregation=dr_grpo", "algorithm.max_tokens=0"], "algorithm.max_tokens"),
         (["benchmark.train_size=4"], "train.problems"),
-        (["model=hub"], "model.path"),
+        (["model=hub"], "model.name"),
         (["benchmark.verify_seconds=0"], "benchmark.verify_seconds=0 must be above 0"),
         (["benchmark.threshold=2"], r"benchmark.threshold=2 must be in \(0, 1\]"),
         (["+benchmark.tests.train={}"], "a test split cannot be named train"),

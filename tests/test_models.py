@@ -144,15 +144,15 @@ def test_an_unknown_embedded_name_lists_the_valid_ones(path, monkeypatch, tmp_pa
         (tmp_path / name / "config.json").write_text("{}")
     (tmp_path / "no-model").mkdir()
     monkeypatch.setattr(models, "EMBEDDED", tmp_path)
-    with pytest.raises(InputError, match=f"model.path={path}: no such embedded model; valid: one, two$"):
+    with pytest.raises(InputError, match=f"model.name={path}: no such embedded model; valid: one, two$"):
         location(path)
     assert location("embedded:two") == str(tmp_path / "two")
-    assert ModelConfig(path, 8, 8).check() == [f"model.path={path}: no such embedded model; valid: one, two"]
+    assert ModelConfig(path, 8, 8).check() == [f"model.name={path}: no such embedded model; valid: one, two"]
 
 
 def test_without_any_embedded_model_the_message_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "EMBEDDED", tmp_path)
-    with pytest.raises(InputError, match=r"model\.path=embedded:tiny: no such embedded model; valid: none"):
+    with pytest.raises(InputError, match=r"model\.name=embedded:tiny: no such embedded model; valid: none"):
         location("embedded:tiny")
 
 
@@ -196,7 +196,7 @@ def test_a_folder_that_is_no_checkpoint_is_said_to_be_none(kind, folder, tmp_pat
     with pytest.raises(InputError) as caught:
         load_policy(tiny_config(path), 0)
     message = str(caught.value)
-    assert message.startswith(f"model.path={path}: cannot be loaded")
+    assert message.startswith(f"model.name={path}: cannot be loaded")
     assert "Valid: embedded:tiny, a folder with a checkpoint" in message
 
 

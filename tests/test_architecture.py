@@ -13,8 +13,9 @@ from src.config import ROOT
 FILES = sorted((ROOT / "src").rglob("*.py"))
 ORDER = [
     {"records"},
-    {"protocol", "files", "stopping", "demonstrations", "optimizers"},
+    {"protocol", "answers", "files", "stopping", "demonstrations", "optimizers"},
     {"verify", "packaged"},
+    {"equivalence"},
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
     {"rollout", "models", "checkpoint", "tracking", "evaluation", "metrics", "environment"},
     {"learner", "runner", "display"},
@@ -29,7 +30,7 @@ PLUG_INS = {
     "rounds": {"records", "protocol"},
     "rewards": {"records", "protocol"},
     "credit": {"records"},
-    "benchmarks": {"records", "protocol", "verify"},
+    "benchmarks": {"records", "protocol", "verify", "equivalence"},
     "engines": {"records", "protocol"},
     "algorithms": set(),
 }
@@ -45,6 +46,8 @@ DOORS = {
     "transformers": {"models", "packaged", "engines", "pretrain"},
     "peft": {"models"},
     "reasoning_gym": {"benchmarks"},
+    "math_verify": {"equivalence"},
+    "sympy": {"equivalence"},
     "matplotlib": {"reporting"},
 }
 

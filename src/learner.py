@@ -10,18 +10,9 @@ import torch
 from torch import Tensor
 
 from src.algorithms.base import Algorithm, Tokens
-from src.algorithms.logprobs import token_logprobs
-from src.engines.base import padded_batches
 from src.models import Policy
+from src.packing import Pack, micro_batches
 from src.records import Row
-
-
-def micro_batches(rows: Sequence[Row], budget: int) -> list[list[int]]:
-    """Indices of rows in groups of similar length whose padded size stays under ``budget`` tokens (one row at
-    least)."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].prompt) + len(rows[i].completion))
-    sizes = [(len(rows[i].prompt), len(rows[i].completion)) for i in order]
-    return [[order[place] for place in batch] for batch in padded_batches(sizes, budget)]
 
 
 @dataclass
@@ -86,8 +77,9 @@ class Learner:
         kl = None
         if self.algorithm.kl_beta and self.algorithm.kl_in == "reward":
             kl = [torch.zeros(0, dtype=torch.float64) for _ in rows]
-            for group in self._micro_batches(rows, [i for i, length in enumerate(lengths) if length]):
-                for index, divergence in zip(group, self._divergence(batch, group), strict=True):
+            for packs in self._micro_batches(rows, [i for i, length in enumerate(lengths) if length]):
+                group = [index for pack in packs for index in pack]
+                for index, divergence in zip(group, self._divergence(batch, packs), strict=True):
                     kl[index] = divergence
         advantages = [row.advantage for row in rows]
         batch.advantages = self.algorithm.token_advantages(advantages, lengths, weights, kl)
@@ -101,48 +93,46 @@ class Learner:
         """
         others = self.algorithm.entropy_bonus or (self.algorithm.kl_beta and self.algorithm.kl_in == "loss")
         needed = [i for i, tokens in enumerate(batch.advantages) if len(tokens) and (others or bool(tokens.any()))]
-        for group in self._micro_batches(batch.rows, needed):
-            self._micro_batch(batch, group)
+        for packs in self._micro_batches(batch.rows, needed):
+            self._micro_batch(batch, packs)
 
-    def _micro_batches(self, rows: Sequence[Row], chosen: Sequence[int]) -> list[list[int]]:
-        groups = micro_batches([rows[i] for i in chosen], self.micro_batch_tokens) if chosen else []
-        return [[chosen[place] for place in group] for group in groups]
+    def _micro_batches(self, rows: Sequence[Row], chosen: Sequence[int]) -> list[list[Pack]]:
+        if not chosen:
+            return []
+        found = micro_batches([rows[i] for i in chosen], self.policy.attention, self.micro_batch_tokens)
+        return [[[chosen[place] for place in pack] for pack in packs] for packs in found]
 
-    def _divergence(self, batch: Batch, group: Sequence[int]) -> list[Tensor]:
+    def _divergence(self, batch: Batch, packs: Sequence[Pack]) -> list[Tensor]:
         """The KL estimate of each completion token of some rows, before the first step."""
-        rows = [batch.rows[i] for i in group]
         with torch.no_grad():
-            logits, tokens, mask = self.policy.completion_logits(rows)
-            logprobs, _ = token_logprobs(logits, tokens, self._temperatures(rows))
-            kl = self.algorithm.divergence(logprobs, self._reference(batch, group, tokens))
+            logprobs, _, mask = self.policy.completion_logprobs(_rows(batch, packs))
+            kl = self.algorithm.divergence(logprobs, self._reference(batch, packs))
         return [row[real].double().cpu() for row, real in zip(kl, mask, strict=True)]
 
-    def _reference(self, batch: Batch, group: Sequence[int], tokens: Tensor) -> Tensor:
+    def _reference(self, batch: Batch, packs: Sequence[Pack]) -> Tensor:
         """Log-probs of the adapter switched off, ``[rows, tokens]``; one pass, whatever the number of iterations."""
-        rows = [batch.rows[i] for i in group]
-        if any(index not in batch.reference for index in group):
+        indices = [index for pack in packs for index in pack]
+        if any(index not in batch.reference for index in indices):
             with torch.no_grad():
-                logits, _, _ = self.policy.completion_logits(rows, base=True)
-                logprobs, _ = token_logprobs(logits, tokens, self._temperatures(rows))
-            for index, row, values in zip(group, rows, logprobs, strict=True):
-                batch.reference[index] = values[: len(row.completion)]
-        return _padded([batch.reference[i] for i in group])
+                logprobs, _, _ = self.policy.completion_logprobs(_rows(batch, packs), base=True)
+            for index, values in zip(indices, logprobs, strict=True):
+                batch.reference[index] = values[: len(batch.rows[index].completion)]
+        return _padded([batch.reference[index] for index in indices])
 
-    def _temperatures(self, rows: Sequence[Row]) -> Tensor:
-        return torch.tensor([row.temperature for row in rows], device=self.policy.device, dtype=torch.float64)
-
-    def _micro_batch(self, batch: Batch, group: Sequence[int]) -> None:
-        algorithm, rows = self.algorithm, [batch.rows[i] for i in group]
-        logits, tokens, mask = self.policy.completion_logits(rows)
-        logprobs, entropy = token_logprobs(logits, tokens, self._temperatures(rows), bool(algorithm.entropy_bonus))
+    def _micro_batch(self, batch: Batch, packs: Sequence[Pack]) -> None:
+        algorithm, group = self.algorithm, [index for pack in packs for index in pack]
+        rows = [batch.rows[index] for index in group]
+        logprobs, entropy, mask = self.policy.completion_logprobs(
+            _rows(batch, packs), entropy_gradient=bool(algorithm.entropy_bonus)
+        )
         for index, row, values in zip(group, rows, logprobs.detach(), strict=True):
             batch.old.setdefault(index, values[: len(row.completion)])
         old = _padded([batch.old[i] for i in group])
         sampled = _padded([torch.tensor(row.logprobs, dtype=torch.float64) for row in rows]).to(logprobs)
         advantages = _padded([batch.advantages[i] for i in group]).to(logprobs)
-        reference = self._reference(batch, group, tokens) if algorithm.kl_beta else None
+        reference = self._reference(batch, packs) if algorithm.kl_beta else None
         losses, sums = algorithm.token_loss(Tokens(logprobs, old, sampled, advantages, mask, entropy, reference))
-        share = batch.shares[list(group)].to(logprobs)
+        share = batch.shares[group].to(logprobs)
         loss = (share[:, None] * losses * mask).sum()
         torch.autograd.backward(loss)
         sums = {
@@ -154,6 +144,10 @@ class Learner:
         }
         for name, value in sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+
+def _rows(batch: Batch, packs: Sequence[Pack]) -> list[list[Row]]:
+    return [[batch.rows[index] for index in pack] for pack in packs]
 
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:

@@ -49,6 +49,8 @@ def test_every_option_composes_builds_and_satisfies_its_protocol(option: str) ->
     if group == "debug":
         assert config.train.steps == 2
         return
+    if group == "experiment":  # that it composes without a mistake is all: its groups are options of their own
+        return
     key = group.replace("/", ".")
     node = config
     for part in key.split("."):

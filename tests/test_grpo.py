@@ -334,7 +334,7 @@ def test_at_ratio_one_the_gradient_is_that_of_reinforce(algorithm):
     logits = torch.randn(3, 4, 7, generator=generator, dtype=torch.float64, requires_grad=True)
     ids = torch.randint(7, (3, 4), generator=generator)
     advantages = torch.tensor([1.5, -0.5, 0.0], dtype=torch.float64)
-    logprobs, _ = token_logprobs(logits, ids, torch.ones(3, dtype=torch.float64))
+    logprobs = logprobs_of(logits, ids, torch.ones(3, 4, dtype=torch.float64))[0]
     losses, _ = algorithm.token_loss(tokens(logprobs, logprobs.detach(), advantages))
     (gradient,) = torch.autograd.grad(losses.sum(), logits)
     # d log softmax(z)[a] / dz = onehot(a) - softmax(z)
@@ -516,13 +516,21 @@ def test_gradient_of_a_sequence_by_finite_differences(algorithm):
 # log-probs
 
 
+def logprobs_of(logits, ids, temperature, entropy_gradient=False, at_once=2**24):
+    """``token_logprobs`` with the logits as hidden states, and a head that leaves them as they are."""
+    found = token_logprobs(
+        logits.flatten(0, -2), lambda hidden: hidden, ids.flatten(), temperature.flatten(), entropy_gradient, at_once
+    )
+    return [part.reshape(ids.shape) for part in found]
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_token_logprobs_and_entropy_by_hand(temperature):
-    logits = torch.tensor([[[0.0, math.log(2.0), math.log(5.0)]]], dtype=torch.float64)
+    logits = torch.tensor([[0.0, math.log(2.0), math.log(5.0)]], dtype=torch.float64)
     powers = [value ** (1 / temperature) for value in (1.0, 2.0, 5.0)]
     probabilities = [power / sum(powers) for power in powers]
     for token in range(3):
-        logprobs, entropy = token_logprobs(logits, torch.tensor([[token]]), torch.tensor([temperature]))
+        logprobs, entropy = logprobs_of(logits, torch.tensor([token]), torch.tensor([temperature]))
         assert float(logprobs) == pytest.approx(math.log(probabilities[token]), rel=1e-12)
         assert float(entropy) == pytest.approx(-sum(p * math.log(p) for p in probabilities), rel=1e-12)
 
@@ -530,16 +538,31 @@ def test_token_logprobs_and_entropy_by_hand(temperature):
 def test_half_precision_logits_are_normalised_in_float32():
     logits = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(5)).bfloat16()
     tokens = torch.zeros(2, 3, dtype=torch.long)
-    logprobs, _ = token_logprobs(logits, tokens, torch.ones(2))
+    logprobs, _ = logprobs_of(logits, tokens, torch.ones(2, 3))
     assert logprobs.dtype == torch.float32
     torch.testing.assert_close(logprobs, logits.float().log_softmax(-1)[..., 0])
 
 
 def test_the_entropy_has_its_gradient_where_asked_for():
     logits = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(12), dtype=torch.float64, requires_grad=True)
-    tokens, temperature = torch.zeros(2, 3, dtype=torch.long), torch.tensor([0.5, 1.5], dtype=torch.float64)
-    assert not token_logprobs(logits, tokens, temperature)[1].requires_grad
-    assert gradcheck(lambda x: token_logprobs(x, tokens, temperature, True)[1], (logits,))
+    tokens = torch.zeros(2, 3, dtype=torch.long)
+    temperature = torch.tensor([[0.5] * 3, [1.5] * 3], dtype=torch.float64)
+    assert not logprobs_of(logits, tokens, temperature)[1].requires_grad
+    assert gradcheck(lambda x: logprobs_of(x, tokens, temperature, True)[1], (logits,))
+
+
+@pytest.mark.parametrize("at_once", [1, 14, 27, 10_000])
+def test_pieces_change_neither_log_probs_nor_gradients(at_once):
+    generator = torch.Generator().manual_seed(6)
+    hidden = torch.randn(11, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    head = torch.nn.Linear(5, 7, dtype=torch.float64)
+    tokens, temperature = torch.randint(7, (11,), generator=generator), torch.full((11,), 1.5, dtype=torch.float64)
+    inputs = [hidden, *head.parameters()]
+    results = []
+    for size in (10**9, at_once):
+        logprobs, entropy = token_logprobs(hidden, head, tokens, temperature, True, size)
+        results.append([logprobs, entropy, *torch.autograd.grad((logprobs * 3 + entropy).sum(), inputs)])
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-13)
 
 
 # settings

@@ -13,7 +13,8 @@ from src.algorithms.family import Family
 from src.algorithms.grpo import GRPO
 from src.algorithms.gspo import GSPO
 from src.config import build, checked
-from src.learner import Learner, micro_batches
+from src.learner import Learner
+from src.packing import micro_batches
 from tests.models_for_tests import plain_logprobs, random_rows, save_tiny, tiny_policy
 
 LENGTHS = [(3, 9), (20, 1), (1, 14), (7, 7), (30, 4), (2, 2), (11, 12), (5, 20)]
@@ -205,7 +206,7 @@ def test_gradient_is_that_of_a_loop_over_tokens(policy, name):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_micro_batches_do_not_change_the_gradient(policy, name, tokens):
     rows = tree_rows(1)
-    split = micro_batches(rows, tokens)
+    split = micro_batches(rows, policy.attention, tokens)
     assert len(split) > 1
     assert (len(split) == len(rows)) == (tokens == 1)
     assert_same(gradient(policy, ALGORITHMS[name], rows, tokens), gradient(policy, ALGORITHMS[name], rows))
@@ -239,8 +240,13 @@ def test_diagnostics_do_not_change_the_gradient(policy, name, monkeypatch):
 def test_rows_without_advantage_are_skipped_but_counted(policy, name, monkeypatch):
     algorithm, rows = ALGORITHMS[name], tree_rows(5, [0.0, 1.0, 0.0, -2.0, 0.5, 0.0, 0.0, -0.3])
     seen = []
-    forward = policy.completion_logits
-    monkeypatch.setattr(policy, "completion_logits", lambda batch, **kw: seen.extend(batch) or forward(batch, **kw))
+    forward = policy.completion_logprobs
+
+    def counted_forward(packs, **options):
+        seen.extend(row for pack in packs for row in pack)
+        return forward(packs, **options)
+
+    monkeypatch.setattr(policy, "completion_logprobs", counted_forward)
     result = gradient(policy, algorithm, rows)
     counted = [row for row in rows if has_loss(algorithm, row)]
     others = algorithm.kl_beta or algorithm.entropy_bonus or algorithm.whiten
@@ -366,33 +372,3 @@ def test_a_second_update_starts_from_a_clean_gradient(policy, folder):
     subject = learner(policy, GRPO())
     first, second = subject.update(rows), subject.update(rows)
     assert second == pytest.approx(first)
-
-
-# micro-batches
-
-
-def padded(rows, group):
-    return len(group) * (max(len(rows[i].prompt) for i in group) + max(len(rows[i].completion) for i in group))
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("budget", [1, 17, 64, 100, 333, 5000])
-def test_micro_batches_fit_the_budget_and_cover_every_row_once(seed, budget):
-    rng = random.Random(seed)
-    rows = random_rows(seed, [(rng.randint(1, 60), rng.randint(1, 60)) for _ in range(40)])
-    groups = micro_batches(rows, budget)
-    assert sorted(index for group in groups for index in group) == list(range(40))
-    for group in groups:
-        assert len(group) == 1 or padded(rows, group) <= budget
-
-
-@pytest.mark.parametrize(
-    ("budget", "sizes"), [(10, [1, 1, 1, 1]), (19, [1, 1, 1, 1]), (20, [2, 2]), (30, [3, 1]), (40, [4])]
-)
-def test_micro_batches_are_as_full_as_the_budget_allows(budget, sizes):
-    assert [len(group) for group in micro_batches(random_rows(0, [(6, 4)] * 4), budget)] == sizes
-
-
-def test_micro_batches_put_similar_lengths_together():
-    rows = random_rows(0, [(50, 50), (1, 1), (50, 49), (1, 2)])
-    assert micro_batches(rows, 200) == [[1, 3], [2, 0]]

@@ -259,15 +259,19 @@ def test_the_codec_round_trips_and_ends_prompts_for_the_assistant(policy):
 
 
 @pytest.mark.parametrize("base", [False, True])
-def test_completion_logits_are_those_of_each_row_alone(folder, base):
+def test_completion_logprobs_are_those_of_each_row_alone(folder, base):
+    """Two rows share a prompt and a sequence, another has the same prompt elsewhere."""
     policy = tiny_policy(folder, "float64")
-    rows = random_rows(0, [(1, 6), (9, 1), (4, 4), (20, 3)])
+    rows = random_rows(0, [(1, 6), (9, 1), (4, 4), (20, 3), (9, 5), (9, 2)])
+    rows[4], rows[5] = replace(rows[4], prompt=rows[1].prompt), replace(rows[5], prompt=rows[1].prompt)
+    packs = [[rows[0]], [rows[1], rows[4]], [rows[2]], [rows[5]], [rows[3]]]
     with torch.no_grad():
-        logits, tokens, mask = policy.completion_logits(rows, base=base)
-        for index, row in enumerate(rows):
-            count = len(row.completion)
-            assert tokens[index, :count].tolist() == list(row.completion)
-            assert mask[index].tolist() == [True] * count + [False] * (6 - count)
-            found = logits[index, :count].log_softmax(-1).gather(-1, tokens[index, :count, None])[:, 0]
-            expected = plain_logprobs(policy, row.prompt, row.completion, 1.0, base)
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+        logprobs, entropy, mask = policy.completion_logprobs(packs, base=base)
+    flat = [row for pack in packs for row in pack]
+    assert logprobs.shape == entropy.shape == mask.shape == (6, 6)
+    for index, row in enumerate(flat):
+        count = len(row.completion)
+        assert mask[index].tolist() == [True] * count + [False] * (6 - count)
+        expected = plain_logprobs(policy, row.prompt, row.completion, row.temperature, base)
+        torch.testing.assert_close(logprobs[index, :count], expected.detach(), rtol=0, atol=1e-10)
+        assert logprobs[index, count:].tolist() == [0.0] * (6 - count)

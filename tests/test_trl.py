@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,101 +18,130 @@ from src.algorithms.gspo import GSPO
 trl = pytest.importorskip("trl.trainer.grpo_trainer", reason="TRL is installed with the extra dev")
 
 LENGTHS = [7, 1, 12, 4, 9, 3]
-LONGEST = 15
-WIDTH = 14  # of the padded completions: more than any has
+WIDTH = max(LENGTHS)
+LONGEST = 15  # that a completion may be
+GROUP = 3
+PAD, END = 0, 1
+REWARD_WEIGHTS = [1.0, 0.5]
 EQUAL = {"rtol": 0, "atol": 1e-5}
 
 
-class Attributes(dict):
-    """Metrics that nobody reads: every name is an empty list."""
-
-    def __missing__(self, name: str) -> list:
-        return self.setdefault(name, [])
-
-
 def case(seed: int) -> dict[str, torch.Tensor]:
-    """Random log-probs, advantages and masks, in double precision; what is padded is no number."""
+    """Random log-probs and rewards, in double precision, and masks of padded rows."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(scale: float) -> torch.Tensor:
         return scale * torch.randn(len(LENGTHS), WIDTH, generator=generator, dtype=torch.float64)
 
     old = random(1.0) - 3
-    mask = torch.arange(WIDTH)[None] < torch.tensor(LENGTHS)[:, None]
     return {
         "old": old,
         "logprobs": old + random(0.3),
         "sampled": old + random(0.2),
         "reference": old + random(0.5),
         "entropy": random(1.0).abs(),
-        "advantages": random(1.0)[:, 0],
-        "mask": mask,
+        "rewards": random(1.0)[:, :2],
+        "mask": torch.arange(WIDTH)[None] < torch.tensor(LENGTHS)[:, None],
     }
 
 
-def theirs(tensors: dict[str, torch.Tensor], settings: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss of TRL's ``GRPOTrainer._compute_loss`` and its gradient in the log-probs, on one device batch."""
-    options = {
-        "loss_type": "grpo",
-        "importance_sampling_level": "token",
-        "beta": 0.0,
-        "epsilon_low": 0.2,
-        "epsilon_high": 0.2,
-        "delta": None,
-        "use_bias_correction_kl": False,
-        "correction": None,
-        "entropy_coef": 0.0,
-        "truncated": [],
-    } | settings
-    logprobs = tensors["logprobs"].clone().requires_grad_()
-    mask = tensors["mask"].long()
-    for row in options["truncated"]:  # as ``mask_truncated_completions`` does
-        mask[row] = 0
-    trainer = object.__new__(trl.GRPOTrainer)
-    names = ("loss_type", "importance_sampling_level", "beta", "epsilon_low", "epsilon_high", "entropy_coef")
-    vars(trainer).update({name: options[name] for name in names})
-    vars(trainer).update(
-        model=SimpleNamespace(training=True),
-        args=SimpleNamespace(
-            delta=options["delta"], use_bias_correction_kl=options["use_bias_correction_kl"], steps_per_generation=1
-        ),
-        accelerator=SimpleNamespace(
-            num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x, sync_gradients=False
-        ),
-        current_gradient_accumulation_steps=1,
-        max_completion_length=LONGEST,
-        top_entropy_quantile=1.0,
-        off_policy_mask_threshold=None,
-        use_vllm=options["correction"] is not None,
-        vllm_importance_sampling_correction=True,
-        aux_loss_enabled=False,
-        use_adaptive_entropy=False,
-        _entropy_bonus_enabled=options["entropy_coef"] != 0,
-        _metrics={"train": Attributes()},
-        _get_per_token_logps_and_entropies=lambda *_, **__: (logprobs, tensors["entropy"], None),
-    )
-    inputs = {
-        "prompt_ids": torch.zeros(len(LENGTHS), 2, dtype=torch.long),
-        "prompt_mask": torch.ones(len(LENGTHS), 2, dtype=torch.long),
-        "completion_ids": torch.zeros_like(mask),
-        "completion_mask": mask,
-        "advantages": tensors["advantages"],
-        "old_per_token_logps": tensors["old"],
-        "ref_per_token_logps": tensors["reference"],
-        "num_items_in_batch": mask.sum().float(),
-    }
-    if options["correction"] is not None:
-        level, mode, floor, cap = options["correction"]
-        # The weights are made in the middle of a method that samples; these are its lines.
-        difference = (tensors["old"] - tensors["sampled"]) * mask
-        weights = torch.exp(difference.sum(dim=-1, keepdim=True) if level == "sequence" else difference)
-        if mode == "truncate":
-            weights = torch.clamp(weights, min=floor, max=cap)
-        else:
-            weights = weights.masked_fill((weights < floor) | (weights > cap), value=0.0)
-        inputs["importance_sampling_ratio"] = weights
-    loss = trainer._compute_loss(None, inputs)
-    return loss.detach(), torch.autograd.grad(loss, logprobs)[0]
+class Trainer(trl.GRPOTrainer):
+    """TRL's trainer on one batch whose completions, log-probs and rewards are given; all else is its own code."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor], truncated: list[int], **settings: Any) -> None:
+        self.tensors = tensors
+        self.logprobs = tensors["logprobs"].clone().requires_grad_()
+        options = {name: settings.pop(name) for name in ("delta", "use_bias_correction_kl") if name in settings}
+        correction = settings.pop("vllm_importance_sampling_mode", None)
+        self.truncated = truncated
+        self.model = torch.nn.Identity()
+        self.model.is_gradient_checkpointing = False
+        self.ref_model = torch.nn.Identity()
+        self.accelerator = SimpleNamespace(
+            device=torch.device("cpu"),
+            num_processes=1,
+            process_index=0,
+            gather=lambda x: x,
+            reduce=lambda x, reduction: x,
+            sync_gradients=False,
+        )
+        self.args = SimpleNamespace(
+            per_device_train_batch_size=len(LENGTHS),
+            steps_per_generation=1,
+            gradient_accumulation_steps=1,
+            gradient_checkpointing_kwargs=None,
+            **{"delta": None, "use_bias_correction_kl": False, **options},
+        )
+        fixed = {
+            "environments": None,
+            "environment_factories": None,
+            "_multi_environment": False,
+            "tools": None,
+            "_is_vlm": False,
+            "_tokenizer": SimpleNamespace(pad_token_id=PAD),
+            "eos_token_ids": [END],
+            "pad_to_multiple_of": None,
+            "num_iterations": 2,  # so that the log-probs of the policy that sampled are kept
+            "num_generations": GROUP,
+            "current_gradient_accumulation_steps": 1,
+            "max_completion_length": LONGEST,
+            "top_entropy_quantile": 1.0,
+            "off_policy_mask_threshold": None,
+            "aux_loss_enabled": False,
+            "use_adaptive_entropy": False,
+            "log_multimodal": False,
+            "reward_funcs": [None, None],
+            "reward_func_names": ["first", "second"],
+            "reward_weights": torch.tensor(REWARD_WEIGHTS, dtype=torch.float64),
+            "use_vllm": correction is not None,
+            "vllm_importance_sampling_correction": True,
+            "vllm_importance_sampling_mode": correction,
+            "_pending_extra_logs": {},
+            "_pending_metrics": {},
+            "_metrics": {"train": defaultdict(list)},
+            "_logs": {"prompt": [], "completion": [], "advantages": [], "rewards": defaultdict(list), "extra": {}},
+        }
+        usual = {
+            "loss_type": "grpo",
+            "importance_sampling_level": "token",
+            "beta": 0.0,
+            "epsilon_low": 0.2,
+            "epsilon_high": 0.2,
+            "entropy_coef": 0.0,
+            "scale_rewards": "group",
+            "multi_objective_aggregation": "sum_then_normalize",
+            "mask_truncated_completions": bool(truncated),
+        }
+        vars(self).update(fixed | usual | settings)
+        self._entropy_bonus_enabled = self.entropy_coef != 0
+
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        ids = [[5] * (length - 1) + [5 if row in self.truncated else END] for row, length in enumerate(LENGTHS)]
+        sampled = [row[:length].tolist() for row, length in zip(self.tensors["sampled"], LENGTHS, strict=True)]
+        return [[3, 4]] * len(ids), ids, None, [""] * len(ids), sampled, {}, None, None
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *_: Any, **options: Any) -> tuple[Any, Any, None]:
+        if options.get("compute_entropy"):
+            return self.logprobs, self.tensors["entropy"], None
+        return self.tensors["reference" if model is self.ref_model else "old"], None, None
+
+    def _calculate_rewards(self, *_: Any) -> torch.Tensor:
+        return self.tensors["rewards"]
+
+    def sampled(self) -> dict[str, torch.Tensor]:
+        """A batch with its advantages, masks and weights."""
+        return self._generate_and_score_completions([{"prompt": "?"} for _ in LENGTHS])
+
+    def loss(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, and its gradient in the log-probs."""
+        loss = self._compute_loss(self.model, self.sampled())
+        return loss.detach(), torch.autograd.grad(loss, self.logprobs)[0]
+
+
+def advantages(algorithm: Family, tensors: dict[str, torch.Tensor]) -> list[float]:
+    """This project's advantages of the same rewards, group after group."""
+    values = (tensors["rewards"] * torch.tensor(REWARD_WEIGHTS, dtype=torch.float64)).sum(-1)
+    return [one for group in algorithm.advantages(values.view(-1, GROUP).tolist()) for one in group]
 
 
 def ours(
@@ -126,7 +155,7 @@ def ours(
         logprobs=logprobs,
         old=tensors["old"],
         sampled=tensors["sampled"],
-        advantages=tensors["advantages"][:, None].expand_as(logprobs),
+        advantages=torch.tensor(advantages(algorithm, tensors), dtype=torch.float64)[:, None].expand_as(logprobs),
         mask=mask,
         entropy=tensors["entropy"],
         reference=tensors["reference"] if algorithm.kl_beta else None,
@@ -159,19 +188,39 @@ CASES: dict[str, tuple[Family, dict[str, Any]]] = {
     "entropy bonus": (GRPO(aggregation="dapo", entropy_bonus=0.3), {"loss_type": "dapo", "entropy_coef": 0.3}),
     "token truncation": (
         GRPO(correction="token", correction_floor=0.9, correction_cap=1.1, kl_beta=0.2),
-        {"correction": ("token", "truncate", 0.9, 1.1), "beta": 0.2},
+        {
+            "vllm_importance_sampling_mode": "token_truncate",
+            "vllm_importance_sampling_clip_min": 0.9,
+            "vllm_importance_sampling_clip_max": 1.1,
+            "beta": 0.2,
+        },
     ),
     "token mask": (
         GRPO(correction="token", correction_mode="mask", correction_floor=0.9, correction_cap=1.1),
-        {"correction": ("token", "mask", 0.9, 1.1)},
+        {
+            "vllm_importance_sampling_mode": "token_mask",
+            "vllm_importance_sampling_clip_min": 0.9,
+            "vllm_importance_sampling_clip_max": 1.1,
+        },
     ),
     "sequence truncation": (
         CISPO(aggregation="dapo", clip_low=1.0, clip_high=0.25, correction="sequence", correction_cap=1.1),
-        {"loss_type": "cispo", "epsilon_high": 1.25, "correction": ("sequence", "truncate", 0.0, 1.1)},
+        {
+            "loss_type": "cispo",
+            "epsilon_high": 1.25,
+            "vllm_importance_sampling_mode": "sequence_truncate",
+            "vllm_importance_sampling_clip_min": 0.0,
+            "vllm_importance_sampling_clip_max": 1.1,
+        },
     ),
     "sequence mask": (
         GSPO(correction="sequence", correction_mode="mask", correction_cap=1.5),
-        {"importance_sampling_level": "sequence", "correction": ("sequence", "mask", 0.0, 1.5)},
+        {
+            "importance_sampling_level": "sequence",
+            "vllm_importance_sampling_mode": "sequence_mask",
+            "vllm_importance_sampling_clip_min": 0.0,
+            "vllm_importance_sampling_clip_max": 1.5,
+        },
     ),
 } | {
     f"{name} without truncated completions": (
@@ -188,8 +237,19 @@ def test_loss_and_gradient_are_trls(name: str, seed: int) -> None:
     algorithm, settings = CASES[name]
     assert algorithm.check() == []
     tensors = case(seed)
-    loss, gradient = ours(algorithm, tensors, settings.get("truncated", []))
-    their_loss, their_gradient = theirs(tensors, settings)
+    truncated = settings.get("truncated", [])
+    loss, gradient = ours(algorithm, tensors, truncated)
+    their_loss, their_gradient = Trainer(tensors, **{"truncated": [], **settings}).loss()
     assert float(their_gradient.abs().max()) > 1e-3
     torch.testing.assert_close(loss, their_loss, **EQUAL)
     torch.testing.assert_close(gradient, their_gradient, **EQUAL)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_advantages_are_trls(scale: Any, seed: int) -> None:
+    tensors = case(seed)
+    tensors["rewards"][GROUP:] = tensors["rewards"][GROUP]  # a group without spread
+    wanted = Trainer(tensors, [], scale_rewards=scale).sampled()["advantages"]
+    assert advantages(GRPO(scale=scale), tensors) == pytest.approx(wanted.tolist(), abs=1e-5)
+    assert float(wanted[:GROUP].abs().max()) > 0.1

@@ -16,7 +16,7 @@ ORDER = [
     {"protocol", "files", "stopping", "demonstrations", "optimizers"},
     {"verify"},
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
-    {"rollout", "models", "checkpoint", "tracking", "evaluation", "metrics", "environment"},
+    {"rollout", "models", "checkpoint", "tracking", "evaluation", "metrics", "environment", "collecting"},
     {"learner", "runner", "display"},
     {"trainer"},
     {"config"},

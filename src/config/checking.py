@@ -231,6 +231,12 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
             f"train.problems={train.problems} asks for more problems a step than the {available} there are "
             "(benchmark.train_size); lower the first or raise the second"
         )
+    further = getattr(algorithm, "max_resamples", 0)
+    if train is not None and available is not None and further and available == train.problems:
+        errors.append(
+            f"algorithm.max_resamples={further} takes further problems, but a step has all {available} that there are "
+            "(benchmark.train_size); lower train.problems or raise benchmark.train_size"
+        )
     if rounds is not None and rounds.n != 1 and rounds.progress_tokens >= rounds.context:
         errors.append(
             f"rounds.progress_tokens={rounds.progress_tokens} fills the whole context of {rounds.context} "

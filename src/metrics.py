@@ -19,7 +19,7 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
     for row in credited.rows:
         groups.setdefault(row.group, set()).add(row.advantage)
     metrics = {
-        "reward": statistics.fmean(score.values[path] for score, path in live),
+        "reward": statistics.fmean(score.rewards[path] for score, path in live),
         **{
             f"reward/{name}": statistics.fmean(score.terms[name][path] for score, path in live)
             for name in scores[0].terms

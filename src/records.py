@@ -131,13 +131,20 @@ Table = Mapping[Path, float]
 class Scores:
     """What the turns of one tree are worth.
 
-    ``terms`` holds each reward term's value per turn, unweighted; ``values`` their weighted sum; ``correct`` the plain
-    correctness of the answers (mean over the leaves below a turn), whatever the reward is.
+    ``terms`` holds each reward term's value per turn, unweighted; ``values`` their weighted sum, which turns are
+    compared by; ``correct`` the plain correctness of the answers (mean over the leaves below a turn), whatever the
+    reward is. Where terms are normalised before they are summed, ``plain`` is the sum without.
     """
 
     terms: Mapping[str, Table]
     values: Table
     correct: Table
+    plain: Table | None = None
+
+    @property
+    def rewards(self) -> Table:
+        """The weighted sum of terms, to look at."""
+        return self.values if self.plain is None else self.plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from src.algorithms.cispo import CISPO
 from src.algorithms.family import Family
 from src.algorithms.grpo import GRPO
 from src.algorithms.gspo import GSPO
+from src.rewards.base import normalised
 
 trl = pytest.importorskip("trl.trainer.grpo_trainer", reason="TRL is installed with the extra dev")
 
@@ -253,3 +254,27 @@ def test_advantages_are_trls(scale: Any, seed: int) -> None:
     wanted = Trainer(tensors, [], scale_rewards=scale).sampled()["advantages"]
     assert advantages(GRPO(scale=scale), tensors) == pytest.approx(wanted.tolist(), abs=1e-5)
     assert float(wanted[:GROUP].abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_terms_normalised_before_they_are_summed_give_trls_gdpo(seed: int) -> None:
+    tensors = case(seed)
+    tensors["rewards"][:GROUP, 1] = 0.25  # a term without spread in its group
+    wanted = Trainer(tensors, [], multi_objective_aggregation="normalize_then_sum").sampled()["advantages"]
+    groups = range(len(LENGTHS) // GROUP)
+    terms = [
+        [
+            normalised({(row,): float(tensors["rewards"][group * GROUP + row, term]) for row in range(GROUP)})
+            for term in (0, 1)
+        ]
+        for group in groups
+    ]
+    values = [
+        [
+            sum(weight * table[row,] for weight, table in zip(REWARD_WEIGHTS, tables, strict=True))
+            for row in range(GROUP)
+        ]
+        for tables in terms
+    ]
+    found = [one for group in GRPO(scale="batch").advantages(values) for one in group]
+    assert found == pytest.approx(wanted.tolist(), abs=1e-5)

@@ -20,7 +20,7 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
         groups.setdefault(row.group, []).append(row.advantage)
     compared = [advantages for advantages in groups.values() if len(advantages) > 1]
     metrics = {
-        "reward": statistics.fmean(score.values[path] for score, path in live),
+        "reward": statistics.fmean(score.rewards[path] for score, path in live),
         **{
             f"reward/{name}": statistics.fmean(score.terms[name][path] for score, path in live)
             for name in scores[0].terms

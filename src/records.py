@@ -138,9 +138,10 @@ Table = Mapping[Path, float]
 class Scores:
     """What the turns of one tree are worth.
 
-    ``terms`` holds each reward term's value per turn, unweighted; ``values`` their weighted sum; ``own`` the part of it
-    that a turn earns by itself, whatever comes after; ``correct`` the plain correctness of the answers (mean over the
-    leaves below a turn), whatever the reward is; ``prior`` what the problem was worth before the first round.
+    ``terms`` holds each reward term's value per turn, unweighted; ``values`` their weighted sum, which turns are
+    compared by; ``own`` the part of it that a turn earns by itself, whatever comes after; ``correct`` the plain
+    correctness of the answers (mean over the leaves below a turn), whatever the reward is; ``prior`` what the problem
+    was worth before the first round. Where terms are normalised before they are summed, ``plain`` is the sum without.
     """
 
     terms: Mapping[str, Table]
@@ -148,6 +149,12 @@ class Scores:
     correct: Table
     own: Table = field(default_factory=dict)
     prior: float = 0.0
+    plain: Table | None = None
+
+    @property
+    def rewards(self) -> Table:
+        """The weighted sum of terms, to look at."""
+        return self.values if self.plain is None else self.plain
 
     def ahead(self, path: Path) -> float:
         """What is to be expected after the turn at ``path``, without what it earned by itself; ``()``: ``prior``."""

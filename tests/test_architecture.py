@@ -18,7 +18,7 @@ ORDER = [
     {"equivalence"},
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
     {"rollout", "packing"},
-    {"models", "checkpoint", "tracking", "evaluation", "metrics", "environment"},
+    {"models", "checkpoint", "tracking", "evaluation", "metrics", "environment", "collecting"},
     {"learner", "runner", "display"},
     {"trainer"},
     {"config"},

@@ -37,7 +37,7 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 47, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 51, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -105,12 +105,13 @@ def test_a_sweep_is_expanded_before_it_runs() -> None:
 
 
 BAD = {
-    "reward=nonsense": "reward has no option 'nonsense'; valid: efficiency, immediate, outcome, process, shared, tree",
+    "reward=nonsense": "reward has no option 'nonsense'; valid: concise, efficiency, gdpo, immediate, outcome",
     "trian.steps=3": "did you mean train.steps",
     "+extra=1": "extra: there is no such setting",
     "+train.stepz=1": "train.stepz: there is no such setting; valid: steps",
     "train.problems=many": "train.problems='many': must be a whole number",
     "evaluation.keep_best=7": "evaluation.keep_best=7: must be true or false",
+    "reward.normalise=never": "reward.normalise='never': must be one of after, before",
     "rounds.keep=middle": "rounds.keep='middle': must be one of head, tail",
     "rounds=0": "rounds.n=0 must be 1 or more",
     "optimizer.lr=0": "optimizer.lr=0 must be above 0",
@@ -201,11 +202,16 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["rounds.branching=[8,4]"], "children of each of the 3 rounds"),
         (["algorithm.aggregation=dr_grpo", "algorithm.max_tokens=0"], "algorithm.max_tokens"),
         (["benchmark.train_size=4"], "train.problems"),
+        (["algorithm=dapo", "benchmark.train_size=16"], "algorithm.max_resamples=3 takes further problems"),
+        (["algorithm=reinforce++", "algorithm.max_resamples=1"], "algorithm.max_resamples=1 replaces groups"),
+        (["algorithm=cispo", "algorithm.dual_clip=3"], "algorithm.dual_clip=3 bounds a clipped loss"),
         (["model=hub"], "model.name"),
         (["benchmark.verify_seconds=0"], "benchmark.verify_seconds=0 must be above 0"),
         (["benchmark.threshold=2"], r"benchmark.threshold=2 must be in \(0, 1\]"),
         (["+benchmark.tests.train={}"], "a test split cannot be named train"),
         (["~reward.terms.outcome", "~reward.terms.format"], "reward.terms is empty"),
+        (["reward=overlong", "reward.terms.overlong.buffer=0"], "reward.terms.overlong.buffer=0 must be a share"),
+        (["reward=unrepetitive", "reward.terms.repetition.size=0"], "reward.terms.repetition.size=0 must be 1 token"),
         (["model.lora.targets=[]"], "model.lora.targets is empty"),
         (["engine.max_batch_tokens=0"], "engine.max_batch_tokens=0 must be 1 or more"),
     ],

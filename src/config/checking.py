@@ -235,6 +235,12 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
             f"train.problems={train.problems} asks for more problems a step than the {available} there are "
             "(benchmark.train_size); lower the first or raise the second"
         )
+    further = getattr(algorithm, "max_resamples", 0)
+    if train is not None and available is not None and further and available == train.problems:
+        errors.append(
+            f"algorithm.max_resamples={further} takes further problems, but a step has all {available} that there are "
+            "(benchmark.train_size); lower train.problems or raise benchmark.train_size"
+        )
     if rounds is not None and rounds.n != 1 and rounds.progress_tokens >= rounds.context:
         errors.append(
             f"rounds.progress_tokens={rounds.progress_tokens} fills the whole context of {rounds.context} "
@@ -253,6 +259,11 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
         errors += rule.fits(rounds.widths, rounds.probes)
     if rule is not None and getattr(rule, "learns", "first") == "all" and rounds.n != 1:
         errors += _unlearnable(rounds)
+    if getattr(rule, "across_rounds", False) and reward is not None and reward.normalise == "before":
+        errors.append(
+            "reward.normalise=before makes values that compare siblings only, but reward.credit compares rounds; use "
+            "reward.normalise=after, or reward.credit=siblings"
+        )
     needy = [name for name, term in reward.terms.items() if getattr(term, "needs_conclusion", False)] if reward else []
     if needy and rounds.ending == "fixed" and not isinstance(rounds.carry, TokenCarry):
         errors.append(

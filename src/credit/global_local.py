@@ -19,6 +19,7 @@ class GlobalLocal:
     """
 
     learns: ClassVar[Literal["first", "all"]] = "all"
+    across_rounds: ClassVar[bool] = True  # values of one round are compared with those of another
     weighting: Weighting = "turn"
 
     def fits(self, widths: Sequence[int], probes: int) -> list[str]:

@@ -24,6 +24,7 @@ class Process:
     """
 
     learns: ClassVar[Literal["first", "all"]] = "all"
+    across_rounds: ClassVar[bool] = True  # values of one round are compared with those of another
     weighting: Weighting = "level"
     scale: Literal["batch", "none"] = "batch"
     epsilon: float = 1e-4  # added to the standard deviation

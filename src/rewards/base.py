@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -51,19 +52,46 @@ def backed_up(rollout: Rollout, leaf: Callable[[Turn], float]) -> dict[Path, flo
     return values
 
 
+def normalised(table: Table, epsilon: float = 1e-4) -> Table:
+    """Each turn's number against its siblings': minus their mean, over their standard deviation (Bessel-corrected) +
+    ``epsilon``; exactly 0 where all are equal."""
+    siblings: dict[Path, list[Path]] = {}
+    for path in table:
+        siblings.setdefault(path[:-1], []).append(path)
+    result: dict[Path, float] = {}
+    for group in siblings.values():
+        numbers = [table[path] for path in group]
+        mean, equal = statistics.fmean(numbers), min(numbers) == max(numbers)
+        spread = 0.0 if equal else statistics.stdev(numbers)
+        result |= {path: 0.0 if equal else (table[path] - mean) / (spread + epsilon) for path in group}
+    return result
+
+
 def _score_of(term: Term, problem: Problem, scorer: Scorer, turn: Turn) -> float:
     return term.score(problem, turn, scorer)
 
 
 @dataclass(frozen=True)
 class Reward:
-    """A weighted sum of terms."""
+    """A weighted sum of terms.
+
+    ``normalise="before"`` normalises each term among siblings and then sums, so that a term of little spread is not
+    drowned by one of much (GDPO, arXiv 2601.05242, whose second step is ``algorithm.scale=batch``). Such values compare
+    siblings, and say nothing across rounds. ``after`` leaves it to the algorithm to scale the sum.
+    """
 
     terms: Mapping[str, Term]
+    normalise: Literal["after", "before"] = "after"
 
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""
-        return [] if self.terms else ["reward.terms is empty: there is nothing to learn from; name one term at least"]
+        if not self.terms:
+            return ["reward.terms is empty: there is nothing to learn from; name one term at least"]
+        return [
+            f"reward.terms.{name}.{error}"
+            for name, term in self.terms.items()
+            for error in (term.check() if hasattr(term, "check") else [])
+        ]
 
     @property
     def looks_ahead(self) -> bool:
@@ -86,8 +114,12 @@ class Reward:
                 terms[name] = {
                     turn.path: term.score(problem, turn, scorer) for turn in rollout.turns if turn.path in correct
                 }
+        plain = self._sum(terms, terms, correct)
+        if self.normalise == "before":
+            compared = {name: normalised(table) for name, table in terms.items()}
+            return Scores(terms, self._sum(terms, compared, correct), correct, plain=plain)
         own = [name for name, term in self.terms.items() if term.at == "turns"]
-        scores = Scores(terms, self._sum(terms, terms, correct), correct, self._sum(own, terms, correct))
+        scores = Scores(terms, plain, correct, self._sum(own, terms, correct))
         first = [turn for turn in rollout.turns if turn.round == 1 and turn.path in correct]
         told = [scores.ahead(turn.path) for turn in first if turn.probe] or [scores.ahead(turn.path) for turn in first]
         return replace(scores, prior=sum(told) / len(told) if told else 0.0)

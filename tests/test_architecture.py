@@ -37,7 +37,7 @@ PLUG_INS = {
 }
 """What the files of each plug-in package may import besides their own package."""
 
-SHARED = {"base", "sampling", "logprobs", "formulas", "family"}
+SHARED = {"base", "sampling", "logprobs", "formulas", "family", "perturbations"}
 """Modules of a plug-in package that its plug-ins build on."""
 
 DOORS = {

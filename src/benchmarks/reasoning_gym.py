@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 from src.benchmarks.base import Splits
+from src.benchmarks.perturbations import mistakes, perturbed
 from src.protocol import stated_answer
 from src.records import InputError, Problem
 from src.verify import LONGEST_ANSWER, IsolatedVerifier
@@ -40,6 +41,7 @@ class ReasoningGym:
     seed: int = 0  # of the problems, not of the run
     threshold: float = 1.0  # a verifier's score from which an answer is right
     verify_seconds: float = 2.0
+    perturb: Sequence[str] = ()  # every test split once more for each of these; see src/benchmarks/perturbations.py
 
     def check(self) -> list[str]:
         errors = []
@@ -75,13 +77,13 @@ class ReasoningGym:
                 self._dataset(0, 1, {**self.params, **params})
             except (AssertionError, ValueError, TypeError) as error:
                 errors.append(f"benchmark.{where}: {self.task} refuses these options: {error}")
-        return errors
+        return errors + mistakes(self.perturb, [self.task])
 
     def load(self) -> Splits:
         """Test splits first, then training problems that are in none of them.
 
         Raises:
-            InputError: the task cannot give that many different questions.
+            InputError: the task cannot give that many different questions, or nothing that ``perturb`` could change.
         """
         taken: set[str] = set()
         tests = {}
@@ -89,7 +91,7 @@ class ReasoningGym:
             tests[name] = self._draw(name, index, self.test_size, params, taken)
         train = self._draw("train", 0, self.train_size, {}, taken)
         validation = self._draw("validation", 1, self.validation_size, {}, taken)
-        return Splits(train, validation, tests)
+        return perturbed(Splits(train, validation, tests), self.perturb, self.seed)
 
     def score(self, problem: Problem, text: str) -> float:
         answer = stated_answer(text)

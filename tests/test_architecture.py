@@ -45,6 +45,7 @@ DOORS = {
     "wandb": {"tracking"},
     "transformers": {"models", "engines", "pretrain"},
     "peft": {"models"},
+    "datasets": {"benchmarks"},
     "reasoning_gym": {"benchmarks"},
     "math_verify": {"equivalence"},
     "sympy": {"equivalence"},

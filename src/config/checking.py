@@ -231,6 +231,11 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
             f"train.problems={train.problems} asks for more problems a step than the {available} there are "
             "(benchmark.train_size); lower the first or raise the second"
         )
+    if train is not None and benchmark is not None and getattr(benchmark, "train", benchmark) is None:
+        errors.append(
+            f"benchmark={benchmark.name} has nothing to train on (benchmark.train is null); choose another, or add "
+            "e.g. +benchmark/table@benchmark.train=gsm8k-train"
+        )
     if rounds is not None and rounds.n != 1 and rounds.progress_tokens >= rounds.context:
         errors.append(
             f"rounds.progress_tokens={rounds.progress_tokens} fills the whole context of {rounds.context} "

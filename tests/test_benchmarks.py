@@ -13,6 +13,7 @@ from src import config as configuration
 from src.benchmarks.base import Splits
 from src.benchmarks.reasoning_gym import SEED_STRIDE, ReasoningGym
 from src.demonstrations import QUESTION, DemonstrationSettings, draw
+from src.protocol import progress
 from src.records import InputError
 
 
@@ -135,7 +136,7 @@ def test_demonstrations_never_miscalculate() -> None:
     guesses = copies = 0
     for one in drawn:
         expression = re.findall(r"problem: (.*) =", one.question)[0]
-        state = one.progresses[-1] if one.progresses else expression.replace(" ", "")
+        state = progress(one.before[-1]) if one.before else expression.replace(" ", "")
         reasoning, answer = re.findall(r"<reasoning>(.*)</reasoning><answer>(.*)</answer>", one.completion)[0]
         if state.startswith("\\boxed"):
             copies += 1

@@ -16,20 +16,23 @@ FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml") for file in FILES if "/" in file]
 QUESTIONS = CONF.parent / "tests" / "data" / "questions.jsonl"
 NEEDS = {
-    "model/hub": ["model.path=embedded:tiny"],
+    "model/hub": ["model.name=embedded:tiny"],
     "benchmark/reasoning-gym": ["benchmark.task=gcd"],
     "benchmark/math500": ["+benchmark/table@benchmark.train=gsm8k-train"],
     "benchmark/aime2024": ["+benchmark/table@benchmark.train=gsm8k-train"],
     "benchmark/jsonl": [f"benchmark.train.file={QUESTIONS}", f"benchmark.tests.test.file={QUESTIONS}"],
     "benchmark/table/file": ["benchmark.train.name=mine", f"benchmark.train.file={QUESTIONS}"],
+    "rounds/search/vote": ["rounds.probes=1"],
+    "rounds/search/value": ["rounds.probes=1"],
 }
 METHODS = {
     "model": ("check",),
     "model/prompts": ("messages",),
     "rounds": ("open", "extend", "check", "check_problem", "independent"),
-    "rounds/carry": ("carry",),
+    "rounds/carry": ("carry|resume",),
+    "rounds/search": ("rank", "check", "candidates", "keep", "probes"),
     "reward": ("score", "looks_ahead"),
-    "algorithm": ("advantages", "shares", "token_loss", "iterations", "kl_beta"),
+    "algorithm": ("advantages", "token_advantages", "divergence", "shares", "token_loss", "check", "iterations"),
     "optimizer": ("build", "check", "factor"),
     "benchmark": ("load", "score", "check", "name", "origin"),
     "benchmark/table": ("name", "question", "answer", "file"),
@@ -40,7 +43,7 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 33, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 58, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -52,6 +55,8 @@ def test_every_option_composes_builds_and_satisfies_its_protocol(option: str) ->
     if group == "debug":
         assert config.train.steps == 2
         return
+    if group == "experiment":  # that it composes without a mistake is all: its groups are options of their own
+        return
     key = "benchmark.train" if group == "benchmark/table" else group.replace("/", ".")
     node = config
     for part in key.split("."):
@@ -59,7 +64,7 @@ def test_every_option_composes_builds_and_satisfies_its_protocol(option: str) ->
     kind = configuration.section("model") if group == "model" else None
     extra = {"weights": None} if group == "engine" else {}
     built = configuration.build(node, kind, **extra)
-    assert [method for method in METHODS[group] if not hasattr(built, method)] == []
+    assert [name for name in METHODS[group] if not any(hasattr(built, one) for one in name.split("|"))] == []
     if group == "reward":
         assert configuration.credit_rule(config.reward.credit).rows
         assert all(term.at in ("leaves", "turns") and term.weight for term in built.terms.values())
@@ -106,7 +111,7 @@ def test_a_sweep_is_expanded_before_it_runs() -> None:
 
 
 BAD = {
-    "reward=nonsense": "reward has no option 'nonsense'; valid: immediate, outcome",
+    "reward=nonsense": "reward has no option 'nonsense'; valid: efficiency, immediate, outcome, process, shared, tree",
     "trian.steps=3": "did you mean train.steps",
     "+extra=1": "extra: there is no such setting",
     "+train.stepz=1": "train.stepz: there is no such setting; valid: steps",
@@ -118,10 +123,12 @@ BAD = {
     "rounds.top_p=0.9": "rounds.top_p=0.9 cuts the distribution of turns that learn",
     "rounds.responses=1": "a group of 1",
     "rounds.progress_tokens=512": "leaves no room for a completion",
-    "reward.credit=luck": "reward.credit=luck: no such rule; valid: first",
+    "reward.credit=luck": "reward.credit=luck: no such rule; valid: first, global_local, process, siblings",
     "algorithm.scale=batches": "algorithm.scale='batches': must be one of group, batch, none",
     "benchmark.task=chian_sum": "no task of reasoning-gym; valid: chain_sum",
-    "model.path=embedded:huge": "no such embedded model; valid: tiny",
+    "model.name=embedded:huge": "no such embedded model; valid: tiny",
+    "rounds.probes=-1": "rounds.probes=-1 must be 0 or more",
+    "rounds/search=vote": "without probes nothing tells what a pruned one was worth",
     "checkpoint.every=0": "checkpoint.every=0 must be 1 or more",
     "evaluation.samples=0": "evaluation.samples=0 must be 1 or more",
 }
@@ -132,6 +139,48 @@ def test_a_mistake_is_named(override: str) -> None:
     with pytest.raises(InputError) as caught:
         checked("train", [override])
     assert any(BAD[override] in problem for problem in caught.value.problems), caught.value.problems
+
+
+TOGETHER = {
+    ("reward=tree", "rounds.continuation=base"): "written by other weights than the policy's",
+    ("reward=tree", "rounds.later_top_p=0.9"): "rounds.later_top_p=0.9 cuts the distribution of turns that learn",
+    ("reward=tree", "rounds.later_temperature=0"): "makes all continuations equal",
+    ("reward=process", "rounds.probes=0"): "rounds.probes=0 samples none",
+    ("reward=efficiency", "rounds.ending=fixed"): "rewards ending early, but rounds.ending=fixed always takes 3 rounds",
+    ("rounds/carry=tail", "rounds.ending=concludes"): "one message that ends where the model ends it",
+    ("rounds/carry=tail", "rounds.carry.head=1.0"): "rounds.carry.head=1.0 must be in [0, 1)",
+    ("rounds/carry=tail", "rounds.progress_tokens=512"): "leaves no room for a completion",
+    ("rounds/search=value", "rounds.probes=0"): "rounds.probes=0 samples none",
+    ("reward.credit=process",): "rounds.probes=0 samples none",
+    ("rounds/search=vote", "rounds.search.candidates=1"): "leaves nothing to choose from",
+    ("rounds/search=vote", "rounds.search.keep=9"): "rounds.search.keep=9 must be from 1",
+    ("reward=shared", "reward.credit.weighting=row"): "must be one of level, turn",
+    ("reward=shared", "+reward.credit.wait=1"): "reward.credit.wait: there is no such setting",
+}
+"""Settings that are fine alone, and what is said of them together."""
+
+
+@pytest.mark.parametrize("overrides", TOGETHER, ids=" ".join)
+def test_what_makes_no_sense_together_is_refused(overrides: tuple[str, ...]) -> None:
+    with pytest.raises(InputError) as caught:
+        checked("train", overrides)
+    assert any(TOGETHER[overrides] in problem for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("overrides", "widths", "probes"),
+    [
+        (["reward=shared"], (8, 1, 1), 0),
+        (["reward=process"], (8, 1, 1), 4),
+        (["reward=tree"], (8, 4, 1), 0),
+        (["reward=shared", "reward.credit=first", "rounds.trajectories=2"], (8, 2, 1), 0),
+    ],
+)
+def test_a_reward_brings_the_tree_that_its_credit_needs(
+    overrides: list[str], widths: tuple[int, ...], probes: int
+) -> None:
+    rounds = configuration.build(checked("train", overrides).rounds)
+    assert (rounds.widths, rounds.probes) == (widths, probes)
 
 
 def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +207,7 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["rounds.branching=[8,4]"], "children of each of the 3 rounds"),
         (["algorithm.aggregation=dr_grpo", "algorithm.max_tokens=0"], "algorithm.max_tokens"),
         (["benchmark.train_size=4"], "train.problems"),
-        (["model=hub"], "model.path"),
+        (["model=hub"], "model.name"),
         (["benchmark.verify_seconds=0"], "benchmark.verify_seconds=0 must be above 0"),
         (["benchmark.threshold=2"], r"benchmark.threshold=2 must be in \(0, 1\]"),
         (["+benchmark.tests.train={}"], "a test split cannot be named train"),

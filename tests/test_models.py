@@ -144,15 +144,15 @@ def test_an_unknown_embedded_name_lists_the_valid_ones(path, monkeypatch, tmp_pa
         (tmp_path / name / "config.json").write_text("{}")
     (tmp_path / "no-model").mkdir()
     monkeypatch.setattr(models, "EMBEDDED", tmp_path)
-    with pytest.raises(InputError, match=f"model.path={path}: no such embedded model; valid: one, two$"):
+    with pytest.raises(InputError, match=f"model.name={path}: no such embedded model; valid: one, two$"):
         location(path)
     assert location("embedded:two") == str(tmp_path / "two")
-    assert ModelConfig(path, 8, 8).check() == [f"model.path={path}: no such embedded model; valid: one, two"]
+    assert ModelConfig(path, 8, 8).check() == [f"model.name={path}: no such embedded model; valid: one, two"]
 
 
 def test_without_any_embedded_model_the_message_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "EMBEDDED", tmp_path)
-    with pytest.raises(InputError, match=r"model\.path=embedded:tiny: no such embedded model; valid: none"):
+    with pytest.raises(InputError, match=r"model\.name=embedded:tiny: no such embedded model; valid: none"):
         location("embedded:tiny")
 
 
@@ -196,7 +196,7 @@ def test_a_folder_that_is_no_checkpoint_is_said_to_be_none(kind, folder, tmp_pat
     with pytest.raises(InputError) as caught:
         load_policy(tiny_config(path), 0)
     message = str(caught.value)
-    assert message.startswith(f"model.path={path}: cannot be loaded")
+    assert message.startswith(f"model.name={path}: cannot be loaded")
     assert "Valid: embedded:tiny, a folder with a checkpoint" in message
 
 
@@ -259,15 +259,19 @@ def test_the_codec_round_trips_and_ends_prompts_for_the_assistant(policy):
 
 
 @pytest.mark.parametrize("base", [False, True])
-def test_completion_logits_are_those_of_each_row_alone(folder, base):
+def test_completion_logprobs_are_those_of_each_row_alone(folder, base):
+    """Two rows share a prompt and a sequence, another has the same prompt elsewhere."""
     policy = tiny_policy(folder, "float64")
-    rows = random_rows(0, [(1, 6), (9, 1), (4, 4), (20, 3)])
+    rows = random_rows(0, [(1, 6), (9, 1), (4, 4), (20, 3), (9, 5), (9, 2)])
+    rows[4], rows[5] = replace(rows[4], prompt=rows[1].prompt), replace(rows[5], prompt=rows[1].prompt)
+    packs = [[rows[0]], [rows[1], rows[4]], [rows[2]], [rows[5]], [rows[3]]]
     with torch.no_grad():
-        logits, tokens, mask = policy.completion_logits(rows, base=base)
-        for index, row in enumerate(rows):
-            count = len(row.completion)
-            assert tokens[index, :count].tolist() == list(row.completion)
-            assert mask[index].tolist() == [True] * count + [False] * (6 - count)
-            found = logits[index, :count].log_softmax(-1).gather(-1, tokens[index, :count, None])[:, 0]
-            expected = plain_logprobs(policy, row.prompt, row.completion, 1.0, base)
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+        logprobs, entropy, mask = policy.completion_logprobs(packs, base=base)
+    flat = [row for pack in packs for row in pack]
+    assert logprobs.shape == entropy.shape == mask.shape == (6, 6)
+    for index, row in enumerate(flat):
+        count = len(row.completion)
+        assert mask[index].tolist() == [True] * count + [False] * (6 - count)
+        expected = plain_logprobs(policy, row.prompt, row.completion, row.temperature, base)
+        torch.testing.assert_close(logprobs[index, :count], expected.detach(), rtol=0, atol=1e-10)
+        assert logprobs[index, count:].tolist() == [0.0] * (6 - count)

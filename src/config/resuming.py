@@ -123,9 +123,9 @@ def adapter_of(config: DictConfig) -> tuple[Path | None, int]:
 
     run = Path(config.run)
     trained = load(run)
-    if trained.model.path != config.model.path:
+    if trained.model.name != config.model.name:
         raise InputError(
-            f"run={run} trained model.path={trained.model.path}, but model.path={config.model.path} is asked for; "
+            f"run={run} trained model.name={trained.model.name}, but model.name={config.model.name} is asked for; "
             "choose the run's model"
         )
     if config.checkpoint is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import ClassVar, Literal, Protocol
 
@@ -31,19 +31,23 @@ def correctness(problem: Problem, turn: Turn, scorer: Scorer) -> float:
 
 
 def backed_up(rollout: Rollout, leaf: Callable[[Turn], float]) -> dict[Path, float]:
-    """Values on a tree: ``leaf`` where it ends, elsewhere the mean over live children.
+    """Values on a tree: ``leaf`` where it ends, elsewhere the mean over children.
 
-    Counting children and not leaves keeps an early ending from weighing less than a long one. Turns that are neither
-    live nor have live descendants have no value.
+    Counting children and not leaves keeps an early ending from weighing less than a long one. Where a state has probes,
+    they alone tell its value: they are independent of what was chosen after it. A pruned turn is worth what its probes
+    say, or its own score if it is final; a turn without either, and one that was not written, has no value.
     """
     values: dict[Path, float] = {}
-    below: dict[Path, list[float]] = {}
+    below: dict[tuple[Path, bool], list[float]] = {}
     for turn in reversed(rollout.turns):  # children come after their parents
-        if not turn.live:
+        parts = below.get((turn.path, True)) or (below.get((turn.path, False)) if turn.live else None)
+        if parts:
+            values[turn.path] = sum(parts) / len(parts)
+        elif turn.live or (turn.written and turn.final):
+            values[turn.path] = leaf(turn)
+        else:
             continue
-        parts = below.get(turn.path)
-        values[turn.path] = sum(parts) / len(parts) if parts else leaf(turn)
-        below.setdefault(turn.parent, []).append(values[turn.path])
+        below.setdefault((turn.parent, turn.probe), []).append(values[turn.path])
     return values
 
 
@@ -79,6 +83,15 @@ class Reward:
             if term.at == "leaves":
                 terms[name] = backed_up(rollout, partial(_score_of, term, problem, scorer))
             else:
-                terms[name] = {turn.path: term.score(problem, turn, scorer) for turn in rollout.turns if turn.live}
-        values = {path: sum(self.terms[name].weight * table[path] for name, table in terms.items()) for path in correct}
-        return Scores(terms, values, correct)
+                terms[name] = {
+                    turn.path: term.score(problem, turn, scorer) for turn in rollout.turns if turn.path in correct
+                }
+        own = [name for name, term in self.terms.items() if term.at == "turns"]
+        scores = Scores(terms, self._sum(terms, terms, correct), correct, self._sum(own, terms, correct))
+        first = [turn for turn in rollout.turns if turn.round == 1 and turn.path in correct]
+        told = [scores.ahead(turn.path) for turn in first if turn.probe] or [scores.ahead(turn.path) for turn in first]
+        return replace(scores, prior=sum(told) / len(told) if told else 0.0)
+
+    def _sum(self, names: Iterable[str], terms: Mapping[str, Table], paths: Iterable[Path]) -> Table:
+        """The weighted sum of some of the terms."""
+        return {path: sum(self.terms[name].weight * terms[name][path] for name in names) for path in paths}

@@ -208,21 +208,27 @@ class Trainer:
         folder = study.run / "evaluation" / f"step_{step}"
         for split, problems in study.splits.tests.items():
             chosen = problems[: study.evaluation.limit]
+            about = {"step": step, "seed": study.seed, "base_sha256": study.policy.base_hash}
+            about["data"] = study.benchmark.origin(split)
             for rounds in dict.fromkeys(study.evaluation.rounds):
                 name = f"{study.benchmark.name}-{split}_rounds{rounds}"
                 results[f"{split}, {rounds} round{'s' if rounds > 1 else ''}"] = (
                     read_evaluation(folder, name)
                     if (folder / f"{name}.json").exists()
-                    else self._test(folder, name, chosen, rounds, step, show(name, len(chosen)))
+                    else self._test(folder, name, chosen, rounds, about, show(name, len(chosen)))
                 )
         return results
 
     def _test(
-        self, folder: Path, name: str, problems: Sequence[Problem], rounds: int, step: int, show: Callable[[int], None]
+        self,
+        folder: Path,
+        name: str,
+        problems: Sequence[Problem],
+        rounds: int,
+        about: Mapping[str, Any],
+        show: Callable[[int], None],
     ) -> Evaluated:
-        study = self.study
-        result, records = self.evaluate(problems, rounds, study.evaluation.samples, ("test", rounds), show)
-        about = {"step": step, "seed": study.seed, "base_sha256": study.policy.base_hash}
+        result, records = self.evaluate(problems, rounds, self.study.evaluation.samples, ("test", rounds), show)
         return write_evaluation(folder, name, result, records, **about)
 
     def evaluate(
@@ -275,6 +281,7 @@ class Trainer:
             "complete": True,
             "seed": study.seed,
             "base_sha256": study.policy.base_hash,
+            "data": study.benchmark.origin("train"),
             "final": dict(last),
             "best": self.state.best,
             "evaluations": compare(before, after),

@@ -46,6 +46,7 @@ DOORS = {
     "wandb": {"tracking"},
     "transformers": {"models", "packaged", "engines", "pretrain"},
     "peft": {"models"},
+    "datasets": {"benchmarks"},
     "reasoning_gym": {"benchmarks"},
     "math_verify": {"equivalence"},
     "sympy": {"equivalence"},

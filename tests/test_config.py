@@ -14,9 +14,14 @@ from src.records import InputError
 
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml") for file in FILES if "/" in file]
+QUESTIONS = CONF.parent / "tests" / "data" / "questions.jsonl"
 NEEDS = {
     "model/hub": ["model.name=embedded:tiny"],
     "benchmark/reasoning-gym": ["benchmark.task=gcd"],
+    "benchmark/math500": ["+benchmark/table@benchmark.train=gsm8k-train"],
+    "benchmark/aime2024": ["+benchmark/table@benchmark.train=gsm8k-train"],
+    "benchmark/jsonl": [f"benchmark.train.file={QUESTIONS}", f"benchmark.tests.test.file={QUESTIONS}"],
+    "benchmark/table/file": ["benchmark.train.name=mine", f"benchmark.train.file={QUESTIONS}"],
     "rounds/search/vote": ["rounds.probes=1"],
     "rounds/search/value": ["rounds.probes=1"],
 }
@@ -29,7 +34,8 @@ METHODS = {
     "reward": ("score", "looks_ahead"),
     "algorithm": ("advantages", "token_advantages", "divergence", "shares", "token_loss", "check", "iterations"),
     "optimizer": ("build", "check", "factor"),
-    "benchmark": ("load", "score", "check", "name"),
+    "benchmark": ("load", "score", "check", "name", "origin"),
+    "benchmark/table": ("name", "question", "answer", "file"),
     "engine": ("generate",),
     "tracking": ("start", "log", "rollouts", "finish"),
 }
@@ -37,21 +43,21 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 51, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 62, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_builds_and_satisfies_its_protocol(option: str) -> None:
     group, _, name = option.rpartition("/")
-    config = checked(
-        "train", [f"{group}={name}", "rounds.n=2" if group == "rounds" else "seed=0", *NEEDS.get(option, [])]
-    )
+    choice = f"benchmark/table@benchmark.train={name}" if group == "benchmark/table" else f"{group}={name}"
+    others = {"rounds": ["rounds.n=2"], "benchmark/table": ["benchmark=paper"]}
+    config = checked("train", [choice, *others.get(group, []), *NEEDS.get(option, [])])
     if group == "debug":
         assert config.train.steps == 2
         return
     if group == "experiment":  # that it composes without a mistake is all: its groups are options of their own
         return
-    key = group.replace("/", ".")
+    key = "benchmark.train" if group == "benchmark/table" else group.replace("/", ".")
     node = config
     for part in key.split("."):
         node = node[part]
@@ -105,7 +111,7 @@ def test_a_sweep_is_expanded_before_it_runs() -> None:
 
 
 BAD = {
-    "reward=nonsense": "reward has no option 'nonsense'; valid: concise, efficiency, gdpo, immediate, outcome",
+    "reward=nonsense": "reward has no option 'nonsense'; valid: concise, efficiency, gdpo, immediate, outcome, overlong",
     "trian.steps=3": "did you mean train.steps",
     "+extra=1": "extra: there is no such setting",
     "+train.stepz=1": "train.stepz: there is no such setting; valid: steps",
@@ -214,6 +220,8 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["reward=unrepetitive", "reward.terms.repetition.size=0"], "reward.terms.repetition.size=0 must be 1 token"),
         (["model.lora.targets=[]"], "model.lora.targets is empty"),
         (["engine.max_batch_tokens=0"], "engine.max_batch_tokens=0 must be 1 or more"),
+        (["benchmark=math500"], "benchmark=math500 has nothing to train on"),
+        (["benchmark=gsm8k", "benchmark.source=nowhere"], "benchmark.train: there is no nowhere/gsm8k/train.jsonl or"),
     ],
 )
 def test_combinations_that_make_no_sense_are_refused(overrides: list[str], text: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib.metadata
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -92,6 +94,11 @@ class ReasoningGym:
         train = self._draw("train", 0, self.train_size, {}, taken)
         validation = self._draw("validation", 1, self.validation_size, {}, taken)
         return perturbed(Splits(train, validation, tests), self.perturb, self.seed)
+
+    def origin(self, split: str) -> str:
+        params = {**self.params, **self.tests.get(split, {})}
+        version = importlib.metadata.version("reasoning-gym")
+        return f"reasoning-gym {version} {self.task} {json.dumps(params, sort_keys=True)} seed {self.seed}"
 
     def score(self, problem: Problem, text: str) -> float:
         answer = stated_answer(text)

@@ -241,6 +241,11 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
             f"algorithm.max_resamples={further} takes further problems, but a step has all {available} that there are "
             "(benchmark.train_size); lower train.problems or raise benchmark.train_size"
         )
+    if train is not None and benchmark is not None and getattr(benchmark, "train", benchmark) is None:
+        errors.append(
+            f"benchmark={benchmark.name} has nothing to train on (benchmark.train is null); choose another, or add "
+            "e.g. +benchmark/table@benchmark.train=gsm8k-train"
+        )
     if rounds is not None and rounds.n != 1 and rounds.progress_tokens >= rounds.context:
         errors.append(
             f"rounds.progress_tokens={rounds.progress_tokens} fills the whole context of {rounds.context} "

@@ -35,7 +35,7 @@ PLUG_INS = {
 }
 """What the files of each plug-in package may import besides their own package."""
 
-SHARED = {"base", "sampling", "logprobs"}
+SHARED = {"base", "sampling", "cache", "batch", "forward", "llama", "logprobs"}
 """Modules of a plug-in package that its plug-ins build on."""
 
 DOORS = {

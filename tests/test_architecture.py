@@ -37,7 +37,11 @@ PLUG_INS = {
 }
 """What the files of each plug-in package may import besides their own package."""
 
-SHARED = {"base", "sampling", "logprobs", "formulas", "family", "perturbations"}
+SHARED = {
+    *("base", "perturbations"),
+    *("sampling", "cache", "batch", "forward", "llama"),
+    *("logprobs", "formulas", "family"),
+}
 """Modules of a plug-in package that its plug-ins build on."""
 
 DOORS = {

@@ -157,3 +157,21 @@ def test_a_run_with_dynamic_sampling_resumes_bit_for_bit(tmp_path: Path, monkeyp
 
 def test_dynamic_sampling_is_a_setting_of_the_algorithm() -> None:
     assert configuration.build(configuration.checked("train", ["algorithm=dapo"]).algorithm).max_resamples > 0
+
+
+@pytest.mark.parametrize("name", configuration.options("algorithm"))
+def test_every_option_trains_with_its_group_of_settings(tmp_path: Path, name: str) -> None:
+    settings = ["algorithm.iterations=2", "algorithm.correction=sequence", "algorithm.mask_truncated=true"]
+    settings += [
+        "reward=overlong",
+        "rounds=1",
+        "train.steps=1",
+        "train.problems=6",
+        "rounds.responses=6",
+        "evaluation.before=false",
+        "evaluation.every=0",
+    ]
+    run = run_small(tmp_path / "run", f"algorithm={name}", *settings, "evaluation.limit=1")
+    line = metrics(run)[0]
+    assert 0 < line["grad_norm"] < 100
+    assert line["sampler_weight"] == pytest.approx(1.0, abs=1e-3)  # this engine samples as the learner computes

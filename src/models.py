@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,11 +13,12 @@ from typing import Any, Literal
 
 import torch
 import transformers
+from jinja2 import TemplateError
 from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from src.algorithms.logprobs import token_logprobs
 from src.packaged import checkpoint_folder, weights_file
@@ -48,7 +50,8 @@ class ModelConfig:
     round_tokens: int  # a round's default budget of new tokens
     prompts: Any = None  # the texts of its family
     revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "float32"
+    quantization: Literal["nf4"] | None = None  # 4-bit weights under the adapter (QLoRA, arXiv 2305.14314)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lora: Lora = Lora()
 
@@ -67,6 +70,15 @@ class ModelConfig:
             )
         if self.lora.alpha <= 0:
             errors.append(f"model.lora.alpha={self.lora.alpha} must be above 0")
+        if self.quantization and importlib.util.find_spec("bitsandbytes") is None:
+            errors.append(
+                f"model.quantization={self.quantization} needs the package bitsandbytes, which is not installed: "
+                "`pip install bitsandbytes`, or model.quantization=null"
+            )
+        if self.quantization and self.dtype == "float64":
+            errors.append(
+                f"model.quantization={self.quantization} cannot compute in model.dtype=float64; use float32 or bfloat16"
+            )
         if self.device == "cuda" and not torch.cuda.is_available():
             errors.append("model.device=cuda, but torch sees no CUDA device here; valid: auto, cpu")
         try:
@@ -74,6 +86,18 @@ class ModelConfig:
         except InputError as error:
             errors.append(str(error))
         return errors
+
+    @property
+    def placed(self) -> str:
+        """The device that the weights go to."""
+        return self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What is computed in; ``dtype=auto`` takes half precision on a GPU and single on a CPU."""
+        name = self.dtype if self.dtype != "auto" else ("bfloat16" if self.placed == "cuda" else "float32")
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
 
 
 def packaged(name: str) -> str | None:
@@ -98,17 +122,33 @@ def location(name: str) -> str:
     return str(folder)
 
 
+TODAY = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro %}"
+"""For chat templates that state the date: always the same one, or no run could be repeated."""
+
+
 class TokenizerCodec:
     """A tokenizer and its chat template as a ``Codec``."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self.size = len(tokenizer)
+        self.template = tokenizer.get_chat_template()
+        if "strftime_now" in self.template:
+            self.template = TODAY + self.template
 
     def chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        text = self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except TemplateError as error:
+            raise InputError(
+                f"the model's chat template refuses the prompt ({error}). Where it knows no system message, set "
+                "model.prompts.system='' and put the instructions into model.prompts.first"
+            ) from error
         return self.encode(str(text))
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -119,8 +159,18 @@ class TokenizerCodec:
 
 
 def load_codec(config: ModelConfig) -> TokenizerCodec:
-    """The model's tokenizer alone (no weights)."""
-    return TokenizerCodec(_from_pretrained(AutoTokenizer, config))
+    """The model's tokenizer alone (no weights).
+
+    Raises:
+        InputError: it cannot be loaded, or has no chat template.
+    """
+    tokenizer = _from_pretrained(AutoTokenizer, config)
+    if tokenizer.chat_template is None:
+        raise InputError(
+            f"model.name={config.name}: its tokenizer has no chat template, so it cannot be asked anything; choose an "
+            "instruction-tuned model (their names often end in -Instruct)"
+        )
+    return TokenizerCodec(tokenizer)
 
 
 def _from_pretrained(kind: Any, config: ModelConfig, **options: Any) -> Any:
@@ -137,8 +187,12 @@ def weights_hash(model: nn.Module) -> str:
     """SHA-256 over the names, shapes and bytes of all parameters: what a result started from."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        tensors = {name: parameter.detach()}
+        if (scales := getattr(parameter, "quant_state", None)) is not None:
+            tensors |= {f"{name}.{key}": scale for key, scale in sorted(scales.as_dict(packed=True).items())}
+        for full, tensor in tensors.items():
+            digest.update(f"{full}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -156,6 +210,12 @@ class Policy:
         self.pad_token = pad if pad is not None else min(self.end_tokens)
         self.model.eval()  # no dropout: the log-probs that are trained are those that were sampled
 
+    @property
+    def merges(self) -> bool:
+        """Whether the base's weights are precise enough to take the adapter in."""
+        layers = (module for module in self.model.modules() if isinstance(module, LoraLayer))
+        return all(layer.get_base_layer().weight.dtype in (torch.float32, torch.float64) for layer in layers)
+
     def parameters(self) -> list[nn.Parameter]:
         """What is trained."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -169,8 +229,12 @@ class Policy:
         """The causal LM as ``writer``: the bare base, or the base with the adapter merged in.
 
         Merging adds the adapter's product to the weights once instead of at every step; they are put back from a
-        copy, bit for bit, so nothing drifts.
+        copy, bit for bit, so nothing drifts. Weights in half precision would round a small product away, and 4-bit
+        ones hold none: there, the adapter stays beside them.
         """
+        if writer == Writer.POLICY and not self.merges:
+            yield self.model.get_base_model()
+            return
         saved: list[tuple[Tensor, Tensor]] = []
         with self.model.disable_adapter():
             try:
@@ -241,6 +305,29 @@ class Policy:
         return logits / getattr(config, "logits_scaling", 1.0) * getattr(config, "logit_scale", 1.0)  # Granite, Cohere
 
 
+def _load_model(config: ModelConfig) -> Any:
+    """The causal LM, on its device."""
+    if config.quantization is None:
+        return _from_pretrained(AutoModelForCausalLM, config, dtype=config.precision).to(config.placed)
+    quantized = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=config.quantization,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=config.precision,
+    )
+    model = _from_pretrained(
+        AutoModelForCausalLM,
+        config,
+        dtype=config.precision,
+        quantization_config=quantized,
+        device_map={"": config.placed},
+    )
+    for module in model.modules():  # this path of theirs packs anew with coarser scales, and has no gradient
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
 def load_policy(
     config: ModelConfig, seed: int, adapter: Path | None = None, codec: TokenizerCodec | None = None
 ) -> Policy:
@@ -250,8 +337,7 @@ def load_policy(
         InputError: the checkpoint cannot be loaded, or the adapter does not fit it.
     """
     codec = codec or load_codec(config)
-    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    model = _from_pretrained(AutoModelForCausalLM, config, dtype=getattr(torch, config.dtype)).to(device)
+    model = _load_model(config)
     base_hash = weights_hash(model)
     if adapter is not None:
         try:

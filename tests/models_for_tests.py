@@ -65,15 +65,19 @@ def tiny_config(folder: Path, dtype: str = "float32") -> ModelConfig:
     )
 
 
-def tiny_policy(folder: Path, dtype: str = "float32", seed: int = 0, adapted: bool = True) -> Policy:
-    """The checkpoint in ``folder`` with LoRA; ``adapted`` fills the B matrices, so that the adapter does something."""
+def tiny_policy(folder: Path, dtype: str = "float32", seed: int = 0, adapt: bool = True) -> Policy:
+    """The checkpoint in ``folder`` with LoRA; ``adapt`` makes the adapter do something."""
     policy = load_policy(tiny_config(folder, dtype), seed)
-    if adapted:
-        generator = torch.Generator().manual_seed(seed + 1)
-        for name, parameter in policy.model.named_parameters():
-            if "lora_B" in name:
-                values = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                parameter.data.copy_(0.1 * values)
+    return adapted(policy, seed=seed + 1) if adapt else policy
+
+
+def adapted(policy: Policy, scale: float = 0.1, seed: int = 1) -> Policy:
+    """The policy with its adapter's B matrices, which begin as zeros, filled at random."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in policy.model.named_parameters():
+        if "lora_B" in name:
+            values = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.data.copy_(scale * values)
     return policy
 
 

@@ -586,7 +586,7 @@ def assert_untouched(weights, before):
 
 def test_the_base_writes_without_the_adapter(folder, exact):
     turns = [replace(turn, writer=Writer.BASE) for turn in random_turns(12, 12)]
-    bare = tiny_policy(folder, "float64", adapted=False)
+    bare = tiny_policy(folder, "float64", adapt=False)
     policy_turns = [replace(turn, writer=Writer.POLICY) for turn in turns]
     base = TransformersEngine(exact).generate(turns, no_children)
     assert_same_turns(

@@ -8,9 +8,9 @@ import torch
 from peft import LoraConfig
 
 from src import models
-from src.models import Lora, ModelConfig, load_codec, load_policy, location, weights_hash
-from src.records import InputError
-from tests.models_for_tests import plain_logprobs, random_rows, save_tiny, tiny_config, tiny_policy
+from src.models import Lora, ModelConfig, TokenizerCodec, load_codec, load_policy, location, weights_hash
+from src.records import InputError, Writer
+from tests.models_for_tests import adapted, plain_logprobs, random_rows, save_tiny, tiny_config, tiny_policy
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_another_seed_gives_another_adapter(folder):
 
 
 def test_a_fresh_adapter_does_nothing(folder):
-    fresh = tiny_policy(folder, "float64", adapted=False)
+    fresh = tiny_policy(folder, "float64", adapt=False)
     for name, value in adapter(fresh).items():
         assert bool(value.any()) == ("lora_A" in name)
     prompt, completion = (5, 6, 7), (8, 9, 10)
@@ -275,3 +275,117 @@ def test_completion_logprobs_are_those_of_each_row_alone(folder, base):
         expected = plain_logprobs(policy, row.prompt, row.completion, row.temperature, base)
         torch.testing.assert_close(logprobs[index, :count], expected.detach(), rtol=0, atol=1e-10)
         assert logprobs[index, count:].tolist() == [0.0] * (6 - count)
+
+
+# 4-bit weights
+
+
+@pytest.fixture
+def quantized(folder):
+    pytest.importorskip("bitsandbytes")
+    return lambda dtype="float32": replace(tiny_config(folder, dtype), quantization="nf4")
+
+
+def unpacked(policy, folder):
+    """A policy in full precision with the numbers that the 4-bit weights of ``policy`` stand for, and its adapter."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    plain = tiny_policy(folder)
+    for name, module in policy.model.named_modules():
+        if (state := getattr(module, "quant_state", None)) is not None:
+            plain.model.get_submodule(name).weight.data.copy_(dequantize_4bit(module.weight, state))
+    plain.model.load_state_dict(adapter(policy), strict=False)
+    return plain
+
+
+def test_4_bit_weights_act_and_learn_as_the_numbers_that_they_stand_for(quantized, folder):
+    policy = adapted(load_policy(quantized(), 0))
+    plain = unpacked(policy, folder)
+    rows = random_rows(1, [(3, 6), (9, 2)])
+    with torch.inference_mode(), policy.writing(Writer.POLICY) as model:  # a rollout comes first, as in training
+        model(input_ids=torch.arange(3, 20)[None])
+    found, expected = (one.completion_logprobs([[row] for row in rows])[0] for one in (policy, plain))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for logprobs in (found, expected):
+        logprobs.sum().backward()
+    for one, other in zip(policy.parameters(), plain.parameters(), strict=True):
+        assert bool(other.grad.any())
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_4_bit_weights_are_four_bits(quantized):
+    layers = [module for module in load_policy(quantized(), 0).model.modules() if hasattr(module, "quant_state")]
+    assert len(layers) == 14  # seven projections, two layers
+    for layer in layers:
+        assert layer.weight.numel() * layer.weight.element_size() * 2 == layer.in_features * layer.out_features
+
+
+def test_the_hash_of_4_bit_weights_holds_their_scales(quantized):
+    policy = load_policy(quantized(), 0)
+    assert load_policy(quantized(), 1).base_hash == policy.base_hash
+    before = weights_hash(policy.model)
+    layer = next(module for module in policy.model.modules() if hasattr(module, "quant_state"))
+    layer.weight.quant_state.state2.absmax[0] *= 2
+    assert weights_hash(policy.model) != before
+
+
+def test_4_bits_are_refused_where_they_cannot_be(quantized, monkeypatch):
+    (error,) = quantized("float64").check()
+    assert error.startswith("model.quantization=nf4 cannot compute in model.dtype=float64")
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    (error,) = quantized().check()
+    assert "needs the package bitsandbytes" in error
+    assert "model.quantization=null" in error
+
+
+@pytest.mark.parametrize("kind", ["nf4", "bfloat16", "float16", "float32", "float64"])
+def test_the_writer_is_the_policy_however_small_its_adapter(folder, quantized, kind):
+    """What samples and what is trained must agree also when the adapter is below the weights' own resolution."""
+    policy = load_policy(quantized() if kind == "nf4" else tiny_config(folder, kind), 0)
+    policy = adapted(policy, 1e-4)
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        trained = policy.model(input_ids=ids).logits
+        with policy.model.disable_adapter():
+            base = policy.model(input_ids=ids).logits
+        with policy.writing(Writer.POLICY) as model:
+            written = model(input_ids=ids).logits
+        with policy.writing(Writer.BASE) as model:
+            assert torch.equal(model(input_ids=ids).logits, base)
+        assert torch.equal(policy.model(input_ids=ids).logits, trained)  # nothing was left behind
+    assert not torch.equal(trained, base)
+    assert float((written - trained).abs().max()) <= 0.01 * float((trained - base).abs().max())
+
+
+# precision, dates, templates
+
+
+def test_auto_is_single_precision_on_a_cpu_and_half_on_a_gpu(folder, monkeypatch):
+    config = replace(tiny_config(folder), dtype="auto")
+    assert config.precision == torch.float32
+    assert load_policy(config, 0).model.dtype == torch.float32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert replace(config, device="cuda").precision == torch.bfloat16
+    assert replace(config, device="auto").placed == "cuda"
+    assert replace(config, device="cuda", dtype="float16").precision == torch.float16
+
+
+def test_a_template_that_states_the_date_states_the_same_every_day(policy):
+    policy.codec.tokenizer.chat_template = (
+        "{% set day = strftime_now('%d') %}{{ day.lower() + messages[0]['content'] }}"
+    )
+    codec = TokenizerCodec(policy.codec.tokenizer)
+    assert codec.decode(codec.chat([{"role": "user", "content": " x"}])) == "26 jul 2024 x"
+
+
+def test_a_template_that_refuses_a_message_says_what_to_set(policy):
+    policy.codec.tokenizer.chat_template = "{{ raise_exception('no system role') }}"
+    with pytest.raises(InputError, match=r"refuses the prompt \(no system role\).*model.prompts.system=''"):
+        TokenizerCodec(policy.codec.tokenizer).chat([{"role": "system", "content": "x"}])
+
+
+def test_a_model_without_a_chat_template_is_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match=r"no chat template.*instruction-tuned"):
+        load_codec(tiny_config(tmp_path))

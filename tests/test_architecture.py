@@ -14,14 +14,14 @@ FILES = sorted((ROOT / "src").rglob("*.py"))
 ORDER = [
     {"records"},
     {"protocol", "files", "stopping", "demonstrations", "optimizers"},
-    {"verify", "packaged"},
+    {"verify", "packaged", "solutions"},
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
     {"rollout", "models", "checkpoint", "tracking", "evaluation", "metrics", "environment"},
-    {"learner", "runner", "display"},
+    {"learner", "imitation", "runner", "display"},
     {"trainer"},
     {"config"},
     {"reporting"},
-    {"train", "evaluate", "solve", "pretrain", "report"},
+    {"train", "evaluate", "solve", "pretrain", "warmup", "report"},
 ]
 """Rooms from the ground up: a room imports from lower rooms only (lazily, inside functions, too)."""
 
@@ -40,7 +40,7 @@ SHARED = {"base", "sampling", "logprobs"}
 
 DOORS = {
     "hydra": {"config"},
-    "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "report"},
+    "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "warmup", "report"},
     "wandb": {"tracking"},
     "transformers": {"models", "packaged", "engines", "pretrain"},
     "peft": {"models"},

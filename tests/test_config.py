@@ -14,7 +14,12 @@ from src.records import InputError
 
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml") for file in FILES if "/" in file]
-NEEDS = {"model/hub": ["model.name=embedded:tiny"], "benchmark/reasoning-gym": ["benchmark.task=gcd"]}
+NEEDS = {
+    "model/hub": ["model.name=embedded:tiny"],
+    "model/smollm2-135m": ["model.name=embedded:tiny"],  # its weights are a package that may not be installed
+    "model/qwen2.5-3b": ["model.quantization=null"],  # nor may bitsandbytes
+    "benchmark/reasoning-gym": ["benchmark.task=gcd"],
+}
 METHODS = {
     "model": ("check",),
     "model/prompts": ("messages",),
@@ -31,7 +36,7 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 28, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 29, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -155,6 +160,8 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["+benchmark.tests.train={}"], "a test split cannot be named train"),
         (["~reward.terms.outcome", "~reward.terms.format"], "reward.terms is empty"),
         (["model.lora.targets=[]"], "model.lora.targets is empty"),
+        (["model.lora=null", "model.dtype=bfloat16"], "use model.dtype=float32"),
+        (["model.adapter=nowhere"], "model.adapter=nowhere: holds no LoRA adapter"),
         (["engine.max_batch_tokens=0"], "engine.max_batch_tokens=0 must be 1 or more"),
     ],
 )
@@ -177,7 +184,7 @@ def test_a_reward_of_ones_own_lives_outside_the_repository(tmp_path: Path, monke
     assert reward.looks_ahead
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "solve", "pretrain", "report"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "solve", "pretrain", "warmup", "report"])
 def test_a_groups_choice_goes_over_the_file_that_names_it(name: str) -> None:
     assert OmegaConf.load(CONF / f"{name}.yaml").defaults[0] == "_self_"
     config = checked(name, ["question=?"] if name == "solve" else [])
@@ -222,7 +229,8 @@ def test_a_range_of_rounds_is_a_sweep_of_jobs() -> None:
     [
         (["train.steps={}"], "train.steps"),
         (["optimizer.lr={}"], "optimizer.lr"),
-        (["model.lora=null"], "model.lora"),
+        (["model.lora=3"], "model.lora"),
+        (["model.lora.rank=3"], "model.lora.rank"),
         (["rounds.carry=null"], "rounds.carry"),
         (["benchmark.params=null"], "benchmark.params"),
         (["benchmark.tests=null"], "benchmark.tests"),

@@ -22,8 +22,8 @@ class Demonstration:
     question: str
     round: int  # 1-based
     final: bool  # told that this is the last round
-    progresses: tuple[str, ...]  # answers of the rounds before, oldest first
-    history: bool  # the prompt shows all progresses, not only the last
+    carry: str  # the carry rule that the prompt is made with
+    before: tuple[str, ...]  # what the rounds before wrote, oldest first
     completion: str
 
 
@@ -37,6 +37,9 @@ class DemonstrationSettings:
     max_operations: int = 5  # worked off in a round that is not the last, at most
     guess: float = 0.25  # chance that a turn answers without reasoning; it ends its chain, so a third of what is shown
     copy: float = 0.07  # chance to show a turn whose progress already holds the final answer, if the chain has one
+    history: float = 0.2  # chance that a chain carries every progress
+    memory: float = 0.15  # … or all that the round before wrote
+    tail: float = 0.15  # … or is one long message, cut into rounds by its tokens; the rest carries the last answer
 
 
 @dataclass(frozen=True)
@@ -90,18 +93,19 @@ def draw(rng: random.Random, settings: DemonstrationSettings, exclude: Collectio
         question = QUESTION.format(expression=str(terms[0]) + "".join(f" {sign} {term}" for sign, term in operations))
         if question not in exclude:
             break
-    rounds, history = rng.randint(1, settings.max_rounds), rng.random() < 0.3
+    odds = (settings.history, settings.memory, settings.tail)
+    carry = rng.choices(("history", "memory", "tail", "answer"), (*odds, 1 - sum(odds)))[0]
     wants_copy = rng.random() < settings.copy
     state, turns = _State(terms[0], operations), []
-    progresses: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
     # Every second chain is one whose budget of rounds is short, so that last rounds with work left are common.
-    rounds = rng.randint(1, 3) if rng.random() < 0.5 else rounds
-    for index in range(1, rounds + 1):
-        final = index == rounds
+    rounds = rng.randint(1, 3 if rng.random() < 0.5 else settings.max_rounds)
+    for index in range(1, (1 if carry == "tail" else rounds) + 1):
+        final = index == rounds or carry == "tail"
         copying = state.stated is not None
-        completion, after = _turn(state, final, rng, settings)
-        turns.append((copying, Demonstration(question, index, final, progresses, history, completion)))
-        state, progresses = after, (*progresses, after.text())
+        completion, state = _turn(state, final, rng, settings)
+        turns.append((copying, Demonstration(question, index, final, carry, before, completion)))
+        before = (*before, completion)
     wanted = [turn for copying, turn in turns if copying == wants_copy]
     return rng.choice(wanted or [turn for _, turn in turns])
 

@@ -48,6 +48,7 @@ def evaluate_splits(config: DictConfig) -> None:
                     progress=display.evaluation(name, len(problems)),
                 )
                 about = {"step": step, "seed": config.seed, "base_sha256": policy.base_hash}
+                about["data"] = benchmark.origin(split)
                 summaries[name] = write_evaluation(folder, name, result, records, **about).summary
     show_evaluations(summaries, folder)
 

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from src import solutions
-from src.algorithms.logprobs import token_logprobs
-from src.engines.base import padded_batches
 from src.models import Policy
+from src.packing import micro_batches
 from src.records import Codec, InputError, Problem, Row, Status, Turn
 from src.rounds.multi_round import MultiRound
 
@@ -41,6 +40,9 @@ def lessons(problem: Problem, strategy: MultiRound, codec: Codec, end: int, rng:
     """A problem's worked solution as the turns of one rollout: their prompts, and what is to be written.
 
     A turn that is longer than its token budget is left out: it could not be written either.
+
+    Raises:
+        InputError: the problem has no worked solution, or rounds do not carry what is written in them.
     """
     texts = solutions.rounds(solutions.steps(problem), problem.answer, strategy.n, rng)
     chain = strategy.independent(len(texts), 1, 1.0, 1.0)
@@ -48,6 +50,11 @@ def lessons(problem: Problem, strategy: MultiRound, codec: Codec, end: int, rng:
     rows = []
     for text in texts:
         (turn,) = chain.extend(problem, lineage, codec) if lineage else chain.open(problem, codec)
+        if turn.opening:
+            raise InputError(
+                "rounds.carry goes on writing one message, and worked solutions are written as rounds of their own; "
+                "use rounds/carry=answer or history"
+            )
         completion = (*codec.encode(text), end)
         if len(completion) <= turn.sampling.max_new_tokens:
             rows.append(Row(turn.prompt, completion, (), 1.0, 1.0, 1.0, 0, turn.path))
@@ -79,12 +86,9 @@ def stream(problems: Sequence[Problem], strategy: MultiRound, codec: Codec, end:
 
 def surprise(policy: Policy, rows: Sequence[Row], budget: int) -> Iterator[Tensor]:
     """The summed negative log-likelihood of the completions, one micro-batch at a time."""
-    order = sorted(rows, key=lambda row: len(row.prompt) + len(row.completion))
-    for batch in padded_batches([(len(row.prompt), len(row.completion)) for row in order], budget):
-        chosen = [order[index] for index in batch]
-        logits, tokens, mask = policy.completion_logits(chosen)
-        temperature = torch.ones(len(chosen), device=policy.device, dtype=torch.float64)
-        yield -(token_logprobs(logits, tokens, temperature)[0] * mask).sum()
+    for packs in micro_batches(rows, policy.attention, budget):
+        logprobs, _, mask = policy.completion_logprobs([[rows[index] for index in pack] for pack in packs])
+        yield -(logprobs * mask).sum()
 
 
 def mean_loss(policy: Policy, rows: Sequence[Row], budget: int) -> float:

@@ -9,19 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.algorithms.base import Algorithm
-from src.algorithms.logprobs import token_logprobs
-from src.engines.base import padded_batches
+from src.algorithms.base import Algorithm, Tokens
 from src.models import Policy
+from src.packing import Pack, micro_batches
 from src.records import Row
 
 
-def micro_batches(rows: Sequence[Row], budget: int) -> list[list[int]]:
-    """Indices of rows in groups of similar length whose padded size stays under ``budget`` tokens (one row at
-    least)."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].prompt) + len(rows[i].completion))
-    sizes = [(len(rows[i].prompt), len(rows[i].completion)) for i in order]
-    return [[order[place] for place in batch] for batch in padded_batches(sizes, budget)]
+@dataclass
+class Batch:
+    """Rows, and what stays as it is while the policy takes its steps on them. Log-probs are found as they are
+    needed."""
+
+    rows: Sequence[Row]
+    shares: Tensor  # what each row's sum of token losses counts
+    advantages: list[Tensor]  # of each row's tokens; none where the row has no loss
+    old: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the policy that sampled
+    reference: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the adapter switched off
 
 
 @dataclass
@@ -38,12 +41,12 @@ class Learner:
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
         """``algorithm.iterations`` optimizer steps on ``rows``; their mean diagnostics."""
-        old: dict[int, Tensor] = {}
         self._sums = {}
         norms = []
+        batch = self.prepare(rows)
         for _ in range(self.algorithm.iterations):
             self.optimizer.zero_grad(set_to_none=False)
-            self.backward(rows, old)
+            self.backward(batch)
             norms.append(float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)))
             if not all(map(torch.isfinite, map(torch.tensor, norms))):
                 raise FloatingPointError("the gradient is not finite: the run has diverged (lower optimizer.lr)")
@@ -58,50 +61,95 @@ class Learner:
         )  # of a step without rows to learn from
         return {"loss": loss, **none, **means, "grad_norm": sum(norms) / len(norms), "lr": rate}
 
-    def backward(self, rows: Sequence[Row], old: dict[int, Tensor] | None = None) -> None:
+    def prepare(self, rows: Sequence[Row]) -> Batch:
+        """Shares and token advantages of the whole batch; where the KL is part of the reward, with a first look at it.
+
+        A row that ran out of tokens has no loss under ``algorithm.mask_truncated`` and counts as if it had no tokens.
+        """
+        lengths = [0 if row.truncated and self.algorithm.mask_truncated else len(row.completion) for row in rows]
+        weights = [row.weight for row in rows]
+        numbers: dict[Any, int] = {}
+        trajectories = torch.tensor([numbers.setdefault(row.trajectory, len(numbers)) for row in rows])
+        shares = self.algorithm.shares(
+            torch.tensor(lengths, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64), trajectories
+        )
+        batch = Batch(rows, shares, [])
+        kl = None
+        if self.algorithm.kl_beta and self.algorithm.kl_in == "reward":
+            kl = [torch.zeros(0, dtype=torch.float64) for _ in rows]
+            for packs in self._micro_batches(rows, [i for i, length in enumerate(lengths) if length]):
+                group = [index for pack in packs for index in pack]
+                for index, divergence in zip(group, self._divergence(batch, packs), strict=True):
+                    kl[index] = divergence
+        advantages = [row.advantage for row in rows]
+        batch.advantages = self.algorithm.token_advantages(advantages, lengths, weights, kl)
+        return batch
+
+    def backward(self, batch: Batch) -> None:
         """Add the gradient of the batch's loss to the parameters.
 
-        ``old`` holds the log-probs that ratios are taken against; the first pass fills it with its own (the policy that
-        sampled). Rows with no advantage are skipped where no other term needs them; they still count in every
-        denominator.
+        Ratios are against ``batch.old``; the first pass fills it with its own log-probs (the policy that sampled).
+        Rows with no advantage are skipped where no other term needs them; they still count in every denominator.
         """
-        old = {} if old is None else old
-        lengths = torch.tensor([len(row.completion) for row in rows], dtype=torch.float64)
-        weights = torch.tensor([row.weight for row in rows], dtype=torch.float64)
-        shares = self.algorithm.shares(lengths, weights)
-        needed = [i for i, row in enumerate(rows) if row.completion and (row.advantage != 0 or self.algorithm.kl_beta)]
-        for group in micro_batches([rows[i] for i in needed], self.micro_batch_tokens) if needed else []:
-            self._micro_batch(rows, [needed[i] for i in group], shares, old)
+        others = self.algorithm.entropy_bonus or (self.algorithm.kl_beta and self.algorithm.kl_in == "loss")
+        needed = [i for i, tokens in enumerate(batch.advantages) if len(tokens) and (others or bool(tokens.any()))]
+        for packs in self._micro_batches(batch.rows, needed):
+            self._micro_batch(batch, packs)
 
-    def _micro_batch(self, rows: Sequence[Row], group: Sequence[int], shares: Tensor, old: dict[int, Tensor]) -> None:
-        batch = [rows[i] for i in group]
-        device = self.policy.device
-        temperature = torch.tensor([row.temperature for row in batch], device=device, dtype=torch.float64)
-        logits, tokens, mask = self.policy.completion_logits(batch)
-        logprobs, entropy = token_logprobs(logits, tokens, temperature)
-        for place, index in enumerate(group):
-            old.setdefault(index, logprobs[place, : len(batch[place].completion)].detach())
-        before = torch.zeros_like(logprobs)
-        sampled = torch.zeros_like(logprobs)
-        for place, index in enumerate(group):
-            count = len(batch[place].completion)
-            before[place, :count] = old[index]
-            sampled[place, :count] = torch.tensor(batch[place].logprobs, device=device)
-        reference = None
-        if self.algorithm.kl_beta:
+    def _micro_batches(self, rows: Sequence[Row], chosen: Sequence[int]) -> list[list[Pack]]:
+        if not chosen:
+            return []
+        found = micro_batches([rows[i] for i in chosen], self.policy.attention, self.micro_batch_tokens)
+        return [[[chosen[place] for place in pack] for pack in packs] for packs in found]
+
+    def _divergence(self, batch: Batch, packs: Sequence[Pack]) -> list[Tensor]:
+        """The KL estimate of each completion token of some rows, before the first step."""
+        with torch.no_grad():
+            logprobs, _, mask = self.policy.completion_logprobs(_rows(batch, packs))
+            kl = self.algorithm.divergence(logprobs, self._reference(batch, packs))
+        return [row[real].double().cpu() for row, real in zip(kl, mask, strict=True)]
+
+    def _reference(self, batch: Batch, packs: Sequence[Pack]) -> Tensor:
+        """Log-probs of the adapter switched off, ``[rows, tokens]``; one pass, whatever the number of iterations."""
+        indices = [index for pack in packs for index in pack]
+        if any(index not in batch.reference for index in indices):
             with torch.no_grad():
-                reference = token_logprobs(self.policy.completion_logits(batch, base=True)[0], tokens, temperature)[0]
-        advantages = torch.tensor([row.advantage for row in batch], device=device, dtype=logprobs.dtype)
-        losses, sums = self.algorithm.token_loss(logprobs, before, reference, advantages, mask)
-        share = shares[list(group)].to(device, logprobs.dtype)
+                logprobs, _, _ = self.policy.completion_logprobs(_rows(batch, packs), base=True)
+            for index, values in zip(indices, logprobs, strict=True):
+                batch.reference[index] = values[: len(batch.rows[index].completion)]
+        return _padded([batch.reference[index] for index in indices])
+
+    def _micro_batch(self, batch: Batch, packs: Sequence[Pack]) -> None:
+        algorithm, group = self.algorithm, [index for pack in packs for index in pack]
+        rows = [batch.rows[index] for index in group]
+        logprobs, entropy, mask = self.policy.completion_logprobs(
+            _rows(batch, packs), entropy_gradient=bool(algorithm.entropy_bonus)
+        )
+        for index, row, values in zip(group, rows, logprobs.detach(), strict=True):
+            batch.old.setdefault(index, values[: len(row.completion)])
+        old = _padded([batch.old[i] for i in group])
+        sampled = _padded([torch.tensor(row.logprobs, dtype=torch.float64) for row in rows]).to(logprobs)
+        advantages = _padded([batch.advantages[i] for i in group]).to(logprobs)
+        reference = self._reference(batch, packs) if algorithm.kl_beta else None
+        losses, sums = algorithm.token_loss(Tokens(logprobs, old, sampled, advantages, mask, entropy, reference))
+        share = batch.shares[group].to(logprobs)
         loss = (share[:, None] * losses * mask).sum()
         torch.autograd.backward(loss)
         sums = {
             **sums,
-            "entropy": (entropy * mask).sum(),
-            "sampler_mismatch": ((before.detach() - sampled).abs() * mask).sum(),
+            "entropy": (entropy.detach() * mask).sum(),
+            "sampler_mismatch": ((old - sampled).abs() * mask).sum(),
             "loss": loss.detach(),
             "tokens": mask.sum(),
         }
         for name, value in sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+
+def _rows(batch: Batch, packs: Sequence[Pack]) -> list[list[Row]]:
+    return [[batch.rows[index] for index in pack] for pack in packs]
+
+
+def _padded(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of different lengths as one tensor, zeros at the end."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)

@@ -15,18 +15,19 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
     """Rewards are means over the first round's live responses; completions are described round by round."""
     first = [(score, turn) for rollout, score in zip(rollouts, scores, strict=True) for turn in rollout.level(1)]
     live = [(score, turn.path) for score, turn in first if turn.live]
-    groups: dict[Any, set[float]] = {}
+    groups: dict[Any, list[float]] = {}
     for row in credited.rows:
-        groups.setdefault(row.group, set()).add(row.advantage)
+        groups.setdefault(row.group, []).append(row.advantage)
+    compared = [advantages for advantages in groups.values() if len(advantages) > 1]
     metrics = {
-        "reward": statistics.fmean(score.values[path] for score, path in live),
+        "reward": statistics.fmean(score.rewards[path] for score, path in live),
         **{
             f"reward/{name}": statistics.fmean(score.terms[name][path] for score, path in live)
             for name in scores[0].terms
         },
         "accuracy": statistics.fmean(score.correct[path] for score, path in live),
-        "advantage/zero_std_groups": statistics.fmean(len(values) == 1 for values in groups.values())
-        if groups
+        "advantage/zero_std_groups": statistics.fmean(len(set(advantages)) == 1 for advantages in compared)
+        if compared
         else 1.0,
         "advantage/lonely_groups": credited.lonely_groups,
     }

@@ -28,7 +28,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from src import checkpoint
+from src.algorithms.logprobs import token_logprobs
 from src.packaged import PACKAGES, checkpoint_folder, weights_file
+from src.packing import layout
 from src.records import InputError, Message, Row, Writer
 
 transformers.utils.logging.disable_progress_bar()
@@ -372,31 +374,60 @@ class Policy:
                 for weight, original in saved:
                     weight.copy_(original)
 
-    def completion_logits(self, rows: Sequence[Row], base: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """One padded forward pass: logits ``[rows, tokens, vocabulary]`` that predict the completions' tokens
-        ``[rows, tokens]``, and the mask of the real ones. ``base`` asks the weights of the start (the KL reference)."""
-        prompt = max(len(row.prompt) for row in rows)
-        width = max(len(row.completion) for row in rows)
-        ids = torch.full((len(rows), prompt + width), self.pad_token)
-        attention = torch.zeros(len(rows), prompt + width, dtype=torch.long)
-        tokens = torch.full((len(rows), width), self.pad_token)
-        mask = torch.zeros(len(rows), width, dtype=torch.bool)
-        for index, row in enumerate(rows):  # prompts end, and completions begin, in the same column
-            start, count = prompt - len(row.prompt), len(row.completion)
-            ids[index, start:prompt] = torch.tensor(row.prompt)
-            ids[index, prompt : prompt + count] = torch.tensor(row.completion)
-            attention[index, start : prompt + count] = 1
-            tokens[index, :count] = torch.tensor(row.completion)
-            mask[index, :count] = True
-        positions = (attention.cumsum(-1) - 1).clamp_(min=0)
+    @property
+    def attention(self) -> float:
+        """What attending to one token costs, as a share of all other work on a token outside the head."""
+        config = self.model.config
+        head = {
+            id(p)
+            for module in (self._causal.get_input_embeddings(), self._causal.get_output_embeddings())
+            for p in module.parameters()
+        }
+        body = sum(parameter.numel() for parameter in self._causal.parameters() if id(parameter) not in head)
+        return float(2 * config.hidden_size * config.num_hidden_layers / body)  # 4 h L against 2 P operations
+
+    @property
+    def _causal(self) -> Any:
+        return self.model.get_base_model() if self.adapted else self.model
+
+    def completion_logprobs(
+        self, packs: Sequence[Sequence[Row]], base: bool = False, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probs of the completions' tokens at their rows' temperatures, the entropy of what they were drawn from,
+        and the mask of real tokens, all ``[rows, tokens]``, rows in the order of ``packs``.
+
+        One forward pass; the head sees only the positions that predict a completion's token. ``base`` asks the
+        weights of the start (the KL reference).
+        """
+        plan, device = layout(packs, self.pad_token), self.device
+        temperature = torch.tensor([row.temperature for pack in packs for row in pack], dtype=torch.float64)
+        body = getattr(self._causal, self._causal.base_model_prefix)
         with self.as_base() if base else nullcontext():
-            logits = self.model(
-                input_ids=ids.to(self.device),
-                attention_mask=attention.to(self.device),
-                position_ids=positions.to(self.device),
+            hidden = body(
+                input_ids=plan.ids.to(device),
+                attention_mask=plan.visible.to(device),
+                position_ids=plan.positions.to(device),
                 use_cache=False,
-            ).logits
-        return logits[:, prompt - 1 : -1], tokens.to(self.device), mask.to(self.device)
+            ).last_hidden_state[plan.sequence.to(device), plan.place.to(device)]
+            logprobs, entropy = token_logprobs(
+                hidden, self._head, plan.targets.to(device), temperature[plan.row].to(device), entropy_gradient
+            )
+        row, step = plan.row.to(device), plan.step.to(device)
+        shape = (plan.rows, plan.steps)
+        mask = torch.zeros(shape, dtype=torch.bool, device=device).index_put((row, step), torch.tensor(True))
+        return (
+            logprobs.new_zeros(shape).index_put((row, step), logprobs),
+            entropy.new_zeros(shape).index_put((row, step), entropy),
+            mask,
+        )
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        """Logits, as the model itself would compute them from its last hidden states."""
+        config = self.model.config
+        logits: Tensor = self._causal.get_output_embeddings()(hidden)
+        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+            logits = torch.tanh(logits / cap) * cap
+        return logits / getattr(config, "logits_scaling", 1.0) * getattr(config, "logit_scale", 1.0)  # Granite, Cohere
 
 
 def _load_model(config: ModelConfig) -> Any:

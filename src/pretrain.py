@@ -71,16 +71,30 @@ def build_tokenizer(texts: Sequence[str]) -> Qwen2Tokenizer:
 
 
 def messages(demonstration: Demonstration, prompts: Prompts) -> list[Message]:
-    """The chat that a demonstration answers, through the same templates as a rollout's."""
-    from src.rounds.base import fill
+    """The chat that a demonstration answers, through the same templates and carry rules as a rollout's."""
+    from src.records import Sampling, Turn
 
-    shown: str | None = None
-    if demonstration.history and demonstration.progresses:
-        shown = "\n".join(fill(prompts.item, {"progress": item}) for item in demonstration.progresses)
-    elif demonstration.progresses:
-        shown = demonstration.progresses[-1]
+    lineage = [
+        Turn((0,) * number, (), Sampling(1), text=text) for number, text in enumerate(demonstration.before, start=1)
+    ]
+    shown = None
+    if lineage:
+        name = demonstration.carry
+        shown = configuration.locate(f"src.rounds.carry.{name}.{name.title()}")().carry(lineage, prompts)
     rounds = demonstration.round if demonstration.final else 0
     return prompts.messages(demonstration.question, shown, demonstration.round, rounds)
+
+
+def interrupted(pair: Pair, rng: random.Random, longest: int) -> Pair:
+    """A demonstration from somewhere in its middle: what was written so far, pinned to a budget, opens the completion.
+
+    The place, the budget (8 to ``longest`` tokens) and the length of the pinned head (up to 8) are left to chance.
+    """
+    from src.rounds.carry.tail import pinned
+
+    prompt, completion = pair
+    done, budget = rng.randrange(len(completion)), rng.randint(8, longest)
+    return [*prompt, *pinned(completion[:done], budget, rng.randint(0, 8) / budget)], completion[done:]
 
 
 def batches(
@@ -105,7 +119,12 @@ def batches(
             ]
             asked = [list(codec.chat(messages(one, prompts))) for one in drawn]
             written = tokenizer([one.completion + TURN_END for one in drawn], add_special_tokens=False)["input_ids"]
-            rows: list[Pair] = sorted(zip(asked, written, strict=True), key=lambda row: len(row[0]) + len(row[1]))
+            rows: list[Pair] = list(zip(asked, written, strict=True))
+            rows = [
+                interrupted(row, rng, training["longest_tail"]) if one.carry == "tail" else row
+                for row, one in zip(rows, drawn, strict=True)
+            ]
+            rows.sort(key=lambda row: len(row[0]) + len(row[1]))
             pool = [rows[start : start + training["rows"]] for start in range(0, len(rows), training["rows"])]
             rng.shuffle(pool)
         yield pool.pop()

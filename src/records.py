@@ -66,6 +66,7 @@ class Turn:
     sampling: Sampling
     writer: Writer = Writer.POLICY
     final: bool = False  # the last round that the strategy allows
+    probe: bool = False  # sampled only to estimate what the turn before is worth; nothing learns from it
     carried: str = ""  # the progress that the prompt quotes
     carried_cut: bool = False  # it was too long and lost one end
     opening: str = ""  # what the same message said in earlier rounds, where a carry rule continues it token by token
@@ -92,6 +93,11 @@ class Turn:
         return self.opening + self.text
 
     @property
+    def written(self) -> bool:
+        """Whether the turn was written, kept or not."""
+        return self.live or self.status == Status.PRUNED
+
+    @property
     def live(self) -> bool:
         """Whether the turn was written and kept, so that it can be scored and learned from."""
         return self.status in (Status.DONE, Status.TRUNCATED)
@@ -105,17 +111,18 @@ class Rollout:
     turns: tuple[Turn, ...]
 
     def children(self, path: Path) -> list[Turn]:
-        """The turns that continue the one at ``path``; ``()`` gives the first round."""
-        return [turn for turn in self.turns if turn.parent == path]
+        """The turns that continue the one at ``path``, without probes; ``()`` gives the first round."""
+        return [turn for turn in self.turns if turn.parent == path and not turn.probe]
 
     def level(self, round: int) -> list[Turn]:
-        """All turns of a round (1-based)."""
-        return [turn for turn in self.turns if turn.round == round]
+        """All turns of a round (1-based), without probes."""
+        return [turn for turn in self.turns if turn.round == round and not turn.probe]
 
     def leaves(self) -> list[Turn]:
-        """The live turns that no live turn continues: where a final answer is stated."""
-        parents = {turn.parent for turn in self.turns if turn.live}
-        return [turn for turn in self.turns if turn.live and turn.path not in parents]
+        """The live turns that no live turn continues, without probes: where a final answer is stated."""
+        own = [turn for turn in self.turns if turn.live and not turn.probe]
+        parents = {turn.parent for turn in own}
+        return [turn for turn in own if turn.path not in parents]
 
     @property
     def tokens(self) -> int:
@@ -131,13 +138,27 @@ Table = Mapping[Path, float]
 class Scores:
     """What the turns of one tree are worth.
 
-    ``terms`` holds each reward term's value per turn, unweighted; ``values`` their weighted sum; ``correct`` the plain
-    correctness of the answers (mean over the leaves below a turn), whatever the reward is.
+    ``terms`` holds each reward term's value per turn, unweighted; ``values`` their weighted sum, which turns are
+    compared by; ``own`` the part of it that a turn earns by itself, whatever comes after; ``correct`` the plain
+    correctness of the answers (mean over the leaves below a turn), whatever the reward is; ``prior`` what the problem
+    was worth before the first round. Where terms are normalised before they are summed, ``plain`` is the sum without.
     """
 
     terms: Mapping[str, Table]
     values: Table
     correct: Table
+    own: Table = field(default_factory=dict)
+    prior: float = 0.0
+    plain: Table | None = None
+
+    @property
+    def rewards(self) -> Table:
+        """The weighted sum of terms, to look at."""
+        return self.values if self.plain is None else self.plain
+
+    def ahead(self, path: Path) -> float:
+        """What is to be expected after the turn at ``path``, without what it earned by itself; ``()``: ``prior``."""
+        return self.values[path] - self.own.get(path, 0.0) if path else self.prior
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +183,11 @@ class Row:
     def group(self) -> tuple[int, Path]:
         """The siblings that the turn was compared with."""
         return self.tree, self.path[:-1]
+
+    @property
+    def trajectory(self) -> tuple[int, Path]:
+        """The first-level branch that the turn belongs to: one line of thought from the problem on."""
+        return self.tree, self.path[:1]
 
 
 class Codec(Protocol):

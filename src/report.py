@@ -20,7 +20,7 @@ def report(config: DictConfig) -> None:
         InputError: nothing to report on, or a number of steps or trees below 1.
     """
     from src.files import write_text
-    from src.reporting import pages, plots, tables
+    from src.reporting import pages, pairs, plots, tables
     from src.reporting.runs import find_runs, grouped
 
     wrong = [name for name in ("steps", "trees") if not isinstance(config[name], int) or config[name] < 1]
@@ -36,6 +36,9 @@ def report(config: DictConfig) -> None:
     write_text(out / "results.md", tables.markdown(rows))
     write_text(out / "results.csv", tables.comma_separated(rows))
     write_text(out / "results.tex", tables.latex(rows))
+    against = pairs.pairs(groups)
+    if against:
+        write_text(out / "pairs.md", pairs.markdown(against))
     for name, figure in (("curves", plots.curves(groups)), ("before_after", plots.before_after(rows))):
         for suffix in ("png", "svg"):
             plots.save(figure, out / f"{name}.{suffix}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from src.engines.base import Engine, OnToken
-from src.records import Codec, Path, Problem, Rollout, Turn
+from src.records import Codec, Path, Problem, Rollout, Status, Turn
 from src.rounds.base import Strategy
 
 
@@ -32,6 +32,7 @@ def grow(
     rounds, for rewards that do not look further ahead. ``interrupt`` is called at every finished turn and may raise.
     """
     grown: list[dict[Path, Turn]] = [{} for _ in problems]
+    open_turns = [0] * len(problems)  # of each tree, being written or about to be
 
     def stamp(tree: int, turn: Turn) -> Turn:
         return replace(turn, tree=tree, stream=stream(*key, problems[tree].id, turn.path))
@@ -39,16 +40,30 @@ def grow(
     def children(turn: Turn) -> list[Turn]:
         if interrupt is not None:
             interrupt()
-        tree = grown[turn.tree]
+        problem, tree = problems[turn.tree], grown[turn.tree]
         tree[turn.path] = turn
-        if depth is not None and turn.round >= depth:
-            return []
-        lineage = [tree[turn.path[:length]] for length in range(1, turn.round + 1)]
-        return [stamp(turn.tree, child) for child in strategy.extend(problems[turn.tree], lineage, codec)]
+        new: list[Turn] = []
+        if depth is None or turn.round < depth:
+            lineage = [tree[turn.path[:length]] for length in range(1, turn.round + 1)]
+            new = strategy.extend(problem, lineage, codec)
+        open_turns[turn.tree] += len(new) - 1
+        if (
+            open_turns[turn.tree] == 0 and depth is None
+        ):  # in path order, so that what is kept does not depend on who finished first
+            pruned, new = strategy.settle(problem, sorted(tree.values(), key=_place), codec)
+            tree |= {one.path: replace(one, status=Status.PRUNED) for one in pruned}
+            open_turns[turn.tree] = len(new)
+        return [stamp(turn.tree, child) for child in new]
 
     roots = [stamp(tree, turn) for tree, problem in enumerate(problems) for turn in strategy.open(problem, codec)]
+    for root in roots:
+        open_turns[root.tree] += 1
     engine.generate(roots, children, on_token)
     return [
-        Rollout(problem, tuple(sorted(tree.values(), key=lambda turn: (turn.round, turn.path))))
+        Rollout(problem, tuple(sorted(tree.values(), key=_place)))
         for problem, tree in zip(problems, grown, strict=True)
     ]
+
+
+def _place(turn: Turn) -> tuple[int, Path]:
+    return turn.round, turn.path

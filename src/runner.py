@@ -83,26 +83,29 @@ def evaluate(
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
-    """Every first-level branch is a sample. Returns the results and one record per problem and sample."""
+    """Every first-level branch is a sample; with a search, every tree. Returns the results and one record per problem
+    and sample."""
     correct: list[list[float]] = []
     answers: list[list[str | None]] = []
     records: list[dict[str, Any]] = []
     turns: list[Turn] = []
     for start in range(0, len(problems), chunk):
-        rollouts = grow(engine, strategy, problems[start : start + chunk], codec, key)
-        for rollout in rollouts:
-            chains = [chain(rollout, first) for first in rollout.level(1)]
+        some = problems[start : start + chunk]
+        keys = [key] if strategy.search is None else [(*key, sample) for sample in range(strategy.samples)]
+        forests = [grow(engine, strategy, some, codec, one) for one in keys]
+        for problem, *trees in zip(some, *forests, strict=True):
+            chains = [chain(tree, first) for tree in trees for first in tree.level(1) if first.status != Status.PRUNED]
             stated = [stated_answer(turns_[-1].said) for turns_ in chains]
-            verdicts = [scorer(rollout.problem, turns_[-1].said) for turns_ in chains]
+            verdicts = [scorer(problem, turns_[-1].said) for turns_ in chains]
             correct.append(verdicts)
             answers.append(stated)
-            turns += rollout.turns
+            turns += [turn for tree in trees for turn in tree.turns]
             records += [
-                _record(rollout, sample, turns_, answer, verdict)
+                _record(problem, sample, turns_, answer, verdict)
                 for sample, (turns_, answer, verdict) in enumerate(zip(chains, stated, verdicts, strict=True))
             ]
         if progress is not None:
-            progress(len(rollouts))
+            progress(len(some))
     interval = accuracy(correct)
     samples = len(correct[0])
     summary = {
@@ -146,9 +149,9 @@ def read_evaluation(folder: Path, name: str) -> Evaluated:
 
 
 def chain(rollout: Rollout, first: Turn) -> list[Turn]:
-    """A first-round turn and its only children, to the end."""
+    """A first-round turn and its only children that were not pruned, to the end."""
     turns = [first]
-    while children := rollout.children(turns[-1].path):
+    while children := [turn for turn in rollout.children(turns[-1].path) if turn.status != Status.PRUNED]:
         turns.append(children[0])
     return turns
 
@@ -184,6 +187,7 @@ def _tree(
             "parent": list(turn.parent),
             "round": turn.round,
             "writer": str(turn.writer),
+            "probe": turn.probe,
             "status": str(turn.status),
             "prompt": codec.decode(turn.prompt),
             "carried": turn.carried,
@@ -201,8 +205,7 @@ def _tree(
     return {"problem": {"id": problem.id, "question": problem.question, "answer": problem.answer}, "turns": turns}
 
 
-def _record(rollout: Rollout, sample: int, turns: Sequence[Turn], answer: str | None, verdict: float) -> dict[str, Any]:
-    problem = rollout.problem
+def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | None, verdict: float) -> dict[str, Any]:
     return {
         "id": problem.id,
         "sample": sample,

@@ -58,6 +58,11 @@ def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
     benchmark = configuration.build(config.benchmark)
     algorithm = configuration.build(config.algorithm)
     splits = benchmark.load()
+    if len(splits.train) < config.train.problems:
+        raise InputError(
+            f"benchmark={benchmark.name} gives {len(splits.train)} training problems, train.problems="
+            f"{config.train.problems} asks for more"
+        )
     codec = load_codec(model)
     problems = [*splits.train, *splits.validation, *(problem for test in splits.tests.values() for problem in test)]
     configuration.check_lengths(strategy, problems, codec)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from src import checkpoint
 from src.algorithms.base import Algorithm
 from src.benchmarks.base import Benchmark, Splits
 from src.checkpoint import CheckpointConfig
+from src.collecting import Collected, collect, order, spares
 from src.credit.base import CreditRule
 from src.engines.base import Engine
 from src.files import write_json
@@ -85,26 +84,11 @@ class State:
     """What a checkpoint holds besides weights, optimizer and random states."""
 
     step: int = 0
+    problems: int = 0  # seen so far
     seconds: float = 0.0
     tracker_id: str | None = None
     best: dict[str, float] = field(default_factory=dict)  # step and validation accuracy of the best checkpoint
     pending: dict[str, Any] = field(default_factory=dict)  # metrics of a step whose validation was interrupted
-
-
-def order(count: int, seed: int, step: int, size: int) -> list[int]:
-    """Indices of the problems of a step (0-based): every epoch a new permutation that the seed fixes.
-
-    No step spans two epochs (what is left of one is dropped), so no problem stands in a step twice.
-    """
-    epoch, batch = divmod(step, count // size)
-    return _permutation(count, seed, epoch)[batch * size : (batch + 1) * size]
-
-
-@lru_cache(maxsize=2)
-def _permutation(count: int, seed: int, epoch: int) -> list[int]:
-    indices = list(range(count))
-    random.Random(f"{seed}/{epoch}").shuffle(indices)
-    return indices
 
 
 class Trainer:
@@ -132,6 +116,7 @@ class Trainer:
         while state.step < study.train.steps or state.pending:
             if not state.pending:
                 state.pending = self.step(state.step)
+                state.problems = state.pending["problems_seen"]
                 state.step += 1
             metrics = {**state.pending, **self.validate()}
             state.pending = {}
@@ -147,28 +132,40 @@ class Trainer:
         study = self.study
         self.stop.check()
         begin = time.perf_counter()
-        indices = order(len(study.splits.train), study.seed, step, study.train.problems)
-        rollouts = self.grow([study.splits.train[index] for index in indices], step)
-        grown = time.perf_counter()
-        scores = study.reward.score(rollouts, study.benchmark.score)
-        credited = study.credit.rows(rollouts, scores, study.algorithm.advantages)
-        scored = time.perf_counter()
-        update = study.learner.update(credited.rows)
+        found = self.collect(step)
+        collected = time.perf_counter()
+        update = study.learner.update(found.credited.rows)
         end = time.perf_counter()
         if step == 0 or (step + 1) % study.train.rollouts_every == 0:
             file = study.run / "rollouts" / f"step_{step + 1:06d}.jsonl"
-            write_trees(file, rollouts, scores, credited, study.policy.codec)
-            study.tracker.rollouts(step + 1, rollouts, scores)
+            write_trees(file, found.rollouts, found.scores, found.credited, study.policy.codec)
+            study.tracker.rollouts(step + 1, found.rollouts, found.scores)
         return {
             "step": step + 1,
-            "problems_seen": (step + 1) * study.train.problems,
-            **describe(rollouts, scores, credited),
+            "problems_seen": self.state.problems + len(found.rollouts),
+            **describe(found.rollouts, found.scores, found.credited),
+            **({"dropped_problems": found.dropped} if study.algorithm.max_resamples else {}),
             **update,
-            "time/rollout": grown - begin,
-            "time/reward": scored - grown,
-            "time/train": end - scored,
-            "tokens_per_second": sum(rollout.tokens for rollout in rollouts) / (end - begin),
+            "time/rollout": found.growing,
+            "time/reward": collected - begin - found.growing,
+            "time/train": end - collected,
+            "tokens_per_second": sum(rollout.tokens for rollout in found.rollouts) / (end - begin),
         }
+
+    def collect(self, step: int) -> Collected:
+        """The scored and credited trees of a step; with ``algorithm.max_resamples``, of further problems too."""
+        study, problems = self.study, self.study.splits.train
+        chosen = order(len(problems), study.seed, step, study.train.problems)
+        waves = study.algorithm.max_resamples
+        further = spares(len(problems), study.seed, step, chosen) if waves else []
+        return collect(
+            [problems[index] for index in chosen],
+            [problems[index] for index in further],
+            waves,
+            grow=lambda batch: self.grow(batch, step),
+            score=lambda trees: study.reward.score(trees, study.benchmark.score),
+            credit=lambda trees, scores: study.credit.rows(trees, scores, study.algorithm.advantages),
+        )
 
     def grow(self, problems: Sequence[Problem], step: int) -> list[Rollout]:
         """The training trees of a step; one level deep where the reward does not look further."""
@@ -211,21 +208,27 @@ class Trainer:
         folder = study.run / "evaluation" / f"step_{step}"
         for split, problems in study.splits.tests.items():
             chosen = problems[: study.evaluation.limit]
+            about = {"step": step, "seed": study.seed, "base_sha256": study.policy.base_hash}
+            about["data"] = study.benchmark.origin(split)
             for rounds in dict.fromkeys(study.evaluation.rounds):
                 name = f"{study.benchmark.name}-{split}_rounds{rounds}"
                 results[f"{split}, {rounds} round{'s' if rounds > 1 else ''}"] = (
                     read_evaluation(folder, name)
                     if (folder / f"{name}.json").exists()
-                    else self._test(folder, name, chosen, rounds, step, show(name, len(chosen)))
+                    else self._test(folder, name, chosen, rounds, about, show(name, len(chosen)))
                 )
         return results
 
     def _test(
-        self, folder: Path, name: str, problems: Sequence[Problem], rounds: int, step: int, show: Callable[[int], None]
+        self,
+        folder: Path,
+        name: str,
+        problems: Sequence[Problem],
+        rounds: int,
+        about: Mapping[str, Any],
+        show: Callable[[int], None],
     ) -> Evaluated:
-        study = self.study
-        result, records = self.evaluate(problems, rounds, study.evaluation.samples, ("test", rounds), show)
-        about = {"step": step, "seed": study.seed, "base_sha256": study.policy.base_hash}
+        result, records = self.evaluate(problems, rounds, self.study.evaluation.samples, ("test", rounds), show)
         return write_evaluation(folder, name, result, records, **about)
 
     def evaluate(
@@ -278,6 +281,7 @@ class Trainer:
             "complete": True,
             "seed": study.seed,
             "base_sha256": study.policy.base_hash,
+            "data": study.benchmark.origin("train"),
             "final": dict(last),
             "best": self.state.best,
             "evaluations": compare(before, after),

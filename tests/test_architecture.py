@@ -13,10 +13,12 @@ from src.config import ROOT
 FILES = sorted((ROOT / "src").rglob("*.py"))
 ORDER = [
     {"records"},
-    {"protocol", "files", "stopping", "demonstrations", "optimizers"},
+    {"protocol", "answers", "files", "stopping", "demonstrations", "optimizers"},
     {"verify", "packaged", "solutions"},
+    {"equivalence"},
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
-    {"rollout", "models", "checkpoint", "tracking", "evaluation", "metrics", "environment"},
+    {"rollout", "packing"},
+    {"models", "checkpoint", "tracking", "evaluation", "metrics", "environment", "collecting"},
     {"learner", "imitation", "runner", "display"},
     {"trainer"},
     {"config"},
@@ -29,13 +31,17 @@ PLUG_INS = {
     "rounds": {"records", "protocol"},
     "rewards": {"records", "protocol"},
     "credit": {"records"},
-    "benchmarks": {"records", "protocol", "verify"},
+    "benchmarks": {"records", "protocol", "verify", "equivalence"},
     "engines": {"records", "protocol"},
     "algorithms": set(),
 }
 """What the files of each plug-in package may import besides their own package."""
 
-SHARED = {"base", "sampling", "logprobs"}
+SHARED = {
+    *("base", "perturbations"),
+    *("sampling", "cache", "batch", "forward", "llama"),
+    *("logprobs", "formulas", "family"),
+}
 """Modules of a plug-in package that its plug-ins build on."""
 
 DOORS = {
@@ -44,7 +50,10 @@ DOORS = {
     "wandb": {"tracking"},
     "transformers": {"models", "packaged", "engines", "pretrain"},
     "peft": {"models"},
+    "datasets": {"benchmarks"},
     "reasoning_gym": {"benchmarks"},
+    "math_verify": {"equivalence"},
+    "sympy": {"equivalence"},
     "matplotlib": {"reporting"},
 }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from src import config as configuration
 from src.benchmarks.base import Splits
 from src.benchmarks.reasoning_gym import SEED_STRIDE, ReasoningGym
 from src.demonstrations import QUESTION, DemonstrationSettings, draw
+from src.protocol import progress
 from src.records import InputError
 
 
@@ -107,11 +110,62 @@ def test_a_verifier_that_evaluates_answers_cannot_be_used_to_run_code(tmp_path: 
         (small("gcd", params={"length": 3}), "gcd has no option length; valid: "),
         (small("chain_sum", params={"min_terms": 5, "max_terms": 4}), "max_terms must be >= min_terms"),
         (small("gcd", tests={"far": {"digits": 9}}), "benchmark.tests.far: gcd has no option digits"),
+        (
+            small("gcd", tests={"other": {"task": "lmc"}}),
+            "benchmark.tests.other.task='lmc' is no task of reasoning-gym",
+        ),
+        (
+            small("gcd", tests={"other": {"task": "lcm", "length": 3}}),
+            "benchmark.tests.other: lcm has no option length",
+        ),
+        (small("gcd", tests={"a": {"task": "lcm", "max_value": 0}}), "benchmark.tests.a: lcm refuses these options"),
+        (
+            small("gdc", tests={"other": {"task": "lcm", "length": 3}}),
+            "benchmark.tests.other: lcm has no option length",
+        ),
+        (small("gcd", tests={"a": {"task": "countdown"}}, perturb=["typos"]), "typos does not suit countdown"),
         (small("gcd", test_size=0), "benchmark.test_size=0 must be 1 or more"),
     ],
 )
 def test_mistakes_are_named(gym: ReasoningGym, text: str) -> None:
     assert any(text in error for error in gym.check()), gym.check()
+
+
+def test_one_mistake_is_said_once() -> None:
+    assert len(small("gdc", tests={"near": {}, "far": {"max_value": 9}}).check()) == 1
+    assert len(small("gcd", params={"length": 3}, tests={"near": {}, "far": {"max_value": 9}}).check()) == 1
+
+
+def test_a_test_split_of_another_task_has_its_own_options_and_verifier() -> None:
+    tests = {"sums": {}, "longer": {"max_terms": 7}, "divisors": {"task": "gcd"}, "count": {"task": "countdown"}}
+    params = {"min_terms": 4, "max_terms": 5}
+    gym = small("chain_sum", params=params, tests=tests, perturb=["typos"])
+    assert "typos does not suit countdown" in "".join(gym.check())
+    gym = small("chain_sum", params=params, tests=tests)
+    assert gym.check() == []
+    splits = gym.load()
+    assert {problem.metadata["source_dataset"] for problem in splits.train} == {"chain_sum"}
+    for split, task in {"sums": "chain_sum", "longer": "chain_sum", "divisors": "gcd", "count": "countdown"}.items():
+        for problem in splits.tests[split]:
+            assert problem.metadata["source_dataset"] == task
+            assert gym.score(problem, box(problem.answer)) == 1.0
+            assert gym.score(problem, box(problem.answer + "1")) == 0.0
+    divisors = splits.tests["divisors"][0]
+    assert int(divisors.answer) == math.gcd(*divisors.metadata["numbers"])
+    assert gym.score(divisors, box(divisors.answer + ".0")) == 0.0  # a sum's verifier would let it pass
+    assert gym.score(splits.tests["sums"][0], box(splits.tests["sums"][0].answer + ".0")) == 1.0
+    other = splits.tests["count"][0]
+    assert gym.score(other, box(f"0 + {other.answer}")) == 0.0  # uses a number that was not given
+    assert gym.score(other, box(f"({other.answer})")) == 1.0  # other words for the gold: judged by evaluation
+
+
+def test_each_split_is_judged_with_the_options_that_it_was_drawn_with() -> None:
+    places = {"min_num_decimal_places": 5, "max_num_decimal_places": 5}  # the verifier lets the last one be off by one
+    gym = small("decimal_arithmetic", tests={"rough": {}, "exact": places})
+    rough, exact = (gym.load().tests[split][0] for split in ("rough", "exact"))
+    near = {problem: str(Decimal(problem.answer) + Decimal("0.0005")) for problem in (rough, exact)}
+    assert [gym.score(problem, box(problem.answer)) for problem in near] == [1.0, 1.0]
+    assert [gym.score(problem, box(answer)) for problem, answer in near.items()] == [1.0, 0.0]
 
 
 def test_a_task_without_enough_questions_says_so() -> None:
@@ -135,7 +189,7 @@ def test_demonstrations_never_miscalculate() -> None:
     guesses = copies = 0
     for one in drawn:
         expression = re.findall(r"problem: (.*) =", one.question)[0]
-        state = one.progresses[-1] if one.progresses else expression.replace(" ", "")
+        state = progress(one.before[-1]) if one.before else expression.replace(" ", "")
         reasoning, answer = re.findall(r"<reasoning>(.*)</reasoning><answer>(.*)</answer>", one.completion)[0]
         if state.startswith("\\boxed"):
             copies += 1

@@ -14,21 +14,30 @@ from src.records import InputError
 
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml") for file in FILES if "/" in file]
+QUESTIONS = CONF.parent / "tests" / "data" / "questions.jsonl"
 NEEDS = {
     "model/hub": ["model.name=embedded:tiny"],
     "model/smollm2-135m": ["model.name=embedded:tiny"],  # its weights are a package that may not be installed
     "model/qwen2.5-3b": ["model.quantization=null"],  # nor may bitsandbytes
     "benchmark/reasoning-gym": ["benchmark.task=gcd"],
+    "benchmark/math500": ["+benchmark/table@benchmark.train=gsm8k-train"],
+    "benchmark/aime2024": ["+benchmark/table@benchmark.train=gsm8k-train"],
+    "benchmark/jsonl": [f"benchmark.train.file={QUESTIONS}", f"benchmark.tests.test.file={QUESTIONS}"],
+    "benchmark/table/file": ["benchmark.train.name=mine", f"benchmark.train.file={QUESTIONS}"],
+    "rounds/search/vote": ["rounds.probes=1"],
+    "rounds/search/value": ["rounds.probes=1"],
 }
 METHODS = {
     "model": ("check",),
     "model/prompts": ("messages",),
     "rounds": ("open", "extend", "check", "check_problem", "independent"),
-    "rounds/carry": ("carry",),
+    "rounds/carry": ("carry|resume",),
+    "rounds/search": ("rank", "check", "candidates", "keep", "probes"),
     "reward": ("score", "looks_ahead"),
-    "algorithm": ("advantages", "shares", "token_loss", "iterations", "kl_beta"),
+    "algorithm": ("advantages", "token_advantages", "divergence", "shares", "token_loss", "check", "iterations"),
     "optimizer": ("build", "check", "factor"),
-    "benchmark": ("load", "score", "check", "name"),
+    "benchmark": ("load", "score", "check", "name", "origin"),
+    "benchmark/table": ("name", "question", "answer", "file"),
     "engine": ("generate",),
     "tracking": ("start", "log", "rollouts", "finish"),
 }
@@ -36,26 +45,28 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 29, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 68, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_builds_and_satisfies_its_protocol(option: str) -> None:
     group, _, name = option.rpartition("/")
-    config = checked(
-        "train", [f"{group}={name}", "rounds.n=2" if group == "rounds" else "seed=0", *NEEDS.get(option, [])]
-    )
+    choice = f"benchmark/table@benchmark.train={name}" if group == "benchmark/table" else f"{group}={name}"
+    others = {"rounds": ["rounds.n=2"], "benchmark/table": ["benchmark=paper"]}
+    config = checked("train", [choice, *others.get(group, []), *NEEDS.get(option, [])])
     if group == "debug":
         assert config.train.steps == 2
         return
-    key = group.replace("/", ".")
+    if group == "experiment":  # that it composes without a mistake is all: its groups are options of their own
+        return
+    key = "benchmark.train" if group == "benchmark/table" else group.replace("/", ".")
     node = config
     for part in key.split("."):
         node = node[part]
     kind = configuration.section("model") if group == "model" else None
     extra = {"weights": None} if group == "engine" else {}
     built = configuration.build(node, kind, **extra)
-    assert [method for method in METHODS[group] if not hasattr(built, method)] == []
+    assert [name for name in METHODS[group] if not any(hasattr(built, one) for one in name.split("|"))] == []
     if group == "reward":
         assert configuration.credit_rule(config.reward.credit).rows
         assert all(term.at in ("leaves", "turns") and term.weight for term in built.terms.values())
@@ -102,22 +113,25 @@ def test_a_sweep_is_expanded_before_it_runs() -> None:
 
 
 BAD = {
-    "reward=nonsense": "reward has no option 'nonsense'; valid: immediate, outcome",
+    "reward=nonsense": "reward has no option 'nonsense'; valid: concise, efficiency, gdpo, immediate, outcome",
     "trian.steps=3": "did you mean train.steps",
     "+extra=1": "extra: there is no such setting",
     "+train.stepz=1": "train.stepz: there is no such setting; valid: steps",
     "train.problems=many": "train.problems='many': must be a whole number",
     "evaluation.keep_best=7": "evaluation.keep_best=7: must be true or false",
+    "reward.normalise=never": "reward.normalise='never': must be one of after, before",
     "rounds.keep=middle": "rounds.keep='middle': must be one of head, tail",
     "rounds=0": "rounds.n=0 must be 1 or more",
     "optimizer.lr=0": "optimizer.lr=0 must be above 0",
     "rounds.top_p=0.9": "rounds.top_p=0.9 cuts the distribution of turns that learn",
     "rounds.responses=1": "a group of 1",
     "rounds.progress_tokens=512": "leaves no room for a completion",
-    "reward.credit=luck": "reward.credit=luck: no such rule; valid: first",
+    "reward.credit=luck": "reward.credit=luck: no such rule; valid: first, global_local, process, siblings",
     "algorithm.scale=batches": "algorithm.scale='batches': must be one of group, batch, none",
     "benchmark.task=chian_sum": "no task of reasoning-gym; valid: chain_sum",
     "model.name=embedded:huge": "no such embedded model; valid: tiny",
+    "rounds.probes=-1": "rounds.probes=-1 must be 0 or more",
+    "rounds/search=vote": "without probes nothing tells what a pruned one was worth",
     "checkpoint.every=0": "checkpoint.every=0 must be 1 or more",
     "evaluation.samples=0": "evaluation.samples=0 must be 1 or more",
 }
@@ -128,6 +142,48 @@ def test_a_mistake_is_named(override: str) -> None:
     with pytest.raises(InputError) as caught:
         checked("train", [override])
     assert any(BAD[override] in problem for problem in caught.value.problems), caught.value.problems
+
+
+TOGETHER = {
+    ("reward=tree", "rounds.continuation=base"): "written by other weights than the policy's",
+    ("reward=tree", "rounds.later_top_p=0.9"): "rounds.later_top_p=0.9 cuts the distribution of turns that learn",
+    ("reward=tree", "rounds.later_temperature=0"): "makes all continuations equal",
+    ("reward=process", "rounds.probes=0"): "rounds.probes=0 samples none",
+    ("reward=efficiency", "rounds.ending=fixed"): "rewards ending early, but rounds.ending=fixed always takes 3 rounds",
+    ("rounds/carry=tail", "rounds.ending=concludes"): "one message that ends where the model ends it",
+    ("rounds/carry=tail", "rounds.carry.head=1.0"): "rounds.carry.head=1.0 must be in [0, 1)",
+    ("rounds/carry=tail", "rounds.progress_tokens=512"): "leaves no room for a completion",
+    ("rounds/search=value", "rounds.probes=0"): "rounds.probes=0 samples none",
+    ("reward.credit=process",): "rounds.probes=0 samples none",
+    ("rounds/search=vote", "rounds.search.candidates=1"): "leaves nothing to choose from",
+    ("rounds/search=vote", "rounds.search.keep=9"): "rounds.search.keep=9 must be from 1",
+    ("reward=shared", "reward.credit.weighting=row"): "must be one of level, turn",
+    ("reward=shared", "+reward.credit.wait=1"): "reward.credit.wait: there is no such setting",
+}
+"""Settings that are fine alone, and what is said of them together."""
+
+
+@pytest.mark.parametrize("overrides", TOGETHER, ids=" ".join)
+def test_what_makes_no_sense_together_is_refused(overrides: tuple[str, ...]) -> None:
+    with pytest.raises(InputError) as caught:
+        checked("train", overrides)
+    assert any(TOGETHER[overrides] in problem for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("overrides", "widths", "probes"),
+    [
+        (["reward=shared"], (8, 1, 1), 0),
+        (["reward=process"], (8, 1, 1), 4),
+        (["reward=tree"], (8, 4, 1), 0),
+        (["reward=shared", "reward.credit=first", "rounds.trajectories=2"], (8, 2, 1), 0),
+    ],
+)
+def test_a_reward_brings_the_tree_that_its_credit_needs(
+    overrides: list[str], widths: tuple[int, ...], probes: int
+) -> None:
+    rounds = configuration.build(checked("train", overrides).rounds)
+    assert (rounds.widths, rounds.probes) == (widths, probes)
 
 
 def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,15 +210,22 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["rounds.branching=[8,4]"], "children of each of the 3 rounds"),
         (["algorithm.aggregation=dr_grpo", "algorithm.max_tokens=0"], "algorithm.max_tokens"),
         (["benchmark.train_size=4"], "train.problems"),
+        (["algorithm=dapo", "benchmark.train_size=16"], "algorithm.max_resamples=3 takes further problems"),
+        (["algorithm=reinforce++", "algorithm.max_resamples=1"], "algorithm.max_resamples=1 replaces groups"),
+        (["algorithm=cispo", "algorithm.dual_clip=3"], "algorithm.dual_clip=3 bounds a clipped loss"),
         (["model=hub"], "model.name"),
         (["benchmark.verify_seconds=0"], "benchmark.verify_seconds=0 must be above 0"),
         (["benchmark.threshold=2"], r"benchmark.threshold=2 must be in \(0, 1\]"),
         (["+benchmark.tests.train={}"], "a test split cannot be named train"),
         (["~reward.terms.outcome", "~reward.terms.format"], "reward.terms is empty"),
+        (["reward=overlong", "reward.terms.overlong.buffer=0"], "reward.terms.overlong.buffer=0 must be a share"),
+        (["reward=unrepetitive", "reward.terms.repetition.size=0"], "reward.terms.repetition.size=0 must be 1 token"),
         (["model.lora.targets=[]"], "model.lora.targets is empty"),
         (["model.lora=null", "model.dtype=bfloat16"], "use model.dtype=float32"),
         (["model.adapter=nowhere"], "model.adapter=nowhere: holds no LoRA adapter"),
         (["engine.max_batch_tokens=0"], "engine.max_batch_tokens=0 must be 1 or more"),
+        (["benchmark=math500"], "benchmark=math500 has nothing to train on"),
+        (["benchmark=gsm8k", "benchmark.source=nowhere"], "benchmark.train: there is no nowhere/gsm8k/train.jsonl or"),
     ],
 )
 def test_combinations_that_make_no_sense_are_refused(overrides: list[str], text: str) -> None:

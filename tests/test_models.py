@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig
 
 from src import checkpoint, models
+from src.engines.transformers import TransformersEngine
 from src.models import (
     Lora,
     ModelConfig,
@@ -19,7 +20,7 @@ from src.models import (
     location,
     weights_hash,
 )
-from src.records import InputError, Writer
+from src.records import InputError, Sampling, Turn, Writer
 from tests.models_for_tests import adapted, plain_logprobs, random_rows, save_tiny, tiny_config, tiny_policy
 
 
@@ -272,18 +273,22 @@ def test_the_codec_round_trips_and_ends_prompts_for_the_assistant(policy):
 
 
 @pytest.mark.parametrize("base", [False, True])
-def test_completion_logits_are_those_of_each_row_alone(folder, base):
+def test_completion_logprobs_are_those_of_each_row_alone(folder, base):
+    """Two rows share a prompt and a sequence, another has the same prompt elsewhere."""
     policy = tiny_policy(folder, "float64")
-    rows = random_rows(0, [(1, 6), (9, 1), (4, 4), (20, 3)])
+    rows = random_rows(0, [(1, 6), (9, 1), (4, 4), (20, 3), (9, 5), (9, 2)])
+    rows[4], rows[5] = replace(rows[4], prompt=rows[1].prompt), replace(rows[5], prompt=rows[1].prompt)
+    packs = [[rows[0]], [rows[1], rows[4]], [rows[2]], [rows[5]], [rows[3]]]
     with torch.no_grad():
-        logits, tokens, mask = policy.completion_logits(rows, base=base)
-        for index, row in enumerate(rows):
-            count = len(row.completion)
-            assert tokens[index, :count].tolist() == list(row.completion)
-            assert mask[index].tolist() == [True] * count + [False] * (6 - count)
-            found = logits[index, :count].log_softmax(-1).gather(-1, tokens[index, :count, None])[:, 0]
-            expected = plain_logprobs(policy, row.prompt, row.completion, 1.0, base)
-            torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+        logprobs, entropy, mask = policy.completion_logprobs(packs, base=base)
+    flat = [row for pack in packs for row in pack]
+    assert logprobs.shape == entropy.shape == mask.shape == (6, 6)
+    for index, row in enumerate(flat):
+        count = len(row.completion)
+        assert mask[index].tolist() == [True] * count + [False] * (6 - count)
+        expected = plain_logprobs(policy, row.prompt, row.completion, row.temperature, base)
+        torch.testing.assert_close(logprobs[index, :count], expected.detach(), rtol=0, atol=1e-10)
+        assert logprobs[index, count:].tolist() == [0.0] * (6 - count)
 
 
 # 4-bit weights
@@ -313,10 +318,10 @@ def test_4_bit_weights_act_and_learn_as_the_numbers_that_they_stand_for(quantize
     rows = random_rows(1, [(3, 6), (9, 2)])
     with torch.inference_mode(), policy.writing(Writer.POLICY) as model:  # a rollout comes first, as in training
         model(input_ids=torch.arange(3, 20)[None])
-    found, expected = (one.completion_logits(rows)[0] for one in (policy, plain))
+    found, expected = (one.completion_logprobs([[row] for row in rows])[0] for one in (policy, plain))
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    for logits in (found, expected):
-        logits.log_softmax(-1)[..., 5].sum().backward()
+    for logprobs in (found, expected):
+        logprobs.sum().backward()
     for one, other in zip(policy.parameters(), plain.parameters(), strict=True):
         assert bool(other.grad.any())
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
@@ -490,3 +495,15 @@ def test_what_does_not_go_with_training_all_weights_is_refused(folder, policy, t
     change = {key: str(tmp_path) if value == "ADAPTER" else value for key, value in change.items()}
     (error,) = replace(tiny_config(folder), lora=None, **change).check()
     assert message in error
+
+
+@pytest.mark.parametrize("kind", ["nf4", "bfloat16", "float32"])
+def test_an_engine_writes_with_the_adapter_whether_it_is_merged_or_not(folder, quantized, kind):
+    policy = adapted(load_policy(quantized() if kind == "nf4" else tiny_config(folder, kind), 0))
+    turn = Turn(path=(0,), prompt=(5, 6, 7), sampling=Sampling(20), stream=3)
+    (written,) = TransformersEngine(policy).generate([turn], lambda turn: [])
+    base, trained = (
+        plain_logprobs(policy, turn.prompt, written.completion, 1.0, base).detach().double() for base in (True, False)
+    )
+    sampled = torch.tensor(written.logprobs, dtype=torch.float64)
+    assert float((sampled - trained).abs().mean()) < 0.05 * float((base - trained).abs().mean())

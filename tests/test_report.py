@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import statistics
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -20,7 +21,7 @@ from src.config import ROOT
 from src.files import write_json, write_jsonl
 from src.records import InputError
 from src.report import report
-from src.reporting import pages, plots, tables
+from src.reporting import pages, pairs, plots, tables
 from src.reporting.runs import find_runs, grouped, newest, read_run
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'> & \"quotes\""
@@ -28,7 +29,8 @@ HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'> & \"quo
 
 def evaluation(accuracy: float, half: float, tokens: float, rounds: int) -> dict[str, Any]:
     low, high = accuracy - half, accuracy + half
-    return {"accuracy": accuracy, "low": low, "high": high, "tokens_per_answer": tokens, "rounds": rounds}
+    numbers = {"accuracy": accuracy, "low": low, "high": high, "tokens_per_answer": tokens}
+    return {**numbers, "rounds": rounds, "step": 3}
 
 
 def turn(path: list[int], advantage: float | None, **more: Any) -> dict[str, Any]:
@@ -60,6 +62,8 @@ def fake_run(
     overrides: tuple[str, ...] = (),
     text: str = "fine",
     steps: int = 3,
+    marks: list[list[float]] | None = None,
+    tokens: int = 100,
 ) -> Path:
     """A complete run directory, written by hand: one test split at 1 and at 3 rounds, a tree of two first turns."""
     config = {
@@ -77,6 +81,7 @@ def fake_run(
             "step": step,
             "reward": 0.5 + 0.1 * step + 0.01 * seed,
             **{f"completion/round_{number}/mean_tokens": 10.0 * number for number in (1, 2, 3)},
+            "tokens/generated": tokens,
             "validation/accuracy": 0.5,
             "validation/low": 0.4,
             "validation/high": 0.6,
@@ -98,6 +103,9 @@ def fake_run(
         "choices": {"reward": "outcome", "tracking": folder.name, **(choices or {})},
     }
     write_json(folder / "summary.json", summary)
+    answers = [{"id": f"p{place}", "correct": mark} for place, row in enumerate(marks or []) for mark in row]
+    if answers:
+        write_jsonl(folder / "evaluation" / "step_3" / "sums-easy_rounds3.jsonl", answers)
     turns = [
         turn([0], 0.7, text=text, carried=text),
         turn([1], -0.7, status="truncated", value=None, scores=None, correct=None),
@@ -152,6 +160,38 @@ def test_an_accuracy_interval_ends_where_accuracies_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 10, 31, 100])
 def test_students_quantile(freedom: int) -> None:
     assert tables.student_t95(freedom) == pytest.approx(t.ppf(0.975, freedom), rel=1e-12)
+
+
+def test_groups_are_compared_on_the_same_problems_and_seeds(tmp_path: Path) -> None:
+    """Two groups, two seeds, three problems of two samples; differences per problem 1/2, 1/4 and 0."""
+    marks = {
+        ("a", 0): [[0, 0], [0, 1], [1, 1]],
+        ("b", 0): [[1, 0], [1, 1], [1, 1]],
+        ("a", 1): [[0, 0], [1, 1], [0, 0]],
+        ("b", 1): [[1, 0], [1, 1], [0, 0]],
+    }
+    for (name, seed), rows in marks.items():
+        choice = {"reward": {"a": "outcome", "b": "tree"}[name]}
+        folder, tokens = tmp_path / f"{name}{seed}", {"a": 100, "b": 150}[name]
+        fake_run(folder, seed, choices=choice, settings={"reward": choice}, marks=rows, tokens=tokens)  # type: ignore[arg-type]
+    (pair,) = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    assert (pair.split, pair.rounds, pair.tokens) == ("easy", 3, 1.5)
+    assert (pair.first, pair.second) == ("reward=outcome", "reward=tree")
+    half = 1.959964 * statistics.stdev([0.5, 0.25, 0.0]) / 3**0.5
+    assert pair.problems.estimate == pytest.approx(0.25)
+    assert pair.problems.high == pytest.approx(0.25 + half, abs=1e-6)
+    assert pair.seeds is not None
+    assert pair.seeds.estimate == pytest.approx((1 / 3 + 1 / 6) / 2)
+    assert pair.seeds.high == pytest.approx(0.25 + 12.7062 * statistics.stdev([1 / 3, 1 / 6]) / 2**0.5, abs=1e-4)
+    assert "| easy | 3 | reward=outcome | reward=tree | +25.0 [" in pairs.markdown([pair])
+
+
+def test_what_cannot_be_paired_is_left_out(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", 0, marks=[[1.0]])
+    fake_run(tmp_path / "b", 1, settings={"train": {"steps": 9}}, marks=[[1.0]])  # no seed in common
+    fake_run(tmp_path / "c", 0, settings={"train": {"steps": 8}}, marks=[[1.0], [0.0]])  # other problems
+    fake_run(tmp_path / "d", 0, settings={"train": {"steps": 7}})  # no answers
+    assert pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0])) == []
 
 
 def test_a_run_without_a_base_has_no_change(tmp_path: Path) -> None:

@@ -14,7 +14,12 @@ from src.rollout import grow, stream
 from src.rounds.base import Prompts
 from src.rounds.carry.answer import Answer
 from src.rounds.carry.history import History
+from src.rounds.carry.memory import Memory
+from src.rounds.carry.none import Nothing
+from src.rounds.carry.tail import Tail, pinned
 from src.rounds.multi_round import MultiRound
+from src.rounds.search.value import Value
+from src.rounds.search.vote import Vote
 
 PROMPTS = Prompts(
     first="Q {question}",
@@ -39,17 +44,17 @@ class Letters:
 
 
 class Scripted:
-    """An engine that writes what ``script`` says."""
+    """An engine that writes what ``script`` says; ``order`` picks the next of the waiting turns."""
 
-    def __init__(self, script: Callable[[Turn], str]) -> None:
-        self.script = script
+    def __init__(self, script: Callable[[Turn], str], order: int = -1, status: Status = Status.DONE) -> None:
+        self.script, self.order, self.status = script, order, status
 
     def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
         waiting, done = list(turns), []
         while waiting:
-            turn = waiting.pop()  # depth first: the order must not matter
+            turn = waiting.pop(self.order if waiting[1:] else 0)  # depth first, usually: the order must not matter
             text = self.script(turn)
-            done.append(replace(turn, status=Status.DONE, text=text, completion=tuple(map(ord, text))))
+            done.append(replace(turn, status=self.status, text=text, completion=tuple(map(ord, text))))
             waiting += children(done[-1])
         return done
 
@@ -109,6 +114,107 @@ def test_one_round_is_first_and_last() -> None:
 def test_history_carries_every_progress() -> None:
     rollout = grown(strategy(3, carry=History()), says)
     assert {turn.carried for turn in rollout.level(3)} == {"<1:p1>\n<2:p2>"}
+
+
+def test_a_memory_is_all_that_the_round_before_wrote() -> None:
+    rollout = grown(strategy(3, carry=Memory(), progress_tokens=40), lambda turn: f" t{turn.round} <answer>p</answer> ")
+    assert {turn.carried for turn in rollout.level(3)} == {"t2 <answer>p</answer>"}
+
+
+def test_carrying_nothing_asks_afresh() -> None:
+    rollout = grown(strategy(3, carry=Nothing()), says)
+    assert [set(texts(rollout, number)) for number in (1, 2, 3)] == [
+        {"Q 1+1 {progress}"},
+        {"Q 1+1 {progress}"},
+        {"Q 1+1 {progress} LAST"},
+    ]
+
+
+def test_a_tail_goes_on_with_one_message() -> None:
+    """Three rounds of "abcdefghij…": each opens with the pinned head and the last tokens, and is scored as a whole."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+
+    def script(turn: Turn) -> str:
+        return letters[10 * (turn.round - 1) : 10 * turn.round]
+
+    rounds = strategy(3, carry=Tail(head=0.5), progress_tokens=6, responses=1, trajectories=1)
+    rollout = grow(Scripted(script, status=Status.TRUNCATED), rounds, PROBLEMS, Letters(), ("key",))[0]
+    opening = "Q 1+1 {progress} LAST"  # asked as one round is
+    assert [texts(rollout, number) for number in (1, 2, 3)] == [[opening], [opening + "abchij"], [opening + "abcrst"]]
+    assert [turn.said for turn in rollout.turns] == [letters[:10], letters[:20], letters]
+    assert [turn.carried_cut for turn in rollout.turns] == [False, True, True]
+    ended = grow(Scripted(script), rounds, PROBLEMS, Letters(), ("key",))[0]
+    assert [turn.path for turn in ended.turns] == [(0,)]  # the model ended the message itself
+
+
+@pytest.mark.parametrize(
+    ("budget", "head", "kept"),
+    [(9, 0.5, "abcdefgh"), (8, 0.5, "abcdefgh"), (6, 0.5, "abcfgh"), (6, 0.0, "cdefgh"), (2, 0.9, "ah"), (1, 0.9, "h")],
+)
+def test_pinned(budget: int, head: float, kept: str) -> None:
+    assert "".join(map(chr, pinned([ord(letter) for letter in "abcdefgh"], budget, head))) == kept
+
+
+def test_probes_start_from_the_question_and_from_every_turn_that_goes_on() -> None:
+    rollout = grown(strategy(3, responses=2, trajectories=1, probes=2), says)
+    assert [len(rollout.level(number)) for number in (1, 2, 3)] == [2, 2, 2]  # probes are no part of a level
+    probes = [turn.path for turn in rollout.turns if turn.probe]
+    assert [path for path in probes if len(path) == 1] == [(2,), (3,)]
+    assert [path for path in probes if path[0] == 0] == [(0, 1), (0, 2), (0, 0, 1), (0, 0, 2), (0, 1, 0), (0, 2, 0)]
+    assert all(rollout.children(path) == [] for path in probes)
+    assert {turn.final for turn in rollout.leaves()} == {True}
+    assert not any(turn.probe for turn in grown(strategy(3, probes=2).independent(3, 2, 1.0, 1.0), says).turns)
+
+
+def test_a_vote_keeps_the_commonest_thought_and_then_the_commonest_answer() -> None:
+    said = {1: "xyyz", 2: "ppqq", 3: "rsts"}
+
+    def script(turn: Turn) -> str:
+        return f"<answer>{said[turn.round][turn.path[-1]]}</answer>"
+
+    rounds = strategy(3, search=Vote(candidates=4))
+    for order in (-1, 0):
+        rollout = grow(Scripted(script, order), rounds, PROBLEMS, Letters(), ("key",))[0]
+        kept = [turn.path for turn in rollout.turns if turn.live]
+        assert kept == [(1,), (1, 0), (1, 0, 1)]  # y of xyyz; p comes first; s of rsts
+        assert [turn.path for turn in rollout.leaves()] == [(1, 0, 1)]
+        assert {turn.status for turn in rollout.turns} == {Status.DONE, Status.PRUNED}
+        assert len(rollout.turns) == 12
+
+
+def test_a_wide_beam_keeps_different_thoughts_and_ends_with_one() -> None:
+    def script(turn: Turn) -> str:
+        said = {(): "aab", (0,): "pqq", (2,): "qpq"}
+        return f"<answer>{said[turn.parent][turn.path[-1]]}</answer>"
+
+    rollout = grown(strategy(2, search=Vote(candidates=3, keep=2)), script)
+    assert [turn.path for turn in rollout.level(1) if turn.live] == [(0,)]  # (2,) went on, and lost all its children
+    assert {turn.parent for turn in rollout.level(2)} == {(0,), (2,)}
+    assert [turn.path for turn in rollout.leaves()] == [(0, 1)]
+
+
+def test_a_search_goes_on_from_what_concluded_and_from_what_was_written() -> None:
+    """A concluded candidate stays a candidate; with one candidate left the tree goes on all the same."""
+
+    def script(turn: Turn) -> str:
+        return "<answer>\\boxed{7}</answer>" if turn.path == (0,) else f"<answer>p{turn.path[-1]}</answer>"
+
+    rollout = grown(strategy(2, search=Vote(candidates=2, keep=2), ending="concludes"), script)
+    assert [turn.path for turn in rollout.turns] == [(0,), (1,), (1, 0), (1, 1)]
+    assert [turn.path for turn in rollout.leaves()] == [(0,)]  # all three differ: the first stands
+
+
+def test_values_are_told_by_probes_that_agree() -> None:
+    """The second candidate's probes both end with 7, as most probes do."""
+    ends = {(0, 4): "1", (0, 5): "2", (1, 4): "7", (1, 5): "7", (2, 4): "7", (2, 5): "3", (3, 4): "4", (3, 5): "5"}
+
+    def script(turn: Turn) -> str:
+        return f"<answer>\\boxed{{{ends.get(turn.path, '9')}}}</answer>"
+
+    rollout = grown(strategy(2, search=Value(candidates=4), probes=2), script)
+    assert [turn.path for turn in rollout.level(1) if turn.live] == [(1,)]
+    assert [turn.path for turn in rollout.leaves()] == [(1, 0)]
+    assert not any(turn.probe for turn in rollout.level(1))
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("tail", "6789"), ("head", "0123")])

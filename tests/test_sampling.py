@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from src.engines.sampling import draw, nucleus, uniforms
+from src.engines.sampling import BLOCK, draw, invert, nucleus, uniforms
 
 LOGITS = [1.5, -0.3, 0.2, 2.1, -1.0, 0.9, 0.0, 1.1]
 DRAWS = 40_000
@@ -66,12 +66,20 @@ def test_a_wrong_distribution_fails_the_same_test():
 
 @pytest.mark.parametrize("top_p", [0.05, 0.4, 0.75, 0.9])
 def test_nucleus_keeps_the_smallest_set_that_reaches_top_p(top_p):
-    rows = torch.randn(20, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    masked = nucleus(rows, torch.full((20,), top_p))
-    for row, result in zip(rows, masked, strict=True):
-        expected = exact_nucleus(softmax(row.tolist(), 1.0), top_p)
-        assert torch.isinf(result).tolist() == (expected == 0).tolist()
-        assert result[expected > 0].tolist() == row[expected > 0].tolist()
+    rows = torch.randn(20, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64).softmax(-1)
+    kept = nucleus(rows, torch.full((20,), top_p))
+    for row, result in zip(rows, kept, strict=True):
+        expected = exact_nucleus(row.numpy(), top_p)
+        assert (result == 0).tolist() == (expected == 0).tolist()
+        assert result[result > 0].tolist() == row[result > 0].tolist()
+
+
+def test_of_equally_likely_tokens_the_nucleus_keeps_the_first():
+    rows = torch.tensor([[0.1, 0.2, 0.2, 0.1, 0.2, 0.2], [0.25, 0.25, 0.0, 0.25, 0.25, 0.0]])
+    assert nucleus(rows, torch.tensor([0.5, 0.5])).gt(0).tolist() == [
+        [False, True, True, False, True, False],
+        [True, True, False, False, False, False],
+    ]
 
 
 def test_greedy_is_the_argmax_whatever_the_uniform():
@@ -127,6 +135,36 @@ def test_a_row_does_not_notice_the_top_p_of_another(logits, dtype):
     alone, _ = draw(rows[:1], torch.ones(1), torch.ones(1), uniform[:1])
     together, _ = draw(rows, torch.ones(2), torch.tensor([1.0, 0.9]), uniform)
     assert int(together[0]) == int(alone[0])
+
+
+@pytest.mark.parametrize("size", [5, BLOCK * 8 + 1, BLOCK * 10, BLOCK * 12 + 77])
+def test_blocks_find_the_token_that_one_sum_finds(size):
+    """The oracle adds probabilities up one by one, as fractions of their float64 sum."""
+    rows = torch.randn(300, size, generator=torch.Generator().manual_seed(3), dtype=torch.float64).mul(3).softmax(-1)
+    rows[:, size // 3 : size // 2] = 0
+    uniform = uniforms([8], 300)[0]
+    uniform[:3] = torch.tensor([0, 1 - 2**-40, 0.5], dtype=torch.float64)
+    cumulative = rows.numpy().cumsum(-1)
+    expected = [int(np.searchsorted(row, row[-1] * u, "right")) for row, u in zip(cumulative, uniform, strict=True)]
+    assert invert(rows, uniform).tolist() == expected
+    assert len(set(expected)) > min(size, 100) // 2
+
+
+@pytest.mark.parametrize("top_p", [0.7, 1.0])
+def test_frequencies_over_many_blocks(top_p):
+    generator = np.random.default_rng(4)
+    logits = [0.5 * generator.normal() - 8.0 * (index % 128 != 5) for index in range(BLOCK * 12 + 30)]
+    tokens, _ = drawn(logits, 1.0, top_p, count=10_000)
+    expected = exact_nucleus(softmax(logits, 1.0), top_p)
+    likely = np.flatnonzero(expected > 1e-2)
+    counts = np.bincount(tokens.numpy(), minlength=len(logits))
+    assert counts[expected == 0].sum() == 0
+    observed = [*counts[likely], counts.sum() - counts[likely].sum()]
+    shares = [*expected[likely], 1 - expected[likely].sum()]
+    assert len(likely) > 5
+    if shares[-1] < 1e-9:
+        observed, shares = observed[:-1], shares[:-1]
+    assert chisquare(observed, np.array(shares) / sum(shares) * sum(observed)).pvalue > 1e-3
 
 
 def test_half_precision_logits_are_normalised_in_float32():

@@ -50,7 +50,7 @@ def test_a_chain_sum_is_worked_out_term_by_term():
 
 @pytest.mark.parametrize("metadata", [{}, {"solution": ""}, {"solution": "#### 3"}, {"expression": "2 * (3 + 4)"}])
 def test_a_problem_without_a_solution_is_named(metadata):
-    with pytest.raises(InputError, match="problem 'p' has no worked solution.*benchmark=gsm8k"):
+    with pytest.raises(InputError, match=r"problem 'p' has no worked solution.*benchmark=gsm8k"):
         solutions.steps(Problem("p", "?", "3", metadata))
 
 

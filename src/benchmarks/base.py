@@ -31,6 +31,10 @@ class Benchmark(Protocol):
         """The problems; the same settings give the same ones."""
         ...
 
+    def origin(self, split: str) -> str:
+        """What exactly a split is drawn from, for results to cite: a file's hash, a repository's commit, a version."""
+        ...
+
     def score(self, problem: Problem, text: str) -> float:
         """1 where ``text`` states a right answer, else 0; never raises on, runs or hangs on it."""
         ...

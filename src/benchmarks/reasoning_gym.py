@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import importlib.metadata
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 from src.benchmarks.base import Splits
+from src.benchmarks.perturbations import mistakes, perturbed
 from src.protocol import stated_answer
 from src.records import InputError, Problem
 from src.verify import LONGEST_ANSWER, IsolatedVerifier
@@ -24,10 +27,11 @@ TRUSTED = frozenset({"chain_sum"})
 
 @dataclass
 class ReasoningGym:
-    """Problems of one task.
+    """Problems of one task, or of several.
 
     ``params`` are the task's own options, for training and validation; each of ``tests`` names a split and what
-    differs in it. Sizes count distinct questions; a question that stands in a test split is never trained on.
+    differs in it. A split with the key ``task`` is drawn from that task, with its options alone, and judged by its
+    verifier. Sizes count distinct questions; a question that stands in a test split is never trained on.
     """
 
     name: str
@@ -40,6 +44,7 @@ class ReasoningGym:
     seed: int = 0  # of the problems, not of the run
     threshold: float = 1.0  # a verifier's score from which an answer is right
     verify_seconds: float = 2.0
+    perturb: Sequence[str] = ()  # every test split once more for each of these; see src/benchmarks/perturbations.py
 
     def check(self) -> list[str]:
         errors = []
@@ -57,82 +62,108 @@ class ReasoningGym:
         if not self.tests:
             errors.append("benchmark.tests names no test split; give one at least, e.g. {test: {}}")
         tasks = _tasks()
-        if self.task not in tasks:
-            near = difflib.get_close_matches(self.task, tasks, 3) or sorted(tasks)
-            return [*errors, f"benchmark.task={self.task!r} is no task of reasoning-gym; valid: {', '.join(near)} …"]
-        valid = {option.name for option in fields(tasks[self.task][1])} - {"seed", "size"}
-        for where, params in [("params", self.params), *((f"tests.{name}", test) for name, test in self.tests.items())]:
-            unknown = sorted(set(params) - valid)
+        for split in dict.fromkeys(["train", *self.tests]):
+            task, options = self._options(split)
+            where = "params" if split == "train" else f"tests.{split}"
+            inherits = split != "train" and task == self.task  # then what is wrong there was said already
+            if task not in tasks:
+                near = difflib.get_close_matches(task, tasks, 3) or sorted(tasks)
+                place = "task" if split == "train" else f"{where}.task"
+                if not inherits:
+                    errors.append(f"benchmark.{place}={task!r} is no task of reasoning-gym; valid: {', '.join(near)} …")
+                continue
+            valid = {option.name for option in fields(tasks[task][1])} - {"seed", "size"}
+            unknown = sorted(set(options) - valid - set(self.params if inherits else ()))
             if unknown:
                 errors.append(
-                    f"benchmark.{where}: {self.task} has no option {', '.join(unknown)}; valid: "
-                    + ", ".join(sorted(valid))
+                    f"benchmark.{where}: {task} has no option {', '.join(unknown)}; valid: {', '.join(sorted(valid))}"
                 )
-                continue
-            if set(self.params) - valid:
-                continue  # said already
-            try:
-                self._dataset(0, 1, {**self.params, **params})
-            except (AssertionError, ValueError, TypeError) as error:
-                errors.append(f"benchmark.{where}: {self.task} refuses these options: {error}")
-        return errors
+            elif set(options) <= valid:
+                try:
+                    _dataset(task, options, 0, 1)
+                except (AssertionError, ValueError, TypeError) as error:
+                    errors.append(f"benchmark.{where}: {task} refuses these options: {error}")
+        return errors + mistakes(self.perturb, {self._options(split)[0] for split in self.tests} & set(tasks))
 
     def load(self) -> Splits:
         """Test splits first, then training problems that are in none of them.
 
         Raises:
-            InputError: the task cannot give that many different questions.
+            InputError: the task cannot give that many different questions, or nothing that ``perturb`` could change.
         """
         taken: set[str] = set()
-        tests = {}
-        for index, (name, params) in enumerate(self.tests.items(), start=2):
-            tests[name] = self._draw(name, index, self.test_size, params, taken)
-        train = self._draw("train", 0, self.train_size, {}, taken)
-        validation = self._draw("validation", 1, self.validation_size, {}, taken)
-        return Splits(train, validation, tests)
+        tests = {
+            split: self._draw(split, index, self.test_size, taken) for index, split in enumerate(self.tests, start=2)
+        }
+        train = self._draw("train", 0, self.train_size, taken)
+        validation = self._draw("validation", 1, self.validation_size, taken)
+        return perturbed(Splits(train, validation, tests), self.perturb, self.seed)
+
+    def origin(self, split: str) -> str:
+        params = {**self.params, **self.tests.get(split, {})}
+        version = importlib.metadata.version("reasoning-gym")
+        return f"reasoning-gym {version} {self.task} {json.dumps(params, sort_keys=True)} seed {self.seed}"
 
     def score(self, problem: Problem, text: str) -> float:
         answer = stated_answer(text)
         if answer is None or len(answer) > LONGEST_ANSWER:
             return 0.0
         entry = {"question": problem.question, "answer": problem.answer or None, "metadata": problem.metadata}
-        return float(self._verifier(answer, entry) >= self.threshold)
+        verifier = self._verifier(problem.metadata.get("split", "train"))
+        return float(verifier(answer, entry) >= self.threshold)
+
+    def _options(self, split: str) -> tuple[str, dict[str, Any]]:
+        """A split's task, and the options that its problems are drawn with."""
+        options = dict(self.tests.get(split, {}))
+        task = str(options.pop("task", self.task))
+        return task, {**self.params, **options} if task == self.task else options
 
     @cached_property
-    def _verifier(self) -> Callable[[str, dict[str, Any]], float]:
-        if self.task in TRUSTED:
-            return build_verifier(self.task, dict(self.params))
-        return IsolatedVerifier(build_verifier, (self.task, dict(self.params)), self.verify_seconds)
+    def _verifiers(self) -> dict[str, Callable[[str, dict[str, Any]], float]]:
+        return {}
 
-    def _dataset(self, seed: int, size: int, params: Mapping[str, Any]) -> Any:
-        dataset, config = _tasks()[self.task]
-        settings = config(**params, seed=seed, size=size)
-        if hasattr(settings, "validate"):
-            settings.validate()
-        return dataset(settings)
+    def _verifier(self, split: str) -> Callable[[str, dict[str, Any]], float]:
+        """The verifier of a split's task; splits that are drawn alike share it."""
+        task, options = self._options(split)
+        key = f"{task} {sorted(options.items())}"
+        if key not in self._verifiers:
+            self._verifiers[key] = (
+                build_verifier(task, options)
+                if task in TRUSTED
+                else IsolatedVerifier(build_verifier, (task, options), self.verify_seconds)
+            )
+        return self._verifiers[key]
 
-    def _draw(self, split: str, index: int, size: int, params: Mapping[str, Any], taken: set[str]) -> list[Problem]:
+    def _draw(self, split: str, index: int, size: int, taken: set[str]) -> list[Problem]:
         """``size`` problems whose questions nobody has ``taken``."""
-        found = list(itertools.islice(self._fresh(split, index, size, params, taken), size))
+        found = list(itertools.islice(self._fresh(split, index, size, taken), size))
         if len(found) < size:
+            task, _ = self._options(split)
             raise InputError(
-                f"benchmark={self.name}: {self.task} gave only {len(found)} new questions for the split {split!r}, "
-                f"{size} are asked for. Lower "
-                f"benchmark.{'test' if index > 1 else split}_size or widen benchmark.params."
+                f"benchmark={self.name}: {task} gave only {len(found)} new questions for the split {split!r}, "
+                f"{size} are asked for. Lower benchmark.{'test' if index > 1 else split}_size or widen its options in "
+                f"benchmark.{'tests' if index > 1 else 'params'}."
             )
         return found
 
-    def _fresh(
-        self, split: str, index: int, size: int, params: Mapping[str, Any], taken: set[str]
-    ) -> Iterator[Problem]:
+    def _fresh(self, split: str, index: int, size: int, taken: set[str]) -> Iterator[Problem]:
         tries = 20 * size
         start = (self.seed * 100 + index) * SEED_STRIDE
-        dataset = self._dataset(start, tries, {**self.params, **params})
+        dataset = _dataset(*self._options(split), start, tries)
         for position in range(tries):
             entry = dataset[position]
             if entry["question"] not in taken:
                 taken.add(entry["question"])
-                yield Problem(f"{split}-{position}", entry["question"], _text(entry["answer"]), entry["metadata"])
+                about = {**entry["metadata"], "split": split}
+                yield Problem(f"{split}-{position}", entry["question"], _text(entry["answer"]), about)
+
+
+def _dataset(task: str, options: Mapping[str, Any], seed: int, size: int) -> Any:
+    dataset, config = _tasks()[task]
+    settings = config(**options, seed=seed, size=size)
+    if hasattr(settings, "validate"):
+        settings.validate()
+    return dataset(settings)
 
 
 def _text(answer: Any) -> str:

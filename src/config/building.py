@@ -62,8 +62,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
 
 
-def credit_rule(name: str) -> Any:
-    """The credit rule of ``reward.credit``: a file of src/credit, or a class by its dotted path."""
+def credit_rule(name: Any) -> Any:
+    """The credit rule of ``reward.credit``: a file of src/credit, a class by its dotted path, or a section."""
+    if isinstance(name, (DictConfig, Mapping)):
+        return build(name)
     if isinstance(name, str) and "." in name:
         rule = locate(name)
         if not hasattr(rule, "rows"):

@@ -18,6 +18,7 @@ from src.config.building import build, credit_rule, dataclass_of, locate
 from src.config.composing import compose, groups, options
 from src.config.sections import section
 from src.records import InputError
+from src.rounds.base import TokenCarry
 
 
 def checked(name: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -155,7 +156,10 @@ def _mismatches(where: str, kind: Any, values: Any) -> dict[str, str]:
     errors: dict[str, str] = {}
     for key, value in values.items():
         place = f"{where}.{key!s}"
-        if key in ("_target_", "credit"):
+        if key == "_target_" or (key == "credit" and isinstance(value, str)):
+            continue
+        if key == "credit":
+            errors |= _mismatches(place, None, value)
             continue
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 3, 0.5)
@@ -231,20 +235,52 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
             f"train.problems={train.problems} asks for more problems a step than the {available} there are "
             "(benchmark.train_size); lower the first or raise the second"
         )
+    further = getattr(algorithm, "max_resamples", 0)
+    if train is not None and available is not None and further and available == train.problems:
+        errors.append(
+            f"algorithm.max_resamples={further} takes further problems, but a step has all {available} that there are "
+            "(benchmark.train_size); lower train.problems or raise benchmark.train_size"
+        )
+    if train is not None and benchmark is not None and getattr(benchmark, "train", benchmark) is None:
+        errors.append(
+            f"benchmark={benchmark.name} has nothing to train on (benchmark.train is null); choose another, or add "
+            "e.g. +benchmark/table@benchmark.train=gsm8k-train"
+        )
     if rounds is not None and rounds.n != 1 and rounds.progress_tokens >= rounds.context:
         errors.append(
             f"rounds.progress_tokens={rounds.progress_tokens} fills the whole context of {rounds.context} "
             "(model.context) and leaves no room for a completion; lower the first or raise the second"
         )
-    credit = OmegaConf.select(config, "reward.credit")
-    if "reward" in config:
-        try:
-            credit_rule(credit)
-        except InputError as error:
-            errors.append(str(error))
+    if "reward" not in config:
+        return errors
+    rule, reward = None, sections.get("reward")
+    try:
+        rule = credit_rule(OmegaConf.select(config, "reward.credit"))
+    except (InputError, TypeError, ValueError) as error:
+        errors.append(str(error) if isinstance(error, InputError) else f"reward.credit: {error}")
     if algorithm is None or rounds is None:
         return errors
-    group = rounds.branching[0] if rounds.branching else rounds.responses
+    if rule is not None and hasattr(rule, "fits"):
+        errors += rule.fits(rounds.widths, rounds.probes)
+    if rule is not None and getattr(rule, "learns", "first") == "all" and rounds.n != 1:
+        errors += _unlearnable(rounds)
+    if getattr(rule, "across_rounds", False) and reward is not None and reward.normalise == "before":
+        errors.append(
+            "reward.normalise=before makes values that compare siblings only, but reward.credit compares rounds; use "
+            "reward.normalise=after, or reward.credit=siblings"
+        )
+    needy = [name for name, term in reward.terms.items() if getattr(term, "needs_conclusion", False)] if reward else []
+    if needy and rounds.ending == "fixed" and not isinstance(rounds.carry, TokenCarry):
+        errors.append(
+            f"reward.terms.{needy[0]} rewards ending early, but rounds.ending=fixed always takes {rounds.n} rounds; "
+            "use rounds.ending=concludes"
+        )
+    if rounds.search is not None and rounds.n != 1 and rounds.probes < 1:
+        errors.append(
+            "rounds.search prunes candidates in training too, and without probes nothing tells what a pruned one was "
+            "worth; use rounds.probes=1 or more, or search at evaluation only (src.evaluate rounds/search=…)"
+        )
+    group = rounds.widths[0] if rounds.widths else rounds.responses
     if group < 2:
         errors.append(
             f"a group of {group} (rounds.responses, or rounds.branching) has nothing to compare and never learns"
@@ -254,10 +290,30 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
     if rounds.top_p < 1:
         errors.append(
             f"rounds.top_p={rounds.top_p} cuts the distribution of turns that learn, so their log-probs would be "
-            "wrong; use rounds.top_p=1 (rounds.later_top_p is free: later rounds do not learn)"
+            "wrong; use rounds.top_p=1"
         )
     if rounds.temperature == 0:
         errors.append("rounds.temperature=0 makes all responses of a group equal, so nothing is learned; use e.g. 1.0")
+    return errors
+
+
+def _unlearnable(rounds: Any) -> list[str]:
+    """Why later rounds cannot learn from what was sampled."""
+    errors = []
+    if rounds.continuation != "policy":
+        errors.append(
+            f"reward.credit lets every round learn, but rounds.continuation={rounds.continuation} has later rounds "
+            "written by other weights than the policy's; use rounds.continuation=policy, or reward.credit=first"
+        )
+    if rounds.later_top_p < 1:
+        errors.append(
+            f"rounds.later_top_p={rounds.later_top_p} cuts the distribution of turns that learn, so their log-probs "
+            "would be wrong; use rounds.later_top_p=1, or reward.credit=first"
+        )
+    if rounds.later_temperature == 0:
+        errors.append(
+            "rounds.later_temperature=0 makes all continuations equal, and reward.credit lets them learn; use e.g. 1.0"
+        )
     return errors
 
 

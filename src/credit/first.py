@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from src.credit.base import Advantages, Credited, row
+from src.credit.base import Advantages, Credited, row, valued
 from src.records import Rollout, Scores
 
 
@@ -13,8 +14,16 @@ from src.records import Rollout, Scores
 class First:
     """Advantage of a first-round turn = its value against the other first-round turns of its problem."""
 
+    learns: ClassVar[Literal["first", "all"]] = "first"
+
+    def fits(self, widths: Sequence[int], probes: int) -> list[str]:
+        return []
+
     def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited:
-        groups = [[turn for turn in rollout.level(1) if turn.live] for rollout in rollouts]
+        groups = [
+            [turn for turn in valued(rollout, score) if turn.round == 1]
+            for rollout, score in zip(rollouts, scores, strict=True)
+        ]
         learning = [(score, turns) for score, turns in zip(scores, groups, strict=True) if len(turns) > 1]
         values = [[score.values[turn.path] for turn in turns] for score, turns in learning]
         rows = [

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+BLOCK = 128
+"""Tokens that are summed first, so that the float64 sum runs over a vocabulary's blocks and then inside one."""
 
 
 def uniforms(streams: Sequence[int], count: int) -> Tensor:
@@ -15,17 +19,48 @@ def uniforms(streams: Sequence[int], count: int) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
-def nucleus(logits: Tensor, top_p: Tensor) -> Tensor:
-    """Mask all but the smallest set of tokens whose probability reaches ``top_p`` (arXiv 1904.09751).
+def nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:
+    """Zero all but the smallest set of tokens whose probability reaches ``top_p`` (arXiv 1904.09751).
 
-    ``logits`` is ``[rows, vocabulary]``, ``top_p`` ``[rows]``. The most likely token always stays.
+    ``probabilities`` is ``[rows, vocabulary]``, ``top_p`` ``[rows]``. The most likely token always stays; of equally
+    likely ones, the first.
     """
-    ordered, order = logits.sort(dim=-1, descending=True)
-    probabilities = ordered.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities
-    outside = (before >= top_p[:, None]) & (top_p < 1)[:, None]  # rounding must not cut a row that keeps everything
-    dropped = outside.scatter(-1, order, outside)
-    return logits.masked_fill(dropped, float("-inf"))
+    cut = top_p < 1  # rounding must not cut a row that keeps everything
+    # Together, tokens below this floor weigh less than 1 - top_p: none of them is in the nucleus.
+    floor = torch.where(cut, (1 - top_p) / probabilities.shape[-1], torch.inf)[:, None].to(probabilities.dtype)
+    count = max(1, int((probabilities >= floor).sum(-1).max()))
+    top = probabilities.topk(count, dim=-1).values
+    before = top.cumsum(-1, dtype=torch.float64) - top
+    size = (before < top_p[:, None]).sum(-1, keepdim=True).clamp_(min=1)
+    least = top.gather(-1, size - 1)
+    tied = probabilities == least
+    spare = size - (top > least).sum(-1, keepdim=True)
+    if bool((tied.sum(-1, keepdim=True) > spare).any()):
+        tied &= tied.cumsum(-1) <= spare
+    return torch.where((probabilities > least) | tied | ~cut[:, None], probabilities, 0)
+
+
+def _locate(weights: Tensor, fraction: Tensor) -> tuple[Tensor, Tensor]:
+    """The column of each row whose cumulative weight first exceeds ``fraction`` of the total, and how far inside."""
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    total = cumulative[:, -1]
+    target = torch.minimum(fraction * total, torch.nextafter(total, torch.zeros_like(total)))[:, None]
+    column = torch.searchsorted(cumulative, target, right=True).clamp_(max=weights.shape[-1] - 1)
+    width = weights.gather(-1, column)
+    inside = (target - cumulative.gather(-1, column) + width) / width
+    return column[:, 0], inside[:, 0].clamp_(0, 1)
+
+
+def invert(weights: Tensor, uniform: Tensor) -> Tensor:
+    """The first token of each row whose cumulative weight exceeds ``uniform`` of the row's total, ``[rows]``.
+
+    ``weights`` is ``[rows, vocabulary]``; a token without weight is never taken.
+    """
+    if weights.shape[-1] <= 8 * BLOCK:
+        return _locate(weights, uniform)[0]
+    blocks = pad(weights, (0, -weights.shape[-1] % BLOCK)).view(len(weights), -1, BLOCK)
+    block, inside = _locate(blocks.sum(-1), uniform)
+    return block * BLOCK + _locate(blocks[torch.arange(len(blocks), device=blocks.device), block], inside)[0]
 
 
 def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,11 +71,11 @@ def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) ->
     """
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     greedy = temperature == 0
-    scaled = logits / torch.where(greedy, torch.ones_like(temperature), temperature)[:, None].to(logits.dtype)
-    logprobs = scaled.log_softmax(-1)
-    candidates = nucleus(scaled, top_p) if bool((top_p < 1).any()) else scaled
-    cumulative = candidates.softmax(-1).cumsum(-1, dtype=torch.float64)
-    target = uniform[:, None].to(cumulative.device) * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[-1] - 1)[:, 0]
-    tokens = torch.where(greedy, logits.argmax(-1), tokens)
-    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+    scale = temperature.masked_fill(greedy, 1)
+    scaled = logits if bool((scale == 1).all()) else logits / scale[:, None].to(logits.dtype)
+    probabilities = scaled.softmax(-1)
+    candidates = nucleus(probabilities, top_p) if bool((top_p < 1).any()) else probabilities
+    tokens = invert(candidates, uniform.to(logits.device))
+    if bool(greedy.any()):
+        tokens = torch.where(greedy, logits.argmax(-1), tokens)
+    return tokens, probabilities.gather(-1, tokens[:, None])[:, 0].log()

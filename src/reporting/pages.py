@@ -189,6 +189,7 @@ def _chips(turn: Mapping[str, Any], strongest: float) -> Html:
         element("span", scores) if scores else None,
         element("span", f"{turn['tokens']} tokens"),
         element("span", turn["status"], class_=None if fine else "bad"),
+        element("span", "probe") if turn.get("probe") else None,
         element("span", f"by {turn['writer']}") if turn["writer"] != "policy" else None,
     ]
     return element("div", *parts, class_="chips")

@@ -183,6 +183,8 @@ def _covers(choice: str, name: str) -> bool:
     """Whether a config group's option may set ``name``."""
     if choice in EVERYWHERE:
         return name not in EVERYWHERE
+    if choice == "reward" and name.startswith("rounds."):  # a reward brings the tree that its credit needs
+        return True
     return name.startswith((f"{choice}/", choice.replace("/", ".") + "."))
 
 

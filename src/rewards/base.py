@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import ClassVar, Literal, Protocol
 
@@ -31,20 +32,39 @@ def correctness(problem: Problem, turn: Turn, scorer: Scorer) -> float:
 
 
 def backed_up(rollout: Rollout, leaf: Callable[[Turn], float]) -> dict[Path, float]:
-    """Values on a tree: ``leaf`` where it ends, elsewhere the mean over live children.
+    """Values on a tree: ``leaf`` where it ends, elsewhere the mean over children.
 
-    Counting children and not leaves keeps an early ending from weighing less than a long one. Turns that are neither
-    live nor have live descendants have no value.
+    Counting children and not leaves keeps an early ending from weighing less than a long one. Where a state has probes,
+    they alone tell its value: they are independent of what was chosen after it. A pruned turn is worth what its probes
+    say, or its own score if it is final; a turn without either, and one that was not written, has no value.
     """
     values: dict[Path, float] = {}
-    below: dict[Path, list[float]] = {}
+    below: dict[tuple[Path, bool], list[float]] = {}
     for turn in reversed(rollout.turns):  # children come after their parents
-        if not turn.live:
+        parts = below.get((turn.path, True)) or (below.get((turn.path, False)) if turn.live else None)
+        if parts:
+            values[turn.path] = sum(parts) / len(parts)
+        elif turn.live or (turn.written and turn.final):
+            values[turn.path] = leaf(turn)
+        else:
             continue
-        parts = below.get(turn.path)
-        values[turn.path] = sum(parts) / len(parts) if parts else leaf(turn)
-        below.setdefault(turn.parent, []).append(values[turn.path])
+        below.setdefault((turn.parent, turn.probe), []).append(values[turn.path])
     return values
+
+
+def normalised(table: Table, epsilon: float = 1e-4) -> Table:
+    """Each turn's number against its siblings': minus their mean, over their standard deviation (Bessel-corrected) +
+    ``epsilon``; exactly 0 where all are equal."""
+    siblings: dict[Path, list[Path]] = {}
+    for path in table:
+        siblings.setdefault(path[:-1], []).append(path)
+    result: dict[Path, float] = {}
+    for group in siblings.values():
+        numbers = [table[path] for path in group]
+        mean, equal = statistics.fmean(numbers), min(numbers) == max(numbers)
+        spread = 0.0 if equal else statistics.stdev(numbers)
+        result |= {path: 0.0 if equal else (table[path] - mean) / (spread + epsilon) for path in group}
+    return result
 
 
 def _score_of(term: Term, problem: Problem, scorer: Scorer, turn: Turn) -> float:
@@ -53,13 +73,25 @@ def _score_of(term: Term, problem: Problem, scorer: Scorer, turn: Turn) -> float
 
 @dataclass(frozen=True)
 class Reward:
-    """A weighted sum of terms."""
+    """A weighted sum of terms.
+
+    ``normalise="before"`` normalises each term among siblings and then sums, so that a term of little spread is not
+    drowned by one of much (GDPO, arXiv 2601.05242, whose second step is ``algorithm.scale=batch``). Such values compare
+    siblings, and say nothing across rounds. ``after`` leaves it to the algorithm to scale the sum.
+    """
 
     terms: Mapping[str, Term]
+    normalise: Literal["after", "before"] = "after"
 
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""
-        return [] if self.terms else ["reward.terms is empty: there is nothing to learn from; name one term at least"]
+        if not self.terms:
+            return ["reward.terms is empty: there is nothing to learn from; name one term at least"]
+        return [
+            f"reward.terms.{name}.{error}"
+            for name, term in self.terms.items()
+            for error in (term.check() if hasattr(term, "check") else [])
+        ]
 
     @property
     def looks_ahead(self) -> bool:
@@ -79,6 +111,19 @@ class Reward:
             if term.at == "leaves":
                 terms[name] = backed_up(rollout, partial(_score_of, term, problem, scorer))
             else:
-                terms[name] = {turn.path: term.score(problem, turn, scorer) for turn in rollout.turns if turn.live}
-        values = {path: sum(self.terms[name].weight * table[path] for name, table in terms.items()) for path in correct}
-        return Scores(terms, values, correct)
+                terms[name] = {
+                    turn.path: term.score(problem, turn, scorer) for turn in rollout.turns if turn.path in correct
+                }
+        plain = self._sum(terms, terms, correct)
+        if self.normalise == "before":
+            compared = {name: normalised(table) for name, table in terms.items()}
+            return Scores(terms, self._sum(terms, compared, correct), correct, plain=plain)
+        own = [name for name, term in self.terms.items() if term.at == "turns"]
+        scores = Scores(terms, plain, correct, self._sum(own, terms, correct))
+        first = [turn for turn in rollout.turns if turn.round == 1 and turn.path in correct]
+        told = [scores.ahead(turn.path) for turn in first if turn.probe] or [scores.ahead(turn.path) for turn in first]
+        return replace(scores, prior=sum(told) / len(told) if told else 0.0)
+
+    def _sum(self, names: Iterable[str], terms: Mapping[str, Table], paths: Iterable[Path]) -> Table:
+        """The weighted sum of some of the terms."""
+        return {path: sum(self.terms[name].weight * terms[name][path] for name in names) for path in paths}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
-from src.records import Codec, Message, Problem, Turn
+from src.records import Codec, Message, Path, Problem, Turn
 
 _FIELD = re.compile(r"\{(question|progress|round|previous|rounds)\}")
 
@@ -47,10 +47,33 @@ class Prompts:
 
 
 class Carry(Protocol):
-    """What a round is told of the rounds before it."""
+    """What a round is told of the rounds before it, in words."""
 
-    def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> str:
-        """The progress to quote, from the finished turns on the way here (oldest first, at least one)."""
+    def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> str | None:
+        """The progress to quote, from the finished turns on the way here (oldest first, at least one); ``None`` asks
+        the question afresh."""
+        ...
+
+
+@runtime_checkable
+class TokenCarry(Protocol):
+    """What a round goes on from, token by token: all rounds write one message, which ends where the model ends it."""
+
+    def resume(self, lineage: Sequence[Turn], budget: int) -> tuple[int, ...]:
+        """At most ``budget`` of the tokens that the finished turns wrote; they open the round's own message."""
+        ...
+
+
+class Search(Protocol):
+    """Which candidates of a level go on: tree of thoughts (arXiv 2305.10601) over rounds."""
+
+    candidates: int  # children of the question, and of every kept turn
+    keep: int  # turns that go on from a level
+    probes: ClassVar[bool]  # whether candidates are judged by probes
+
+    def rank(self, pool: Sequence[Turn], probed: Mapping[Path, Sequence[Turn]]) -> list[int]:
+        """Indices of ``pool``, best first; ``probed`` holds the last turns of each candidate's probes. No gold answer
+        is looked at."""
         ...
 
 
@@ -63,4 +86,8 @@ class Strategy(Protocol):
 
     def extend(self, problem: Problem, lineage: Sequence[Turn], codec: Codec) -> list[Turn]:
         """The turns that continue ``lineage[-1]``; none where the tree ends."""
+        ...
+
+    def settle(self, problem: Problem, turns: Sequence[Turn], codec: Codec) -> tuple[list[Turn], list[Turn]]:
+        """Called when nothing of a tree is being written: the turns to prune, and more turns to write."""
         ...

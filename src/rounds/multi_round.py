@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from src.protocol import boxed, progress
-from src.records import Codec, InputError, Problem, Sampling, Turn, Writer
-from src.rounds.base import Carry, Prompts
+from src.records import Codec, InputError, Path, Problem, Sampling, Status, Turn, Writer
+from src.rounds.base import Carry, Prompts, Search, TokenCarry
 
 
 @dataclass(frozen=True)
@@ -16,21 +16,27 @@ class MultiRound:
     """n rounds, a branching per round, and token budgets.
 
     From each of ``responses`` first-round turns, ``trajectories`` of rounds 2..n are sampled; ``branching`` gives
-    the number of children at every depth instead. A round may write ``first_tokens`` or ``later_tokens``, or what
-    the ``context`` leaves after its prompt, if that is less. A carried progress over ``progress_tokens`` keeps its
-    ``keep`` end and is marked as cut. ``continuation`` names who writes rounds 2..n.
+    the number of children at every depth instead. From the question, and from every turn that is not the last,
+    ``probes`` more chains run to the end, only to estimate what the state they start from is worth. With a ``search``,
+    a level holds its candidates, and only those that it keeps go on.
+
+    A round may write ``first_tokens`` or ``later_tokens``, or what the ``context`` leaves after its prompt, if that is
+    less. A carried progress over ``progress_tokens`` keeps its ``keep`` end and is marked as cut. ``continuation``
+    names who writes rounds 2..n.
     """
 
     n: int
     prompts: Prompts
-    carry: Carry
+    carry: Carry | TokenCarry
     context: int
     first_tokens: int
     later_tokens: int
     progress_tokens: int
     responses: int = 8
     trajectories: int = 4
+    probes: int = 0
     branching: Sequence[int] | None = None
+    search: Search | None = None
     keep: Literal["head", "tail"] = "tail"
     ending: Literal["fixed", "concludes"] = "fixed"
     continuation: Literal["policy", "base"] = "policy"
@@ -42,17 +48,26 @@ class MultiRound:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Children at each depth: ``(m, k, 1, … 1)`` unless ``branching`` says otherwise."""
+        """Children at each depth: ``(m, k, 1, … 1)`` unless ``branching`` or a ``search`` says otherwise."""
+        if self.search is not None:
+            return (self.search.candidates,) * self.n
         if self.branching is not None:
             return tuple(self.branching)
         return (self.responses, self.trajectories, *[1] * self.n)[: self.n]
 
+    @property
+    def samples(self) -> int:
+        """First-round branches, or with a ``search`` the trees that stand for them at evaluation."""
+        return self.branching[0] if self.branching is not None else self.responses
+
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> MultiRound:
-        """The same rounds for evaluation: ``samples`` separate chains of ``n`` rounds, all written by the policy."""
+        """The same rounds for evaluation, all written by the policy: ``samples`` separate chains of ``n`` rounds, or
+        with a ``search`` as many trees."""
         return replace(
             self,
             n=n,
             branching=(samples, *[1] * (n - 1)),
+            probes=self.probes if self.search is not None else 0,
             continuation="policy",
             temperature=temperature,
             later_temperature=temperature,
@@ -69,6 +84,8 @@ class MultiRound:
         errors += [
             f"rounds.{name}={getattr(self, name)} must be 1 or more" for name in names if getattr(self, name) < 1
         ]
+        if self.probes < 0:
+            errors.append(f"rounds.probes={self.probes} must be 0 or more")
         if self.branching is not None and (len(self.branching) != self.n or min(self.branching, default=0) < 1):
             errors.append(
                 f"rounds.branching={list(self.branching)} must give the children of each of the {self.n} rounds, all 1+"
@@ -79,20 +96,59 @@ class MultiRound:
         for name in ("top_p", "later_top_p"):
             if not 0 < getattr(self, name) <= 1:
                 errors.append(f"rounds.{name}={getattr(self, name)} must be in (0, 1]")
+        if self.ending == "concludes" and isinstance(self.carry, TokenCarry):
+            errors.append(
+                "rounds.ending=concludes asks every round for an answer of its own, but rounds/carry=tail writes one "
+                "message that ends where the model ends it; use rounds.ending=fixed"
+            )
+        if self.search is not None and self.search.probes and self.probes < 1:
+            errors.append(
+                f"rounds/search=value estimates candidates by probes, but rounds.probes={self.probes} samples none"
+            )
+        for part in (self.carry, self.search):
+            errors += part.check() if part is not None and hasattr(part, "check") else []
         return errors
 
     def open(self, problem: Problem, codec: Codec) -> list[Turn]:
         sampling = Sampling(self.first_tokens, self.temperature, self.top_p, self.stop_at_answer)
-        return self._siblings(problem, (), None, False, sampling, Writer.POLICY, codec)
+        turn = self._turn(problem, (), None, sampling, Writer.POLICY, codec)
+        return [*self._copies(turn, self.widths[0]), *([] if self.search is not None else self._probes(turn))]
 
     def extend(self, problem: Problem, lineage: Sequence[Turn], codec: Codec) -> list[Turn]:
         last = lineage[-1]
-        concluded = self.ending == "concludes" and boxed(progress(last.text)) is not None
-        if last.final or concluded or not last.live:
+        if not self._goes_on(last):
             return []
-        carried, cut = self._fit(self.carry.carry(lineage, self.prompts), codec)
-        sampling = Sampling(self.later_tokens, self.later_temperature, self.later_top_p, self.stop_at_answer)
-        return self._siblings(problem, last.path, carried, cut, sampling, Writer(self.continuation), codec)
+        turn = self._next(problem, lineage, codec)
+        if last.probe:
+            return [replace(turn, probe=True)]
+        return [*([] if self.search is not None else self._copies(turn, self.widths[last.round])), *self._probes(turn)]
+
+    def settle(self, problem: Problem, turns: Sequence[Turn], codec: Codec) -> tuple[list[Turn], list[Turn]]:
+        """A search, when nothing of a tree is being written: the turns to prune, and the turns that continue the rest.
+
+        The pool is every live turn that nothing but probes continues. While one of the kept can go on, the search keeps
+        ``keep`` of them, at the end a single one.
+        """
+        if self.search is None:
+            return [], []
+        by_path = {turn.path: turn for turn in turns}
+        continued = {turn.parent for turn in turns if not turn.probe}
+        pool = [turn for turn in turns if turn.live and not turn.probe and turn.path not in continued]
+        ends = _ends(turns)
+        probed = {turn.path: [probe for probe in ends if probe.path[: turn.round] == turn.path] for turn in pool}
+        ranked = [pool[index] for index in self.search.rank(pool, probed)] if pool else []
+        going = any(self._goes_on(turn) for turn in ranked[: self.search.keep])
+        kept = ranked[: self.search.keep if going else 1]
+        stays = {turn.path[:length] for turn in kept for length in range(1, turn.round + 1)}
+        pruned = [turn for turn in turns if turn.live and not turn.probe and turn.path not in stays]
+        lineages = [[by_path[turn.path[:length]] for length in range(1, turn.round + 1)] for turn in kept]
+        new = [
+            child
+            for lineage in lineages
+            if self._goes_on(lineage[-1])
+            for child in self._copies(self._next(problem, lineage, codec), self.search.candidates)
+        ]
+        return pruned, new
 
     def check_problem(self, problem: Problem, codec: Codec) -> None:
         """Refuse a problem whose longest prompt would leave no room to write.
@@ -100,12 +156,13 @@ class MultiRound:
         Raises:
             InputError: names the problem, its length and the settings that bound it.
         """
-        first = len(codec.chat(self.prompts.messages(problem.question, None, 1, self.n)))
+        first = len(self._ask(problem, 1, () if isinstance(self.carry, TokenCarry) else None, codec))
         needed, where = first, "its first prompt"
         if self.n > 1:
-            later = len(codec.chat(self.prompts.messages(problem.question, "", self.n, self.n))) + self.progress_tokens
-            if later > needed:
-                needed, where = later, f"a later prompt with rounds.progress_tokens={self.progress_tokens}"
+            later = first if isinstance(self.carry, TokenCarry) else len(self._ask(problem, self.n, "", codec))
+            if later + self.progress_tokens > needed:
+                needed = later + self.progress_tokens
+                where = f"a later prompt with rounds.progress_tokens={self.progress_tokens}"
         if needed >= self.context:
             raise InputError(
                 f"problem {problem.id!r} is too long: {where} takes {needed} tokens of a context of {self.context} "
@@ -113,6 +170,68 @@ class MultiRound:
                 + (", lower rounds.progress_tokens," if self.n > 1 else "")
                 + " or raise model.context."
             )
+
+    def _goes_on(self, turn: Turn) -> bool:
+        """Whether a finished turn is continued."""
+        if turn.final or not turn.live:
+            return False
+        if isinstance(self.carry, TokenCarry):
+            return turn.status == Status.TRUNCATED  # otherwise the model ended the message
+        return self.ending == "fixed" or boxed(progress(turn.text)) is None
+
+    def _next(self, problem: Problem, lineage: Sequence[Turn], codec: Codec) -> Turn:
+        """The turn after ``lineage``, as first of its siblings."""
+        last = lineage[-1]
+        sampling = Sampling(self.later_tokens, self.later_temperature, self.later_top_p, self.stop_at_answer)
+        if isinstance(self.carry, TokenCarry):
+            tokens = self.carry.resume(lineage, self.progress_tokens)
+            turn = self._turn(problem, last.path, tokens, sampling, Writer(self.continuation), codec)
+            cut = len(tokens) < sum(len(turn.completion) for turn in lineage)
+            return replace(turn, opening=last.said, carried=codec.decode(tokens), carried_cut=cut)
+        carried, cut = self.carry.carry(lineage, self.prompts), False
+        if carried is not None:
+            carried, cut = self._fit(carried, codec)
+        turn = self._turn(problem, last.path, carried, sampling, Writer(self.continuation), codec)
+        return replace(turn, carried=carried or "", carried_cut=cut)
+
+    def _turn(
+        self,
+        problem: Problem,
+        parent: Path,
+        carried: str | tuple[int, ...] | None,
+        sampling: Sampling,
+        writer: Writer,
+        codec: Codec,
+    ) -> Turn:
+        """The first child of ``parent``, with the budget that its prompt leaves."""
+        number = len(parent) + 1
+        if parent == () and isinstance(self.carry, TokenCarry):
+            carried = ()
+        prompt = self._ask(problem, number, carried, codec)
+        room = min(sampling.max_new_tokens, self.context - len(prompt))
+        if room < 1:
+            raise InputError(
+                f"problem {problem.id!r}, round {number}: the prompt takes {len(prompt)} tokens of a context of "
+                f"{self.context} (model.context) and leaves no room to write."
+            )
+        budget = replace(sampling, max_new_tokens=room)
+        return Turn(path=(*parent, 0), prompt=prompt, sampling=budget, writer=writer, final=number == self.n)
+
+    def _ask(
+        self, problem: Problem, number: int, carried: str | tuple[int, ...] | None, codec: Codec
+    ) -> tuple[int, ...]:
+        """A round's prompt. One message over all rounds is asked for as if it were one round."""
+        if isinstance(carried, tuple):
+            return (*codec.chat(self.prompts.messages(problem.question, None, 1, 1)), *carried)
+        return codec.chat(self.prompts.messages(problem.question, carried, number, self.n))
+
+    def _copies(self, turn: Turn, count: int) -> list[Turn]:
+        return [replace(turn, path=(*turn.parent, index)) for index in range(count)]
+
+    def _probes(self, turn: Turn) -> list[Turn]:
+        """The probes of the state before ``turn``; their paths come after those of its siblings."""
+        start = self.widths[turn.round - 1]
+        return [replace(turn, path=(*turn.parent, start + index), probe=True) for index in range(self.probes)]
 
     def _fit(self, text: str, codec: Codec) -> tuple[str, bool]:
         """Cut a progress to its budget, keeping the stated end."""
@@ -126,32 +245,9 @@ class MultiRound:
                 return text, True
             size -= 1
 
-    def _siblings(
-        self,
-        problem: Problem,
-        parent: tuple[int, ...],
-        carried: str | None,
-        cut: bool,
-        sampling: Sampling,
-        writer: Writer,
-        codec: Codec,
-    ) -> list[Turn]:
-        """The children of ``parent``: one prompt, as many turns as the branching says."""
-        number = len(parent) + 1
-        prompt = codec.chat(self.prompts.messages(problem.question, carried, number, self.n))
-        room = min(sampling.max_new_tokens, self.context - len(prompt))
-        if room < 1:
-            raise InputError(
-                f"problem {problem.id!r}, round {number}: the prompt takes {len(prompt)} tokens of a context of "
-                f"{self.context} (model.context) and leaves no room to write."
-            )
-        turn = Turn(
-            path=(*parent, 0),
-            prompt=prompt,
-            sampling=replace(sampling, max_new_tokens=room),
-            writer=writer,
-            final=number == self.n,
-            carried=carried or "",
-            carried_cut=cut,
-        )
-        return [replace(turn, path=(*parent, index)) for index in range(self.widths[len(parent)])]
+
+def _ends(turns: Sequence[Turn]) -> list[Turn]:
+    """The last turns of finished probes."""
+    probes = [turn for turn in turns if turn.probe and turn.live]
+    parents = {probe.parent for probe in probes}
+    return [probe for probe in probes if probe.path not in parents]

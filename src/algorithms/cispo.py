@@ -1,0 +1,31 @@
+"""CISPO (MiniMax-M1, arXiv 2506.13585): clip the weight of a token's gradient, never the gradient itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from src.algorithms.base import Tokens
+from src.algorithms.family import Family
+
+
+@dataclass(frozen=True)
+class CISPO(Family):
+    """l = -sg[clip(r, 1 - e_low, 1 + e_high)] A log pi (equations 4 and 5), r = pi / pi_old of the token.
+
+    ``clip_low=1`` is no lower bound, as published. The cap is 1 + ``clip_high``, as in the paper; TRL's
+    ``epsilon_high`` is the cap itself (ScaleRL, arXiv 2510.13786).
+    """
+
+    def check(self) -> list[str]:
+        errors = super().check()
+        if self.dual_clip is not None:
+            errors.append(f"algorithm.dual_clip={self.dual_clip} bounds a clipped loss; CISPO clips none, so use null")
+        return errors
+
+    def surrogate(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        ratio = (tokens.logprobs - tokens.old).exp().detach()
+        low, high = 1 - self.clip_low, 1 + self.clip_high
+        loss = -ratio.clamp(low, high) * tokens.advantages * tokens.logprobs
+        return loss, (ratio < low) | (ratio > high)

@@ -1,0 +1,232 @@
+"""Data sets of questions and answers: rows of local files or of the Hugging Face hub, judged by what answers mean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from src.benchmarks.base import Splits
+from src.equivalence import Equivalence
+from src.records import InputError, Problem
+
+SUFFIXES = (".jsonl", ".parquet")
+SHOWN = 10
+"""Mistakes of the data that are named; more are counted."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where rows are, and what their columns hold.
+
+    ``file`` lies below ``benchmark.source``, with or without its suffix; ``hub`` is a repository of data sets, read at
+    ``revision`` where no source is given.
+    """
+
+    name: str  # starts the ids of its problems, and is their metadata's source
+    question: str = "question"  # column
+    answer: str = "answer"  # column
+    id: str | None = None  # column; null numbers the rows from 0
+    after: str | None = None  # the gold is what follows the last of these marks in the answer
+    file: str | None = None
+    hub: str | None = None
+    subset: str | None = None  # configuration of the repository
+    split: str = "train"  # split of the repository
+    revision: str | None = None  # commit of the repository
+
+
+@dataclass
+class Dataset:
+    """Problems of one table to train on and of others to test on.
+
+    Validation is cut from training by ``seed``. A training question that was seen before, in a test or in training, is
+    left out; test questions must differ.
+    """
+
+    name: str
+    tests: Mapping[str, Table]
+    train: Table | None = None
+    source: str | None = None
+    train_size: int | None = None
+    validation_size: int = 128
+    test_size: int | None = None
+    seed: int = 0
+    verify_seconds: float = 5.0
+
+    def check(self) -> list[str]:
+        errors = []
+        for size in ("train_size", "validation_size", "test_size"):
+            if getattr(self, size) is not None and getattr(self, size) < 1:
+                errors.append(f"benchmark.{size}={getattr(self, size)} must be 1 or more")
+        if self.verify_seconds <= 0:
+            errors.append(f"benchmark.verify_seconds={self.verify_seconds} must be above 0")
+        taken = sorted({"train", "validation"} & set(self.tests))
+        errors += [f"benchmark.tests.{name}: a test split cannot be named {name}" for name in taken]
+        if not self.tests:
+            errors.append("benchmark.tests names no test split; give one at least")
+        for where, table in self._tables().items():
+            try:
+                self._place(where, table)
+            except InputError as error:
+                errors += error.problems
+        return errors
+
+    def load(self) -> Splits:
+        """Every row, checked.
+
+        Raises:
+            InputError: rows that cannot be problems (all of them, the first few named), or too few rows.
+        """
+        errors: list[str] = []
+        problems = {where: list(self._problems(where, table, errors)) for where, table in self._tables().items()}
+        tests = {name: problems[f"tests.{name}"] for name in self.tests}
+        seen: dict[str, str] = {}
+        for split in tests.values():
+            for problem in split:
+                first = seen.setdefault(_plain(problem.question), problem.id)
+                if first != problem.id:
+                    errors.append(f"benchmark={self.name}: {problem.id} asks what {first} asks")
+        if errors:
+            more = [f"… and {len(errors) - SHOWN} more"] if len(errors) > SHOWN else []
+            raise InputError(*errors[:SHOWN], *more)
+        train, validation = self._cut(problems.get("train", []), seen)
+        return Splits(train, validation, {name: split[: self.test_size] for name, split in tests.items()})
+
+    def score(self, problem: Problem, text: str) -> float:
+        return self._equivalence.score(problem, text)
+
+    def origin(self, split: str) -> str:
+        """Where a split's rows come from, exactly: the file and its SHA-256, or the repository and its commit."""
+        where = "train" if split in ("train", "validation") else f"tests.{split}"
+        table = self._tables()[where]
+        place = self._place(where, table)
+        if isinstance(place, Path):
+            return f"{place.resolve().parent.name}/{place.name} sha256:{hashlib.sha256(place.read_bytes()).hexdigest()}"
+        return f"{place}@{table.revision} {table.subset or 'default'} {table.split}"
+
+    @cached_property
+    def _equivalence(self) -> Equivalence:
+        return Equivalence(self.verify_seconds)
+
+    def _tables(self) -> dict[str, Table]:
+        train = {"train": self.train} if self.train else {}
+        return train | {f"tests.{name}": table for name, table in self.tests.items()}
+
+    def _place(self, where: str, table: Table) -> Path | str:
+        """The local file of a table, or the name of its repository.
+
+        Raises:
+            InputError: neither is there.
+        """
+        if self.source is None and table.hub is not None:
+            if table.revision is None:
+                raise InputError(f"benchmark.{where}.revision is null: name the commit of {table.hub} that is meant")
+            return table.hub
+        if self.source is not None and Path(self.source).is_file():
+            if len(self._tables()) > 1:
+                raise InputError(
+                    f"benchmark.source={self.source} is one file, but benchmark={self.name} reads "
+                    f"{len(self._tables())}; name their folder"
+                )
+            return Path(self.source)
+        if table.file is None:
+            raise InputError(f"benchmark.{where}.file is null: name a file below benchmark.source={self.source}")
+        stem = Path(self.source or "") / table.file
+        tried = [stem] if stem.suffix in SUFFIXES else [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
+        for path in tried:
+            if path.is_file():
+                return path
+        raise InputError(f"benchmark.{where}: there is no {' or '.join(map(str, tried))}; see benchmark.source")
+
+    def _problems(self, where: str, table: Table, errors: list[str]) -> Iterator[Problem]:
+        """The problems of a table; what is wrong with its other rows goes to ``errors``."""
+        place = self._place(where, table)
+        ids: set[str] = set()
+        for index, row in enumerate(_rows(place, table)):
+            try:
+                problem = self._problem(table, index, row)
+                if problem.id in ids:
+                    raise InputError(f"the id {problem.id} was there before")
+            except InputError as error:
+                errors.append(f"{place}, row {index + 1}: {error}")
+            else:
+                ids.add(problem.id)
+                yield problem
+        if not ids and not errors:
+            errors.append(f"{place} has no rows")
+
+    def _problem(self, table: Table, index: int, row: Any) -> Problem:
+        if not isinstance(row, Mapping):
+            raise InputError(str(row))
+        columns = [table.question, table.answer, *([table.id] if table.id else [])]
+        if missing := [column for column in columns if row.get(column) is None]:
+            raise InputError(f"no column {', '.join(missing)}; it has {', '.join(map(str, row)) or 'none'}")
+        question, gold = str(row[table.question]).strip(), str(row[table.answer]).strip()
+        if not question:
+            raise InputError(f"the question ({table.question}) is empty")
+        if table.after is not None:
+            if table.after not in gold:
+                raise InputError(f"the answer ({table.answer}) holds no {table.after!r}")
+            gold = gold.rpartition(table.after)[2].strip()
+        number = row[table.id] if table.id else index
+        problem = Problem(f"{table.name}/{number}", question, gold, {"source": table.name})
+        if self.score(problem, f"\\boxed{{{gold}}}") != 1:
+            raise InputError(f"the gold {gold!r} would not be judged right itself")
+        return problem
+
+    def _cut(self, problems: Sequence[Problem], seen: Mapping[str, str]) -> tuple[list[Problem], list[Problem]]:
+        """Training and validation problems, in a random order that ``seed`` fixes."""
+        if self.train is None:
+            return [], []
+        new = list({_plain(problem.question): problem for problem in reversed(problems)}.values())[::-1]
+        new = [problem for problem in new if _plain(problem.question) not in seen]
+        random.Random(self.seed).shuffle(new)
+        if len(new) < self.validation_size + (self.train_size or 1):
+            raise InputError(
+                f"benchmark={self.name} has {len(new)} training questions, benchmark.validation_size="
+                f"{self.validation_size} and benchmark.train_size={self.train_size} ask for more"
+            )
+        chosen = new[self.validation_size :][: self.train_size]
+        return chosen, new[: self.validation_size]
+
+
+def _plain(question: str) -> str:
+    """A question as it is compared with others."""
+    return " ".join(question.split())
+
+
+def _rows(place: Path | str, table: Table) -> Iterator[Any]:
+    """The rows of a table; a line that is no row is given as words that say why.
+
+    Raises:
+        InputError: the file or repository cannot be read at all.
+    """
+    if isinstance(place, Path) and place.suffix != ".parquet":
+        return _lines(place)
+    import datasets
+
+    try:
+        if isinstance(place, Path):
+            with tempfile.TemporaryDirectory() as cache:
+                return iter(datasets.Dataset.from_parquet(str(place), cache_dir=cache, keep_in_memory=True).to_list())
+        return iter(datasets.load_dataset(place, table.subset, split=table.split, revision=table.revision))
+    except Exception as error:  # the library raises a dozen kinds, none of which names what was asked for
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        advice = "" if isinstance(place, Path) else "; a local copy is read with benchmark.source=<folder>"
+        raise InputError(f"{place} cannot be read: {first}{advice}") from error
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                row = f"not JSON ({error})"
+            yield row if isinstance(row, (dict, str)) else "not a JSON object"

@@ -1,0 +1,50 @@
+"""Every turn learns from two comparisons: with the whole tree, and with its parent (TreeRL, arXiv 2506.11902)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from src.credit.base import Advantages, Credited, Weighting, own_share, valued, weighed
+from src.records import Path, Rollout, Scores
+
+
+@dataclass(frozen=True)
+class GlobalLocal:
+    """A = [(V - V(root)) + (V - V(parent))] / sqrt(leaves below), V the mean outcome below a turn.
+
+    The root of the number of leaves keeps turns near the root, which stand above many of them, from weighing the most.
+    """
+
+    learns: ClassVar[Literal["first", "all"]] = "all"
+    across_rounds: ClassVar[bool] = True  # values of one round are compared with those of another
+    weighting: Weighting = "turn"
+
+    def fits(self, widths: Sequence[int], probes: int) -> list[str]:
+        return []
+
+    def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited:
+        rows = []
+        lonely = 0
+        for rollout, score in zip(rollouts, scores, strict=True):
+            turns = valued(rollout, score)
+            if sum(turn.round == 1 for turn in turns) < 2:
+                lonely += 1
+                continue
+            own, below = own_share(rollout, score), _leaves_below(rollout)
+            credited = []
+            for turn in turns:
+                both = 2 * score.ahead(turn.path) - score.prior - score.ahead(turn.parent)
+                credited.append((turn, both / math.sqrt(below.get(turn.path, 1)) + own[turn.path]))
+            rows += weighed(credited, self.weighting)
+        return Credited(rows, len(rollouts) - lonely, lonely)
+
+
+def _leaves_below(rollout: Rollout) -> dict[Path, int]:
+    counts: dict[Path, int] = {}
+    for leaf in rollout.leaves():
+        for length in range(1, leaf.round + 1):
+            counts[leaf.path[:length]] = counts.get(leaf.path[:length], 0) + 1
+    return counts

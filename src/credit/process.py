@@ -1,0 +1,59 @@
+"""Every turn learns from its own progress: what the state is worth after it, less what it was worth before.
+
+Values come from probes alone: chains that run to the end from the question and from every round, and that no gradient
+touches (VinePPO, arXiv 2410.01679).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from src.credit.base import Advantages, Credited, Weighting, own_share, valued, weighed
+from src.records import Path, Rollout, Scores
+
+
+@dataclass(frozen=True)
+class Process:
+    """A = V(after) - V(before), unbiased for any number of probes, since neither value depends on the turn's siblings.
+
+    The last round's value after it is its own score. ``scale=batch`` divides by the standard deviation of all
+    advantages of the step; the algorithm's own scaling compares groups and is not used.
+    """
+
+    learns: ClassVar[Literal["first", "all"]] = "all"
+    across_rounds: ClassVar[bool] = True  # values of one round are compared with those of another
+    weighting: Weighting = "level"
+    scale: Literal["batch", "none"] = "batch"
+    epsilon: float = 1e-4  # added to the standard deviation
+
+    def fits(self, widths: Sequence[int], probes: int) -> list[str]:
+        if probes > 0:
+            return []
+        return [
+            "reward.credit=process takes the values before and after a round from probes, but "
+            f"rounds.probes={probes} samples none; use 1 or more (reward=process sets 4)"
+        ]
+
+    def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited:
+        earned = [self._differences(rollout, score) for rollout, score in zip(rollouts, scores, strict=True)]
+        everything = [advantage for tree in earned for advantage in tree.values()]
+        spread = statistics.stdev(everything) if self.scale == "batch" and len(everything) > 1 else 0.0
+        divisor = spread + self.epsilon if spread else 1.0
+        rows = [
+            row
+            for rollout, tree in zip(rollouts, earned, strict=True)
+            for row in weighed(
+                [(turn, tree[turn.path] / divisor) for turn in rollout.turns if turn.path in tree], self.weighting
+            )
+        ]
+        return Credited(rows, sum(map(bool, earned)), sum(not tree for tree in earned))
+
+    def _differences(self, rollout: Rollout, scores: Scores) -> dict[Path, float]:
+        own = own_share(rollout, scores)
+        return {
+            turn.path: scores.ahead(turn.path) - scores.ahead(turn.parent) + own[turn.path]
+            for turn in valued(rollout, scores)
+        }

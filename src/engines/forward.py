@@ -1,0 +1,76 @@
+"""Any causal LM as a decoder, through its own ``forward``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache as ModelCache
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from src.engines.cache import Cache, KeysValues
+from src.records import InputError
+
+
+class _Layer(DynamicLayer):  # type: ignore[misc]
+    """One layer of a ``Cache``, as transformers wants to see it during one step."""
+
+    def __init__(self, layer: KeysValues, rows: int, column: int, end: int) -> None:
+        super().__init__()
+        self.keys, self.values = (tensor[:rows, :, :end] for tensor in layer)
+        self.column = column
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        assert self.keys is not None
+        assert self.values is not None
+        self.keys[:, :, self.column] = key_states[:, :, 0]
+        self.values[:, :, self.column] = value_states[:, :, 0]
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.column
+
+
+class ForwardDecoder:
+    """The model's own ``forward``, over a cache that does not grow."""
+
+    transposed = False
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.dtype = model, model.dtype
+        kinds = set(getattr(model.config, "layer_types", None) or ())
+        window = getattr(model.config, "sliding_window", None)
+        local = kinds - {"full_attention"} if kinds else window is not None
+        self.window = window if local else None
+
+    def prefill(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, list[KeysValues]]:
+        cache = DynamicCache()
+        kept, place = torch.unique(lengths - 1, return_inverse=True)
+        logits = self.model(
+            input_ids=ids,
+            position_ids=torch.arange(ids.shape[1], device=ids.device).expand(ids.shape),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=kept,
+        ).logits
+        rows = torch.arange(len(ids), device=ids.device)
+        return logits[rows, place], [(layer.keys, layer.values) for layer in cache.layers]
+
+    def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
+        if self.window is not None and mask.shape[1] > self.window:
+            raise InputError(
+                f"model.name: a layer of this model looks back {self.window} tokens only, and a turn may have "
+                f"{mask.shape[1]}; valid: a smaller model.context"
+            )
+        rows, end = mask.shape
+        output = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=mask[:, None, None],
+            position_ids=positions[:, None],
+            past_key_values=ModelCache(layers=[_Layer(layer, rows, column, end) for layer in cache.layers]),
+            use_cache=True,
+        )
+        logits: Tensor = output.logits[:, -1]
+        return logits

@@ -1,0 +1,157 @@
+"""A lean decoder for the Llama shape: RMSNorm, rotary positions, grouped attention, SwiGLU (Llama, Qwen2).
+
+The same numbers as the model's own ``forward``, with a third of its operations: projections that read the same input
+are one product, keys and values are not repeated for their group of queries, and nothing is checked twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
+
+from src.engines.cache import Cache, KeysValues
+
+MODELS = {"LlamaForCausalLM", "Qwen2ForCausalLM"}
+ROPES = {"default", "linear", "llama3", "yarn"}
+"""Rotary embeddings that do not depend on the length of the text."""
+
+LARGEST = 8 * 2**30
+"""Bytes of weights above which a second copy of them is not made."""
+
+
+class _Linear:
+    """A linear layer over several weights at once, packed for oneDNN where that is faster (CPU, float32 and bf16)."""
+
+    def __init__(self, *modules: nn.Linear) -> None:
+        self.weight: Tensor = modules[0].weight
+        if len(modules) > 1:
+            self.weight = torch.cat([module.weight.data for module in modules])
+        zeros = (self.weight.new_zeros(module.out_features) for module in modules)
+        biases = [
+            zero if module.bias is None else module.bias.data for module, zero in zip(modules, zeros, strict=True)
+        ]
+        self.bias = torch.cat(biases) if any(module.bias is not None for module in modules) else None
+        packable = self.weight.device.type == "cpu" and self.weight.dtype in (torch.float32, torch.bfloat16)
+        self.packed = packable and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        if self.packed:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.packed:
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+            return product
+        return linear(x, self.weight, self.bias)
+
+
+class _Layer:
+    """One layer's weights, by what they are applied to."""
+
+    def __init__(self, layer: Any) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.qkv = _Linear(*(_bare(module) for module in (attention.q_proj, attention.k_proj, attention.v_proj)))
+        self.out = _Linear(_bare(attention.o_proj))
+        self.gate_up = _Linear(_bare(mlp.gate_proj), _bare(mlp.up_proj))
+        self.down = _Linear(_bare(mlp.down_proj))
+        self.before, self.after = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+
+
+def _bare(module: Any) -> Any:
+    """The layer under an adapter that is merged into it."""
+    return getattr(module, "base_layer", module)
+
+
+class LlamaDecoder:
+    """Weights read once from a transformers model, for as long as those do not change."""
+
+    transposed = True
+
+    @staticmethod
+    def fits(model: Any) -> bool:
+        """Whether the model has this shape, plain weights, and leaves room for a copy of them."""
+        if type(model).__name__ not in MODELS:
+            return False
+        config = model.config
+        linears = [_bare(module) for name, module in model.model.named_modules() if name.endswith("_proj")]
+        return (
+            config.hidden_act == "silu"
+            and config.rope_parameters["rope_type"] in ROPES
+            and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+            and all(type(module) is nn.Linear for module in [*linears, _bare(model.lm_head)])
+            and all(getattr(module, "disable_adapters", True) for module in model.modules())  # merged, or not meant
+            and sum(weight.numel() * weight.element_size() for weight in model.parameters()) <= LARGEST
+        )
+
+    def __init__(self, model: Any) -> None:
+        config = model.config
+        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+        self.epsilon: float = config.rms_norm_eps
+        self.rotary = model.model.rotary_emb
+        self.embedding: Tensor = _bare(model.model.embed_tokens).weight
+        self.dtype = self.embedding.dtype
+        self.layers = [_Layer(layer) for layer in model.model.layers]
+        self.norm: Tensor = model.model.norm.weight
+        self.head = _Linear(_bare(model.lm_head))
+        self.cos = self.sin = self.embedding.new_empty(0)
+
+    def prefill(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, list[KeysValues]]:
+        rows, tokens = ids.shape
+        cos, sin = self._angles(tokens)
+        x, cached = embedding(ids, self.embedding), []
+        for layer in self.layers:
+            qkv = layer.qkv(self._normed(x, layer.before)).view(rows, tokens, -1, self.size)
+            turned = self._turned(qkv[:, :, : -self.groups], cos[:tokens, None], sin[:tokens, None]).transpose(1, 2)
+            keys, values = turned[:, self.heads :], qkv[:, :, -self.groups :].transpose(1, 2)
+            mixed = scaled_dot_product_attention(
+                turned[:, : self.heads], keys, values, is_causal=True, enable_gqa=self.heads != self.groups
+            )
+            cached.append((keys, values))
+            x = x + layer.out(mixed.transpose(1, 2).reshape(rows, tokens, -1))
+            x = self._fed(layer, x)
+        last = x[torch.arange(rows, device=x.device), lengths - 1]
+        return self.head(self._normed(last, self.norm)), cached
+
+    def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
+        rows, end = mask.shape
+        group = self.heads // self.groups
+        cos, sin = (table[positions][:, None] for table in self._angles(cache.width))
+        bias = mask[:, None, None].expand(rows, self.groups, group, end).reshape(-1, group, end)
+        x = embedding(tokens, self.embedding)
+        for layer, (keys, values) in zip(self.layers, cache.layers, strict=True):
+            qkv = layer.qkv(self._normed(x, layer.before)).view(rows, -1, self.size)
+            turned = self._turned(qkv[:, : -self.groups], cos, sin)
+            keys[:rows, :, column] = turned[:, self.heads :]
+            values[:rows, :, column] = qkv[:, -self.groups :]
+            scores = torch.baddbmm(
+                bias,
+                turned[:, : self.heads].reshape(-1, group, self.size),
+                keys[:rows].flatten(0, 1)[:, :end].transpose(1, 2),
+                alpha=self.size**-0.5,
+            )
+            mixed = torch.bmm(scores.softmax(-1), values[:rows].flatten(0, 1)[:, :end])
+            x = x + layer.out(mixed.view(rows, -1))
+            x = self._fed(layer, x)
+        return self.head(self._normed(x, self.norm))
+
+    def _fed(self, layer: _Layer, x: Tensor) -> Tensor:
+        gate, up = layer.gate_up(self._normed(x, layer.after)).chunk(2, dim=-1)
+        return x + layer.down(silu(gate) * up)
+
+    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        return rms_norm(x, weight.shape, weight, self.epsilon)
+
+    def _turned(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotary positions (arXiv 2104.09864), halves of a head against each other; ``sin`` carries their sign."""
+        return torch.addcmul(x * cos, x.roll(self.size // 2, -1), sin)
+
+    def _angles(self, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines of positions up to ``length``, from the model's own module."""
+        if len(self.cos) < length:
+            positions = torch.arange(length, device=self.embedding.device)[None]
+            cos, sin = self.rotary(self.embedding[:1], positions)
+            self.cos = cos[0]
+            self.sin = torch.cat([-sin[0, :, : self.size // 2], sin[0, :, self.size // 2 :]], dim=-1)
+        return self.cos, self.sin

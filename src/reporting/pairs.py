@@ -1,0 +1,100 @@
+"""Groups of runs against each other: paired differences of their trained policies on the same held-out problems."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from src.evaluation import Interval, paired_difference
+from src.files import read_jsonl
+from src.reporting.runs import Group, Run
+from src.reporting.tables import over_seeds
+
+NOTE = (
+    "Points of accuracy by which the second exceeds the first, after training, with 95 % intervals. Over problems: "
+    "every problem's own difference, its answers of all seeds taken together. Over seeds: Student's t over the "
+    "differences of runs with the same seed (a paired t-test rejects equality at 5 % where 0 lies outside)."
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two groups on one test split at one number of rounds."""
+
+    split: str
+    rounds: int
+    first: str
+    second: str
+    problems: Interval
+    seeds: Interval | None  # missing with a single seed in common
+    tokens: float  # generated in training by the second, as a multiple of the first's
+
+
+def pairs(groups: Sequence[Group]) -> list[Pair]:
+    """All pairs of groups that were evaluated on the same split at the same number of rounds, with a seed in common."""
+    return [pair for first, second in itertools.combinations(groups, 2) for pair in _pairs(first, second)]
+
+
+def _pairs(first: Group, second: Group) -> Iterator[Pair]:
+    runs = {run.seed: run for run in first.runs}
+    common = [(runs[run.seed], run) for run in second.runs if run.seed in runs]
+    names = [name for name in _evaluated(first.runs) if name in _evaluated(second.runs)] if common else []
+    tokens = statistics.fmean(generated(b) / generated(a) for a, b in common) if common else 0.0
+    for name in names:
+        verdicts = [(_verdicts(a, name), _verdicts(b, name)) for a, b in common]
+        if any(a.keys() != b.keys() for a, b in verdicts):
+            continue  # not the same problems
+        if not verdicts[0][0]:
+            continue  # the answers are gone, the summary is all that is left
+        ids = list(verdicts[0][0])
+        before = [[mark for a, _ in verdicts for mark in a[one]] for one in ids]
+        after = [[mark for _, b in verdicts for mark in b[one]] for one in ids]
+        changes = [paired_difference(list(a.values()), list(b.values())).estimate for a, b in verdicts]
+        yield Pair(
+            split=name.rpartition(", ")[0],
+            rounds=int(common[0][0].summary["evaluations"]["after"][name]["rounds"]),
+            first=first.label,
+            second=second.label,
+            problems=paired_difference(before, after),
+            seeds=over_seeds(changes) if len(changes) > 1 else None,
+            tokens=tokens,
+        )
+
+
+def generated(run: Run) -> float:
+    """Tokens that a run sampled to train on."""
+    return float(sum(step["tokens/generated"] for step in run.metrics))
+
+
+def markdown(found: Iterable[Pair]) -> str:
+    """The pairs as a table, with a note on its intervals."""
+    headings = ["test split", "rounds", "first", "second", "over problems", "over seeds", "training tokens"]
+    lines = [headings, ["---"] * len(headings)]
+    for pair in found:
+        texts = [pair.split, str(pair.rounds), pair.first, pair.second, _points(pair.problems), _points(pair.seeds)]
+        lines.append([*(text.replace("|", "\\|") for text in texts), f"x {pair.tokens:.2f}"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{NOTE}\n"
+
+
+def _evaluated(runs: Sequence[Run]) -> list[str]:
+    return list(runs[0].summary["evaluations"]["after"])
+
+
+def _verdicts(run: Run, name: str) -> dict[str, list[float]]:
+    """Each problem's verdicts after training."""
+    summary = run.summary["evaluations"]["after"][name]
+    split, rounds = name.rpartition(", ")[0], int(summary["rounds"])
+    folder = run.path / "evaluation" / f"step_{summary['step']}"
+    found: dict[str, list[float]] = {}
+    for file in folder.glob(f"*-{split}_rounds{rounds}.jsonl"):
+        for record in read_jsonl(file):
+            found.setdefault(record["id"], []).append(record["correct"])
+    return found
+
+
+def _points(value: Interval | None) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value.estimate:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"

@@ -1,0 +1,46 @@
+"""What the searches share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from src.protocol import progress, stated_answer
+from src.records import Turn
+
+
+@dataclass(frozen=True)
+class Beam:
+    """``candidates`` children of the question and of every turn that is kept; ``keep`` of a level go on."""
+
+    candidates: int = 4
+    keep: int = 1
+
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        errors = []
+        if self.candidates < 2:
+            errors.append(f"rounds.search.candidates={self.candidates} leaves nothing to choose from; use 2 or more")
+        if not 1 <= self.keep <= self.candidates:
+            errors.append(
+                f"rounds.search.keep={self.keep} must be from 1 to rounds.search.candidates={self.candidates}"
+            )
+        return errors
+
+
+def thought(turn: Turn) -> str:
+    """What a turn came to, for comparison with others: the answer that it states, else its progress; no white space."""
+    answer = stated_answer(turn.said)
+    return "".join((progress(turn.said) if answer is None else answer).split())
+
+
+def by_votes(thoughts: Sequence[str]) -> list[int]:
+    """Indices ordered so that the most common thought comes first, then one of the second … and only then its copies,
+    so that a wide beam holds different thoughts; ties in order of appearance."""
+    counts, seen = Counter(thoughts), Counter[str]()
+    keys = []
+    for index, one in enumerate(thoughts):
+        keys.append((seen[one], -counts[one], index))
+        seen[one] += 1
+    return [index for _, _, index in sorted(keys)]

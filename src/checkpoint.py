@@ -1,8 +1,8 @@
 """Saving and restoring a run: atomic, verified, exact.
 
-A checkpoint is a folder ``checkpoints/step_<s>`` with the adapter in PEFT's layout, ``trainer_state.pt`` (optimizer,
-schedule, random states, position) and ``manifest.json`` (a checksum of every file). It is written under another name
-and renamed when complete, and ``checkpoints/latest`` names the newest.
+A checkpoint is a folder ``checkpoints/step_<s>`` with the adapter in PEFT's layout (where all weights are trained, the
+whole model), ``trainer_state.pt`` (optimizer, schedule, random states, position) and ``manifest.json`` (a checksum of
+every file). It is written under another name and renamed when complete, and ``checkpoints/latest`` names the newest.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import random
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from src.files import write_json, write_text
+from src.files import whole_folder, write_json, write_text
 from src.records import InputError
 
 
@@ -40,7 +40,15 @@ class CheckpointConfig:
         return errors
 
 
-def save(run: Path, step: int, model: Any, state: dict[str, Any], keep: int = 0) -> Path:
+class Saveable(Protocol):
+    """What is trained."""
+
+    def save(self, folder: Path) -> None:
+        """Write its weights into ``folder``."""
+        ...
+
+
+def save(run: Path, step: int, policy: Saveable, state: dict[str, Any], keep: int = 0) -> Path:
     """Write the checkpoint of a completed step, then drop all but the ``keep`` newest."""
     folder = run / "checkpoints"
     target, temporary = folder / f"step_{step}", folder / f".step_{step}.tmp"
@@ -48,7 +56,7 @@ def save(run: Path, step: int, model: Any, state: dict[str, Any], keep: int = 0)
         return target  # the same step of the same run: the same bits
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    model.save_pretrained(temporary / "adapter", safe_serialization=True)
+    policy.save(temporary)
     torch.save({**state, "step": step, "random": _random_state()}, temporary / "trainer_state.pt")
     files = sorted(path for path in temporary.rglob("*") if path.is_file())
     write_json(temporary / "manifest.json", {str(path.relative_to(temporary)): _checksum(path) for path in files})
@@ -63,18 +71,10 @@ def save(run: Path, step: int, model: Any, state: dict[str, Any], keep: int = 0)
     return target
 
 
-def save_best(run: Path, model: Any) -> None:
-    """Replace ``checkpoints/best`` with the present adapter."""
-    folder = run / "checkpoints"
-    temporary = folder / ".best.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary / "adapter", safe_serialization=True)
-    aside = folder / ".best.old"
-    shutil.rmtree(aside, ignore_errors=True)
-    if (folder / "best").exists():
-        (folder / "best").replace(aside)
-    temporary.replace(folder / "best")
-    shutil.rmtree(aside, ignore_errors=True)
+def save_best(run: Path, policy: Saveable) -> None:
+    """Replace ``checkpoints/best`` with the present weights."""
+    with whole_folder(run / "checkpoints" / "best") as draft:
+        policy.save(draft)
 
 
 def steps(run: Path) -> list[int]:

@@ -22,14 +22,14 @@ def evaluate_splits(config: DictConfig) -> None:
 
     out = configuration.run_directory()
     prepare(config.threads, out)
-    adapter, step = configuration.adapter_of(config)
+    saved, step = configuration.checkpoint_of(config)
     model = configuration.build(config.model, configuration.section("model"))
     settings = configuration.build(config.evaluation, configuration.section("evaluation"))
     strategy, benchmark = configuration.build(config.rounds), configuration.build(config.benchmark)
     tests = {split: problems[: settings.limit] for split, problems in benchmark.load().tests.items()}
     codec = load_codec(model)
     configuration.check_lengths(strategy, [problem for test in tests.values() for problem in test], codec)
-    policy = load_policy(model, config.seed, adapter, codec)
+    policy = load_policy(model, config.seed, saved, codec)
     engine = configuration.build(config.engine, weights=policy)
     folder = Path(config.run) / "evaluation" / f"step_{step}" if config.run else out / "evaluation"
     summaries: dict[str, Any] = {}

@@ -14,14 +14,22 @@ from typing import Any, Literal
 import torch
 import transformers
 from jinja2 import TemplateError
-from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
+from src import checkpoint
 from src.algorithms.logprobs import token_logprobs
-from src.packaged import checkpoint_folder, weights_file
+from src.packaged import PACKAGES, checkpoint_folder, weights_file
 from src.packing import layout
 from src.records import InputError, Message, Row, Writer
 
@@ -40,6 +48,19 @@ class Lora:
     alpha: int = 32
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        errors = []
+        if self.r < 1:
+            errors.append(f"model.lora.r={self.r} must be 1 or more")
+        if not self.targets:
+            errors.append(
+                "model.lora.targets is empty; name the projections that get an adapter, e.g. [q_proj, v_proj]"
+            )
+        if self.alpha <= 0:
+            errors.append(f"model.lora.alpha={self.alpha} must be above 0")
+        return errors
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -53,7 +74,8 @@ class ModelConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "float32"
     quantization: Literal["nf4"] | None = None  # 4-bit weights under the adapter (QLoRA, arXiv 2305.14314)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    lora: Lora = Lora()
+    lora: Lora | None = Lora()  # null trains all weights
+    adapter: str | None = None  # a LoRA adapter to start from, in place of a fresh one: its folder, or a run's
 
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""
@@ -62,14 +84,7 @@ class ModelConfig:
             errors.append(f"model.context={self.context} must hold a prompt and a token at least (2 or more)")
         if self.round_tokens < 1:
             errors.append(f"model.round_tokens={self.round_tokens} must be 1 or more")
-        if self.lora.r < 1:
-            errors.append(f"model.lora.r={self.lora.r} must be 1 or more")
-        if not self.lora.targets:
-            errors.append(
-                "model.lora.targets is empty; name the projections that get an adapter, e.g. [q_proj, v_proj]"
-            )
-        if self.lora.alpha <= 0:
-            errors.append(f"model.lora.alpha={self.lora.alpha} must be above 0")
+        errors += self.lora.check() if self.lora else self._check_full()
         if self.quantization and importlib.util.find_spec("bitsandbytes") is None:
             errors.append(
                 f"model.quantization={self.quantization} needs the package bitsandbytes, which is not installed: "
@@ -81,11 +96,42 @@ class ModelConfig:
             )
         if self.device == "cuda" and not torch.cuda.is_available():
             errors.append("model.device=cuda, but torch sees no CUDA device here; valid: auto, cpu")
-        try:
-            weights_file(package) if (package := packaged(self.name)) else location(self.name)
-        except InputError as error:
-            errors.append(str(error))
+        for find in (self._check_name, self._check_adapter):
+            try:
+                find()
+            except InputError as error:
+                errors.append(str(error))
         return errors
+
+    def _check_full(self) -> list[str]:
+        """What does not go together with training all weights."""
+        errors = []
+        if self.quantization:
+            errors.append(
+                f"model.lora=null trains all weights, and model.quantization={self.quantization} has none that can be "
+                "trained; use model.quantization=null, or an adapter (model.lora.r=64)"
+            )
+        if self.adapter:
+            errors.append(
+                f"model.lora=null trains all weights, and model.adapter={self.adapter} is an adapter; merge it first "
+                "(python -m src.export) and give the result as model.name"
+            )
+        if self.dtype in ("bfloat16", "float16"):
+            errors.append(
+                f"model.lora=null trains all weights, and steps are too small for model.dtype={self.dtype}; use "
+                "model.dtype=float32"
+            )
+        return errors
+
+    def _check_name(self) -> None:
+        if package := packaged(self.name):
+            weights_file(package)
+        else:
+            location(self.name)
+
+    def _check_adapter(self) -> None:
+        if self.adapter:
+            adapter_folder(self.adapter)
 
     @property
     def placed(self) -> str:
@@ -94,8 +140,9 @@ class ModelConfig:
 
     @property
     def precision(self) -> torch.dtype:
-        """What is computed in; ``dtype=auto`` takes half precision on a GPU and single on a CPU."""
-        name = self.dtype if self.dtype != "auto" else ("bfloat16" if self.placed == "cuda" else "float32")
+        """What is computed in; ``dtype=auto`` takes half precision under an adapter on a GPU, and single elsewhere."""
+        half = self.placed == "cuda" and self.lora is not None
+        name = self.dtype if self.dtype != "auto" else ("bfloat16" if half else "float32")
         dtype: torch.dtype = getattr(torch, name)
         return dtype
 
@@ -120,6 +167,24 @@ def location(name: str) -> str:
         names = sorted(entry.name for entry in EMBEDDED.iterdir() if (entry / "config.json").is_file())
         raise InputError(f"model.name={name}: no such embedded model; valid: {', '.join(names) or 'none'}")
     return str(folder)
+
+
+def adapter_folder(name: str) -> Path:
+    """The folder of the adapter that ``model.adapter`` names: itself, or that of a run's newest checkpoint.
+
+    Raises:
+        InputError: there is no adapter.
+    """
+    folder = Path(name)
+    if checkpoint.steps(folder):
+        folder = checkpoint.latest(folder)
+    found = next((place for place in (folder, folder / "adapter") if (place / "adapter_config.json").is_file()), None)
+    if found is None:
+        raise InputError(
+            f"model.adapter={name}: holds no LoRA adapter (no adapter_config.json). Name a folder that PEFT wrote, a "
+            "run of src.warmup, or a run of src.train"
+        )
+    return found
 
 
 TODAY = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro %}"
@@ -197,54 +262,114 @@ def weights_hash(model: nn.Module) -> str:
 
 
 class Policy:
-    """A causal LM with a trainable adapter, which can also write as the frozen base."""
+    """A causal LM that is trained, by an adapter or in full, and can also write as the base that it started from.
 
-    def __init__(self, model: PeftModel, codec: TokenizerCodec, base_hash: str) -> None:
-        self.model, self.codec, self.base_hash = model, codec, base_hash
+    ``start`` holds what ``parameters`` were at the start. It is not needed where a fresh adapter was added: without it,
+    the base is what the model is when the adapter is off.
+    """
+
+    def __init__(
+        self, model: Any, codec: TokenizerCodec, base_hash: str, start: Sequence[Tensor] | None = None
+    ) -> None:
+        self.model, self.codec, self.base_hash, self.start = model, codec, base_hash, start
         self.device = next(model.parameters()).device
         tokenizer = codec.tokenizer
         ends = model.generation_config.eos_token_id if model.generation_config is not None else None
         ends = ends if isinstance(ends, list) else [ends]
         self.end_tokens = frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
+        end = tokenizer.eos_token_id
+        self.end_token = end if end is not None else min(self.end_tokens)  # what ends a turn that is taught
         pad = tokenizer.pad_token_id
         self.pad_token = pad if pad is not None else min(self.end_tokens)
         self.model.eval()  # no dropout: the log-probs that are trained are those that were sampled
 
     @property
+    def adapted(self) -> bool:
+        """Whether an adapter is trained, and not the model's own weights."""
+        return isinstance(self.model, PeftModel)
+
+    @property
     def merges(self) -> bool:
         """Whether the base's weights are precise enough to take the adapter in."""
         layers = (module for module in self.model.modules() if isinstance(module, LoraLayer))
-        return all(layer.get_base_layer().weight.dtype in (torch.float32, torch.float64) for layer in layers)
+        types = {layer.get_base_layer().weight.dtype for layer in layers}
+        return bool(types) and types <= {torch.float32, torch.float64}
 
     def parameters(self) -> list[nn.Parameter]:
         """What is trained."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
-    def load_adapter(self, folder: Path) -> None:
-        """Replace the adapter's weights with those saved in ``folder``."""
-        set_peft_model_state_dict(self.model, load_peft_weights(str(folder)))
+    def save(self, folder: Path) -> None:
+        """Write what is trained into ``folder``: ``adapter`` in PEFT's layout, or the whole ``model``."""
+        if self.adapted:
+            self.model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        else:
+            self.model.save_pretrained(folder / "model")
+            self.codec.tokenizer.save_pretrained(folder / "model")
+
+    def load(self, folder: Path) -> None:
+        """Take over what ``save`` wrote.
+
+        Raises:
+            InputError: it does not fit the model.
+        """
+        try:
+            if self.adapted:
+                set_peft_model_state_dict(self.model, _adapter_weights(self.model, folder / "adapter"))
+                return
+            saved = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=self.model.dtype)
+            self.model.load_state_dict(saved.state_dict())
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise InputError(f"the weights in {folder} cannot be loaded: {error}") from error
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """The weights that the run started from, for a while."""
+        if self.start is None:
+            if not self.adapted:
+                raise ValueError("no copy of the weights at the start was kept")
+            with self.model.disable_adapter():
+                yield
+            return
+        now = [parameter.data for parameter in self.parameters()]
+        try:
+            for parameter, value in zip(self.parameters(), self.start, strict=True):
+                parameter.data = value
+            yield
+        finally:
+            for parameter, value in zip(self.parameters(), now, strict=True):
+                parameter.data = value
 
     @contextmanager
     def writing(self, writer: Writer) -> Iterator[Any]:
-        """The causal LM as ``writer``: the bare base, or the base with the adapter merged in.
+        """The causal LM as ``writer``: the base, or the base with the adapter merged in.
 
         Merging adds the adapter's product to the weights once instead of at every step; they are put back from a
         copy, bit for bit, so nothing drifts. Weights in half precision would round a small product away, and 4-bit
         ones hold none: there, the adapter stays beside them.
         """
-        if writer == Writer.POLICY and not self.merges:
-            yield self.model.get_base_model()
-            return
+        base = writer == Writer.BASE
+        with self.as_base() if base else nullcontext():
+            if not self.adapted:
+                yield self.model
+            elif (base and self.start is None) or not self.merges:
+                yield self.model.get_base_model()
+            else:
+                with self._merged():
+                    yield self.model.get_base_model()
+
+    @contextmanager
+    def _merged(self) -> Iterator[None]:
+        """The adapter's product added to the weights, and the adapter off."""
         saved: list[tuple[Tensor, Tensor]] = []
         with self.model.disable_adapter():
             try:
-                if writer == Writer.POLICY:
-                    for module in self.model.modules():
-                        if isinstance(module, LoraLayer):
-                            weight: Tensor = module.get_base_layer().weight.data
-                            saved.append((weight, weight.clone()))
-                            weight += module.get_delta_weight("default").to(weight.dtype)
-                yield self.model.get_base_model()
+                for module in self.model.modules():
+                    if isinstance(module, LoraLayer):
+                        weight: Tensor = module.get_base_layer().weight.data
+                        saved.append((weight, weight.clone()))
+                        weight += module.get_delta_weight("default").to(weight.dtype)
+                yield
             finally:
                 for weight, original in saved:
                     weight.copy_(original)
@@ -263,7 +388,7 @@ class Policy:
 
     @property
     def _causal(self) -> Any:
-        return self.model.get_base_model()
+        return self.model.get_base_model() if self.adapted else self.model
 
     def completion_logprobs(
         self, packs: Sequence[Sequence[Row]], base: bool = False, entropy_gradient: bool = False
@@ -271,13 +396,13 @@ class Policy:
         """Log-probs of the completions' tokens at their rows' temperatures, the entropy of what they were drawn from,
         and the mask of real tokens, all ``[rows, tokens]``, rows in the order of ``packs``.
 
-        One forward pass; the head sees only the positions that predict a completion's token. ``base`` switches the
-        adapter off (the KL reference).
+        One forward pass; the head sees only the positions that predict a completion's token. ``base`` asks the
+        weights of the start (the KL reference).
         """
         plan, device = layout(packs, self.pad_token), self.device
         temperature = torch.tensor([row.temperature for pack in packs for row in pack], dtype=torch.float64)
         body = getattr(self._causal, self._causal.base_model_prefix)
-        with self.model.disable_adapter() if base else nullcontext():
+        with self.as_base() if base else nullcontext():
             hidden = body(
                 input_ids=plan.ids.to(device),
                 attention_mask=plan.visible.to(device),
@@ -329,24 +454,71 @@ def _load_model(config: ModelConfig) -> Any:
 
 
 def load_policy(
-    config: ModelConfig, seed: int, adapter: Path | None = None, codec: TokenizerCodec | None = None
+    config: ModelConfig,
+    seed: int,
+    saved: Path | None = None,
+    codec: TokenizerCodec | None = None,
+    keep_start: bool = False,
 ) -> Policy:
-    """The model with a fresh adapter whose initialisation ``seed`` fixes, or with the one saved in ``adapter``.
+    """The model as a run starts with it, or as the checkpoint in ``saved`` left it.
+
+    An adapter is that of ``model.adapter``, else a fresh one whose initialisation ``seed`` fixes. Where all weights are
+    trained, ``keep_start`` keeps a copy of them, so that the base can still be asked; it costs their size once more.
 
     Raises:
-        InputError: the checkpoint cannot be loaded, or the adapter does not fit it.
+        InputError: the model cannot be loaded, or the adapter or checkpoint does not fit it.
     """
     codec = codec or load_codec(config)
     model = _load_model(config)
-    base_hash = weights_hash(model)
-    if adapter is not None:
-        try:
-            policy = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"the adapter in {adapter} cannot be loaded on {config.name}: {error}") from error
-        return Policy(policy, codec, base_hash)
     torch.manual_seed(seed)
-    lora = LoraConfig(
-        r=config.lora.r, lora_alpha=config.lora.alpha, target_modules=list(config.lora.targets), task_type="CAUSAL_LM"
-    )
-    return Policy(get_peft_model(model, lora), codec, base_hash)
+    if config.lora is None:
+        policy = Policy(model, codec, weights_hash(model))
+        keep = keep_start
+    elif config.adapter is not None:
+        model = _adapt(model, adapter_folder(config.adapter), config)
+        policy, keep = Policy(model, codec, weights_hash(model)), True
+    else:
+        base_hash = weights_hash(model)
+        lora = LoraConfig(
+            r=config.lora.r,
+            lora_alpha=config.lora.alpha,
+            target_modules=list(config.lora.targets),
+            task_type="CAUSAL_LM",
+        )
+        policy, keep = Policy(get_peft_model(model, lora), codec, base_hash), False
+    if policy.adapted:
+        policy.model.peft_config["default"].base_model_name_or_path = origin(config.name)
+    if keep:
+        policy.start = [parameter.detach().clone() for parameter in policy.parameters()]
+    if saved is not None:
+        policy.load(saved)
+    return policy
+
+
+def _adapt(model: Any, folder: Path, config: ModelConfig) -> Any:
+    """The model with the adapter in ``folder``, to be trained on."""
+    try:
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        _adapter_weights(adapted, folder)
+        return adapted
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"the adapter in {folder} cannot be loaded on {config.name}: {error}") from error
+
+
+def _adapter_weights(model: Any, folder: Path) -> dict[str, Tensor]:
+    """An adapter's tensors from disk; PEFT itself overlooks those that are missing.
+
+    Raises:
+        ValueError: they are not those of the model's adapter.
+    """
+    weights: dict[str, Tensor] = load_peft_weights(str(folder), device="cpu")
+    if wrong := sorted(set(weights) ^ set(get_peft_model_state_dict(model, save_embedding_layers=False))):
+        raise ValueError(f"{len(wrong)} of its tensors or of the model's have no counterpart, e.g. {wrong[0]}")
+    return weights
+
+
+def origin(name: str) -> str:
+    """A model's name for whoever loads an adapter elsewhere."""
+    if package := packaged(name):
+        return PACKAGES[package].origin
+    return f"src/assets/{name.removeprefix('embedded:')}" if name.startswith("embedded:") else name

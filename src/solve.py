@@ -22,7 +22,7 @@ def solve(config: DictConfig) -> None:
     from src.rollout import grow
 
     set_threads(config.threads)
-    adapter, _ = configuration.adapter_of(config)
+    saved, _ = configuration.checkpoint_of(config)
     model = configuration.build(config.model, configuration.section("model"))
     strategy = configuration.build(config.rounds)
     chain = strategy.independent(strategy.n, 1, config.temperature, config.top_p)
@@ -31,7 +31,7 @@ def solve(config: DictConfig) -> None:
     problem = Problem("question", str(config.question), "")
     codec = load_codec(model)
     configuration.check_lengths(chain, [problem], codec)
-    policy = load_policy(model, config.seed, adapter, codec)
+    policy = load_policy(model, config.seed, saved, codec)
     engine = configuration.build(config.engine, weights=policy)
     shown: dict[Turn, list[int]] = {}
 

@@ -67,7 +67,8 @@ def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
     problems = [*splits.train, *splits.validation, *(problem for test in splits.tests.values() for problem in test)]
     configuration.check_lengths(strategy, problems, codec)
     saved = checkpoint.latest(run) if checkpoint.steps(run) else None
-    policy = load_policy(model, config.seed, saved / "adapter" if saved else None, codec)
+    needs_base = bool(algorithm.kl_beta) or strategy.continuation == "base"
+    policy = load_policy(model, config.seed, saved, codec, keep_start=needs_base)
     settings = configuration.build(config.optimizer)
     optimizer, schedule = settings.build(policy.parameters(), config.train.steps * algorithm.iterations)
     learner = Learner(

@@ -183,7 +183,7 @@ class Trainer:
         accuracy = result.interval
         if study.evaluation.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
             self.state.best = {"step": step, "accuracy": accuracy.estimate}
-            checkpoint.save_best(study.run, study.policy.model)
+            checkpoint.save_best(study.run, study.policy)
         return {
             "validation/accuracy": accuracy.estimate,
             "validation/low": accuracy.low,
@@ -253,10 +253,10 @@ class Trainer:
         )
 
     def restore_best(self) -> int:
-        """With ``evaluation.keep_best``, put back the best adapter; returns the step of the weights now in place."""
+        """With ``evaluation.keep_best``, put back the best weights; returns the step of the weights now in place."""
         if not self.state.best:
             return self.state.step
-        self.study.policy.load_adapter(self.study.run / "checkpoints" / "best" / "adapter")
+        self.study.policy.load(self.study.run / "checkpoints" / "best")
         return int(self.state.best["step"])
 
     def save(self) -> None:
@@ -270,7 +270,7 @@ class Trainer:
             "optimizer": learner.optimizer.state_dict(),
             "schedule": learner.schedule.state_dict(),
         }
-        checkpoint.save(study.run, state.step, study.policy.model, content, study.checkpoints.keep)
+        checkpoint.save(study.run, state.step, study.policy, content, study.checkpoints.keep)
 
     def summarize(
         self, last: Mapping[str, Any], before: Mapping[str, Evaluated], after: Mapping[str, Evaluated], **about: Any

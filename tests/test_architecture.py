@@ -14,16 +14,16 @@ FILES = sorted((ROOT / "src").rglob("*.py"))
 ORDER = [
     {"records"},
     {"protocol", "answers", "files", "stopping", "demonstrations", "optimizers"},
-    {"verify", "packaged"},
+    {"verify", "packaged", "solutions"},
     {"equivalence"},
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
     {"rollout", "packing"},
     {"models", "checkpoint", "tracking", "evaluation", "metrics", "environment", "collecting"},
-    {"learner", "runner", "display"},
+    {"learner", "imitation", "runner", "display"},
     {"trainer"},
     {"config"},
     {"reporting"},
-    {"train", "evaluate", "solve", "pretrain", "report"},
+    {"train", "evaluate", "solve", "pretrain", "warmup", "report"},
 ]
 """Rooms from the ground up: a room imports from lower rooms only (lazily, inside functions, too)."""
 
@@ -46,7 +46,7 @@ SHARED = {
 
 DOORS = {
     "hydra": {"config"},
-    "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "report"},
+    "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "warmup", "report"},
     "wandb": {"tracking"},
     "transformers": {"models", "packaged", "engines", "pretrain"},
     "peft": {"models"},

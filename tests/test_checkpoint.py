@@ -24,9 +24,9 @@ class Adapter:
     def __init__(self, content: str = "weights") -> None:
         self.content = content
 
-    def save_pretrained(self, folder: Path, safe_serialization: bool = True) -> None:
-        folder.mkdir(parents=True)
-        (folder / "adapter_model.safetensors").write_text(self.content)
+    def save(self, folder: Path) -> None:
+        (folder / "adapter").mkdir(parents=True)
+        (folder / "adapter" / "adapter_model.safetensors").write_text(self.content)
 
 
 def write(run: Path, *at: int, keep: int = 0) -> None:
@@ -65,12 +65,12 @@ def test_a_restored_run_continues_with_the_same_bits(tmp_path):
     train(policy.parameters(), optimizer, schedule, 5)
     random.gauss(0, 1)  # leaves half a pair in the generator
     state = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "position": {"epoch": 2}}
-    saved = save(tmp_path, 5, policy.model, state)
+    saved = save(tmp_path, 5, policy, state)
     at_save = [parameter.detach().clone() for parameter in policy.parameters()]
     expected = train(policy.parameters(), optimizer, schedule, 6)
 
     assert latest(tmp_path) == saved == tmp_path / "checkpoints" / "step_5"
-    again = load_policy(tiny_config(folder), seed=99, adapter=saved / "adapter")
+    again = load_policy(tiny_config(folder), seed=99, saved=saved)
     for parameter, value in zip(again.parameters(), at_save, strict=True):
         assert torch.equal(parameter, value)
     optimizer2, schedule2 = settings.build(again.parameters(), 12)
@@ -108,7 +108,7 @@ def test_saving_does_not_touch_the_generators(tmp_path):
 
 def test_a_checkpoint_holds_the_adapter_in_pefts_layout_and_a_checksum_of_every_file(tmp_path):
     policy = tiny_policy(save_tiny(tmp_path / "model"))
-    saved = save(tmp_path, 3, policy.model, {})
+    saved = save(tmp_path, 3, policy, {})
     manifest = json.loads((saved / "manifest.json").read_text())
     found = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
     assert found == {*manifest, "manifest.json"}
@@ -231,7 +231,7 @@ def crash(*args, **kwargs):
 def crash_in(monkeypatch, moment):
     match moment:
         case "adapter":
-            monkeypatch.setattr(Adapter, "save_pretrained", crash)
+            monkeypatch.setattr(Adapter, "save", crash)
         case "half of the state":
 
             def half(value, path):
@@ -288,7 +288,7 @@ def test_the_best_adapter_is_replaced(tmp_path):
 
 def test_a_crash_while_saving_the_best_leaves_the_old_one(tmp_path, monkeypatch):
     save_best(tmp_path, Adapter("first"))
-    monkeypatch.setattr(Adapter, "save_pretrained", crash)
+    monkeypatch.setattr(Adapter, "save", crash)
     with pytest.raises(Crash):
         save_best(tmp_path, Adapter("second"))
     assert (tmp_path / "checkpoints" / "best" / "adapter" / "adapter_model.safetensors").read_text() == "first"

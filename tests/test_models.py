@@ -1,15 +1,26 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 from peft import LoraConfig
 
-from src import models
-from src.models import Lora, ModelConfig, TokenizerCodec, load_codec, load_policy, location, weights_hash
-from src.records import InputError, Writer
+from src import checkpoint, models
+from src.engines.transformers import TransformersEngine
+from src.models import (
+    Lora,
+    ModelConfig,
+    TokenizerCodec,
+    adapter_folder,
+    load_codec,
+    load_policy,
+    location,
+    weights_hash,
+)
+from src.records import InputError, Sampling, Turn, Writer
 from tests.models_for_tests import adapted, plain_logprobs, random_rows, save_tiny, tiny_config, tiny_policy
 
 
@@ -123,11 +134,12 @@ def test_targets_and_rank_are_those_asked_for(folder):
 
 
 def test_a_saved_adapter_comes_back(folder, policy, tmp_path):
-    policy.model.save_pretrained(tmp_path)
-    loaded = load_policy(tiny_config(folder), 5, adapter=tmp_path)
+    policy.save(tmp_path)
+    resumed = load_policy(tiny_config(folder), 5, saved=tmp_path)
+    started = load_policy(replace(tiny_config(folder), adapter=str(tmp_path / "adapter")), 5)
     replaced = load_policy(tiny_config(folder), 6)
-    replaced.load_adapter(tmp_path)
-    for other in (loaded, replaced):
+    replaced.load(tmp_path)
+    for other in (resumed, started, replaced):
         assert adapter(other).keys() == adapter(policy).keys()
         for name, value in adapter(policy).items():
             assert torch.equal(adapter(other)[name], value)
@@ -206,7 +218,8 @@ def test_a_codec_needs_a_checkpoint_too(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "other shape", "cut short"])
-def test_an_adapter_that_does_not_fit_names_its_folder(kind, folder, tmp_path):
+@pytest.mark.parametrize("use", ["start", "checkpoint"])
+def test_an_adapter_that_does_not_fit_names_its_folder(kind, use, folder, tmp_path):
     path = tmp_path / "adapter"
     if kind == "empty":
         path.mkdir()
@@ -219,9 +232,10 @@ def test_an_adapter_that_does_not_fit_names_its_folder(kind, folder, tmp_path):
         else:
             config = path / "adapter_config.json"
             config.write_text(config.read_text().replace('"r": 4', '"r": 5'))
+    start, saved = (str(path), None) if use == "start" else (None, tmp_path)
     with pytest.raises(InputError) as caught:
-        load_policy(tiny_config(folder), 0, adapter=path)
-    assert str(path) in str(caught.value)
+        load_policy(replace(tiny_config(folder), adapter=start), 0, saved)
+    assert str(start or saved) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -389,3 +403,107 @@ def test_a_model_without_a_chat_template_is_refused(folder, tmp_path):
     (tmp_path / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match=r"no chat template.*instruction-tuned"):
         load_codec(tiny_config(tmp_path))
+
+
+# starting from an adapter, training in full
+
+
+def logits(policy, base=False):
+    """What the policy or its base predicts, in training and as it writes; they must agree."""
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        with policy.as_base() if base else nullcontext():
+            trained = policy.model(input_ids=ids).logits
+        with policy.writing(Writer.BASE if base else Writer.POLICY) as model:
+            torch.testing.assert_close(model(input_ids=ids).logits, trained, rtol=0, atol=1e-4)
+    return trained
+
+
+def nudge(policy):
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.5)
+
+
+def test_the_base_of_a_run_that_started_from_an_adapter_has_that_adapter(folder, policy, tmp_path):
+    policy.save(tmp_path)
+    config = replace(tiny_config(folder), adapter=str(tmp_path))
+    started = load_policy(config, 0)
+    begin = logits(policy)
+    assert torch.equal(logits(started), begin)
+    assert started.base_hash != policy.base_hash
+    nudge(started)
+    after = logits(started)
+    assert not torch.equal(after, begin)
+    assert torch.equal(logits(started, base=True), begin)
+    assert torch.equal(logits(started), after)
+    started.save(tmp_path / "later")
+    resumed = load_policy(config, 7, saved=tmp_path / "later")
+    assert resumed.base_hash == started.base_hash
+    assert torch.equal(logits(resumed), after)
+    assert torch.equal(logits(resumed, base=True), begin)
+
+
+def test_all_weights_are_trained_without_an_adapter(folder, tmp_path):
+    config = replace(tiny_config(folder), lora=None)
+    full = load_policy(config, 0, keep_start=True)
+    assert len(full.parameters()) == len(list(full.model.parameters()))
+    begin = logits(full)
+    assert torch.equal(begin, logits(tiny_policy(folder), base=True))
+    nudge(full)
+    after = logits(full)
+    assert torch.equal(logits(full, base=True), begin)
+    full.save(tmp_path)
+    assert not (tmp_path / "adapter").exists()
+    resumed = load_policy(config, 7, saved=tmp_path, keep_start=True)
+    assert resumed.base_hash == full.base_hash
+    for one, other in zip(resumed.parameters(), full.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(logits(resumed), after)
+    assert torch.equal(logits(resumed, base=True), begin)
+
+
+def test_without_a_copy_of_the_start_the_base_cannot_be_asked(folder):
+    full = load_policy(replace(tiny_config(folder), lora=None), 0)
+    with pytest.raises(ValueError, match="no copy"):
+        logits(full, base=True)
+
+
+def test_an_adapter_is_named_by_its_folder_or_its_run(policy, tmp_path):
+    run = tmp_path / "run"
+    for step in (2, 10):
+        checkpoint.save(run, step, policy, {})
+    newest = run / "checkpoints" / "step_10"
+    for name in (run, newest, newest / "adapter"):
+        assert adapter_folder(str(name)) == newest / "adapter"
+    for nothing in (tmp_path, tmp_path / "missing", run / "checkpoints"):
+        with pytest.raises(InputError, match=f"model.adapter={nothing}: holds no LoRA adapter"):
+            adapter_folder(str(nothing))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dtype": "bfloat16"}, "steps are too small for model.dtype=bfloat16"),
+        ({"quantization": "nf4"}, "use model.quantization=null, or an adapter"),
+        ({"adapter": "ADAPTER"}, "merge it first"),
+    ],
+)
+def test_what_does_not_go_with_training_all_weights_is_refused(folder, policy, tmp_path, change, message):
+    pytest.importorskip("bitsandbytes")
+    policy.save(tmp_path)
+    change = {key: str(tmp_path) if value == "ADAPTER" else value for key, value in change.items()}
+    (error,) = replace(tiny_config(folder), lora=None, **change).check()
+    assert message in error
+
+
+@pytest.mark.parametrize("kind", ["nf4", "bfloat16", "float32"])
+def test_an_engine_writes_with_the_adapter_whether_it_is_merged_or_not(folder, quantized, kind):
+    policy = adapted(load_policy(quantized() if kind == "nf4" else tiny_config(folder, kind), 0))
+    turn = Turn(path=(0,), prompt=(5, 6, 7), sampling=Sampling(20), stream=3)
+    (written,) = TransformersEngine(policy).generate([turn], lambda turn: [])
+    base, trained = (
+        plain_logprobs(policy, turn.prompt, written.completion, 1.0, base).detach().double() for base in (True, False)
+    )
+    sampled = torch.tensor(written.logprobs, dtype=torch.float64)
+    assert float((sampled - trained).abs().mean()) < 0.05 * float((base - trained).abs().mean())

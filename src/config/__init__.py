@@ -3,17 +3,17 @@
 from src.config.building import build, credit_rule, locate, plain
 from src.config.checking import check_lengths, checked, find_mistakes
 from src.config.composing import CONF, ROOT, compose, groups, jobs, options, quote_rounds
-from src.config.resuming import adapter_of, extend, load, refuse_changes, resume, written
+from src.config.resuming import checkpoint_of, extend, load, refuse_changes, resume, written
 from src.config.running import choices, complain, launch, run_directory
 from src.config.sections import section
 
 __all__ = [
     "CONF",
     "ROOT",
-    "adapter_of",
     "build",
     "check_lengths",
     "checked",
+    "checkpoint_of",
     "choices",
     "complain",
     "compose",

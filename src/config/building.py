@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -40,7 +41,7 @@ def _build(values: Any, kind: Any, extra: Mapping[str, Any]) -> Any:
     hints = typing.get_type_hints(kind) if is_dataclass(kind) else {}
     if isinstance(values, Mapping):
         built = {
-            key: _build(value, hint if is_dataclass(hint := hints.get(key)) else None, {})
+            key: _build(value, dataclass_of(hints.get(key)), {})
             for key, value in values.items()
             if key != "_target_" and not (is_dataclass(kind) and key not in hints)
         }
@@ -48,6 +49,12 @@ def _build(values: Any, kind: Any, extra: Mapping[str, Any]) -> Any:
     if isinstance(values, list):
         return [_build(value, None, {}) for value in values]
     return values
+
+
+def dataclass_of(hint: Any) -> Any:
+    """The dataclass that a field's type names, also where the field may be null instead; ``None`` for all others."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return next((kind for kind in (typing.get_args(hint) if union else (hint,)) if is_dataclass(kind)), None)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

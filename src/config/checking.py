@@ -14,7 +14,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.building import build, credit_rule, locate
+from src.config.building import build, credit_rule, dataclass_of, locate
 from src.config.composing import compose, groups, options
 from src.config.sections import section
 from src.records import InputError
@@ -176,7 +176,7 @@ def _mismatches(where: str, kind: Any, values: Any) -> dict[str, str]:
                 else:
                     errors |= _mismatches(f"{place}.{name}", inner, part)
         elif isinstance(value, Mapping):
-            errors |= _mismatches(place, hints[key], value)
+            errors |= _mismatches(place, dataclass_of(hints[key]), value)
     required = {
         name
         for name, option in known.items()

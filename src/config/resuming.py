@@ -111,8 +111,10 @@ def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix[:-1], values
 
 
-def adapter_of(config: DictConfig) -> tuple[Path | None, int]:
-    """The trained adapter that ``run`` and ``checkpoint`` name, and its step; none (the base, step 0) without a run.
+def checkpoint_of(config: DictConfig) -> tuple[Path | None, int]:
+    """The checkpoint that ``run`` and ``checkpoint`` name, and its step; none (the base, step 0) without a run.
+
+    What the run trained, and from which adapter, is taken over into ``config.model``.
 
     Raises:
         InputError: not a run, no such checkpoint, or another model than the run's.
@@ -134,7 +136,9 @@ def adapter_of(config: DictConfig) -> tuple[Path | None, int]:
         folder = run / "checkpoints" / f"step_{config.checkpoint}"
         if not folder.is_dir():
             raise InputError(f"checkpoint={config.checkpoint}: {run} holds {checkpoint.steps(run)}")
-    return folder / "adapter", int(folder.name.removeprefix("step_"))
+    for key in ("lora", "adapter"):
+        OmegaConf.update(config, f"model.{key}", OmegaConf.select(trained, f"model.{key}"), merge=False)
+    return folder, int(folder.name.removeprefix("step_"))
 
 
 def load(run: Path) -> DictConfig:

@@ -8,6 +8,7 @@ from typing import Any
 def section(name: str) -> Any:
     """The dataclass of a section without a ``_target_``."""
     from src.checkpoint import CheckpointConfig
+    from src.imitation import ImitationConfig
     from src.models import ModelConfig
     from src.runner import EvaluationConfig
     from src.trainer import TrainConfig
@@ -17,4 +18,5 @@ def section(name: str) -> Any:
         "evaluation": EvaluationConfig,
         "checkpoint": CheckpointConfig,
         "model": ModelConfig,
+        "imitation": ImitationConfig,
     }.get(name)

@@ -61,7 +61,7 @@ class ForwardDecoder:
     def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
         if self.window is not None and mask.shape[1] > self.window:
             raise InputError(
-                f"model.path: a layer of this model looks back {self.window} tokens only, and a turn may have "
+                f"model.name: a layer of this model looks back {self.window} tokens only, and a turn may have "
                 f"{mask.shape[1]}; valid: a smaller model.context"
             )
         rows, end = mask.shape

@@ -59,7 +59,7 @@ class _Layer:
 
 
 def _bare(module: Any) -> Any:
-    """The layer under an adapter; what ``Weights.writing`` yields has the adapter merged into it."""
+    """The layer under an adapter that is merged into it."""
     return getattr(module, "base_layer", module)
 
 
@@ -80,6 +80,7 @@ class LlamaDecoder:
             and config.rope_parameters["rope_type"] in ROPES
             and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
             and all(type(module) is nn.Linear for module in [*linears, _bare(model.lm_head)])
+            and all(getattr(module, "disable_adapters", True) for module in model.modules())  # merged, or not meant
             and sum(weight.numel() * weight.element_size() for weight in model.parameters()) <= LARGEST
         )
 

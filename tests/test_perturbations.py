@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from experiments.robustness import plot
 from src.benchmarks.base import Splits
 from src.benchmarks.perturbations import MATHS, NAMES, PERTURBATIONS, PROSE, VALID, WORD, count_perturbed, perturbed
-from src.benchmarks.reasoning_gym import ReasoningGym
+from src.benchmarks.reasoning_gym import ReasoningGym, build_verifier
 from src.config import ROOT
 from src.demonstrations import QUESTION
 from src.evaluation import accuracy, paired_difference, wilson
@@ -178,6 +179,13 @@ def test_sentences_move_in_blocks_that_refer_to_one_another_and_the_question_sta
         assert sorted(body.split("  ")) == sorted(blocks)
 
 
+def test_an_abbreviation_or_a_decimal_ends_no_sentence() -> None:
+    blocks = [SHOP[: SHOP.index(" Mr.")], SHOP[SHOP.index("Mr.") : SHOP.index(" Paul")], "Paul bought 7 maps."]
+    end = " How much did Janet and Paul earn?"
+    found = {after(words(SHOP), "reordered", seed).question for seed in range(60)}
+    assert found == {" ".join(order) + end for order in itertools.permutations(blocks)} - {SHOP}
+
+
 @pytest.mark.parametrize(
     ("text", "ask"),
     [
@@ -290,12 +298,12 @@ def test_real_data_sets_change_without_losing_their_numbers(file: str, key: str)
 def test_other_tasks_keep_their_golds_and_all_that_their_verifiers_read(task: str) -> None:
     gym = ReasoningGym(task, task, train_size=2, validation_size=1, test_size=5, perturb=VALID[task])
     assert gym.check() == []
-    splits = gym.load()
+    splits, judge = gym.load(), build_verifier(task, {})
     for name in VALID[task]:
         for problem, before in zip(splits.tests[f"test-{name}"], splits.tests["test"], strict=True):
             assert (problem.id, problem.answer) == (before.id, before.answer)
             assert {**before.metadata, "perturbed": problem.metadata["perturbed"]} == problem.metadata
-            assert gym.score(problem, f"\\boxed{{{before.answer}}}") == 1.0
+            assert judge(before.answer, {"answer": problem.answer, "metadata": problem.metadata}) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ METHODS = {
     "optimizer": ("build", "check", "factor"),
     "benchmark": ("load", "score", "check", "name", "origin"),
     "benchmark/table": ("name", "question", "answer", "file"),
+    "verifier": ("scorer", "check", "name", "needs_gold"),
     "engine": ("generate",),
     "tracking": ("start", "log", "rollouts", "finish"),
 }
@@ -43,7 +44,7 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 58, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 63, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -111,7 +112,7 @@ def test_a_sweep_is_expanded_before_it_runs() -> None:
 
 
 BAD = {
-    "reward=nonsense": "reward has no option 'nonsense'; valid: efficiency, immediate, outcome, process, shared, tree",
+    "reward=nonsense": "reward has no option 'nonsense'; valid: efficiency, immediate, outcome, process, published, ",
     "trian.steps=3": "did you mean train.steps",
     "+extra=1": "extra: there is no such setting",
     "+train.stepz=1": "train.stepz: there is no such setting; valid: steps",

@@ -38,6 +38,7 @@ METHODS = {
     "optimizer": ("build", "check", "factor"),
     "benchmark": ("load", "score", "check", "name", "origin"),
     "benchmark/table": ("name", "question", "answer", "file"),
+    "verifier": ("scorer", "check", "name", "needs_gold"),
     "engine": ("generate",),
     "tracking": ("start", "log", "rollouts", "finish"),
 }
@@ -45,7 +46,7 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 69, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 74, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -45,7 +45,7 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 68, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 69, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -247,10 +247,12 @@ def test_a_reward_of_ones_own_lives_outside_the_repository(tmp_path: Path, monke
     assert reward.looks_ahead
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "solve", "pretrain", "warmup", "report"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "solve", "pretrain", "warmup", "export", "report"])
 def test_a_groups_choice_goes_over_the_file_that_names_it(name: str) -> None:
     assert OmegaConf.load(CONF / f"{name}.yaml").defaults[0] == "_self_"
-    config = checked(name, ["question=?"] if name == "solve" else [])
+    config = checked(
+        name, {"solve": ["question=?"], "export": ["run=?", "out=?"], "warmup": ["model=tiny"]}.get(name, [])
+    )
     own = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
     found = OmegaConf.to_container(config, resolve=False)
     given = {key: value for key, value in own.items() if key not in ("defaults", "hydra") and value != "???"}

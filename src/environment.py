@@ -13,7 +13,18 @@ from typing import Any
 
 from src.files import write_json
 
-PACKAGES = ("torch", "transformers", "peft", "numpy", "reasoning-gym", "hydra-core", "omegaconf", "wandb")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "numpy",
+    "datasets",
+    "math-verify",
+    "reasoning-gym",
+    "hydra-core",
+    "omegaconf",
+    "wandb",
+)
 
 
 def prepare(threads: int, run: Path) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def evaluate_splits(config: DictConfig) -> None:
     strategy, benchmark = configuration.build(config.rounds), configuration.build(config.benchmark)
     tests = {split: problems[: settings.limit] for split, problems in benchmark.load().tests.items()}
     codec = load_codec(model)
-    configuration.check_lengths(strategy, [problem for test in tests.values() for problem in test], codec)
+    asked = [problem for test in tests.values() for problem in test]
+    configuration.check_lengths(strategy, asked, codec)
+    scorers = configuration.scorers(config, benchmark, asked)
     policy = load_policy(model, config.seed, saved, codec)
     engine = configuration.build(config.engine, weights=policy)
     folder = Path(config.run) / "evaluation" / f"step_{step}" if config.run else out / "evaluation"
@@ -43,7 +45,7 @@ def evaluate_splits(config: DictConfig) -> None:
                     chains,
                     problems,
                     policy.codec,
-                    benchmark.score,
+                    scorers,
                     (config.seed, "test", rounds),
                     progress=display.evaluation(name, len(problems)),
                 )

@@ -32,6 +32,7 @@ class EvaluationConfig:
     every: int = 0
     keep_best: bool = False
     before: bool = True
+    also: Sequence[str] = ()
 
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""
@@ -78,13 +79,17 @@ def evaluate(
     strategy: MultiRound,
     problems: Sequence[Problem],
     codec: Codec,
-    scorer: Scorer,
+    scorers: Mapping[str, Scorer],
     key: tuple[object, ...],
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
-    """Every first-level branch is a sample; with a search, every tree. Returns the results and one record per problem
-    and sample."""
+    """Every first-level branch is a sample; with a search, every tree. The first of the scorers decides, the others'
+    verdicts stand beside.
+
+    Returns the results and one record per problem and sample.
+    """
+    verifier, *others = scorers
     correct: list[list[float]] = []
     answers: list[list[str | None]] = []
     records: list[dict[str, Any]] = []
@@ -96,12 +101,13 @@ def evaluate(
         for problem, *trees in zip(some, *forests, strict=True):
             chains = [chain(tree, first) for tree in trees for first in tree.level(1) if first.status != Status.PRUNED]
             stated = [stated_answer(turns_[-1].said) for turns_ in chains]
-            verdicts = [scorer(problem, turns_[-1].said) for turns_ in chains]
+            verdicts = [scorers[verifier](problem, turns_[-1].said) for turns_ in chains]
             correct.append(verdicts)
             answers.append(stated)
             turns += [turn for tree in trees for turn in tree.turns]
             records += [
                 _record(problem, sample, turns_, answer, verdict)
+                | ({"also": {name: scorers[name](problem, turns_[-1].said) for name in others}} if others else {})
                 for sample, (turns_, answer, verdict) in enumerate(zip(chains, stated, verdicts, strict=True))
             ]
         if progress is not None:
@@ -114,6 +120,7 @@ def evaluate(
         "high": interval.high,
         "problems": len(correct),
         "samples": samples,
+        "verifier": verifier,
         "rounds": strategy.n,
         "temperature": strategy.temperature,
         "pass_at": {str(k): pass_at_k(correct, k) for k in _powers(samples)},
@@ -124,7 +131,17 @@ def evaluate(
         "truncated": statistics.fmean(turn.status == Status.TRUNCATED for turn in turns),
         "carried_cut": statistics.fmean(turn.carried_cut for turn in turns),
     }
+    if others:
+        summary["also"] = {name: _second_opinion(name, records, samples) for name in others}
     return Evaluated(summary, correct), records
+
+
+def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
+    """Accuracy by another verifier's verdicts, and how often they differ."""
+    verdicts = [record["also"][name] for record in records]
+    interval = accuracy([verdicts[start : start + samples] for start in range(0, len(verdicts), samples)])
+    differ = sum(record["correct"] != verdict for record, verdict in zip(records, verdicts, strict=True))
+    return {"accuracy": interval.estimate, "low": interval.low, "high": interval.high, "disagreements": differ}
 
 
 def write_evaluation(
@@ -132,12 +149,25 @@ def write_evaluation(
 ) -> Evaluated:
     """``<name>.jsonl``, a line per problem and sample, and ``<name>.json``, the summary with what ``about`` adds to it.
 
-    Returns the result with that summary: what ``read_evaluation`` gives back.
+    With more than one verifier, ``<name>_disagreements.jsonl`` lists the answers that they judge differently. Returns
+    the result with that summary: what ``read_evaluation`` gives back.
     """
     complete = Evaluated({**result.summary, **about}, result.correct)
     write_jsonl(folder / f"{name}.jsonl", records)
+    if "also" in complete.summary:
+        write_jsonl(folder / f"{name}_disagreements.jsonl", disagreements(complete.summary["verifier"], records))
     write_json(folder / f"{name}.json", complete.summary)
     return complete
+
+
+def disagreements(verifier: str, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The answers that not all verifiers judge alike, with each one's verdict."""
+    found = []
+    for record in records:
+        verdicts = {verifier: record["correct"], **record["also"]}
+        if len(set(verdicts.values())) > 1:
+            found.append({name: record[name] for name in ("id", "sample", "answer", "gold")} | {"verdicts": verdicts})
+    return found
 
 
 def read_evaluation(folder: Path, name: str) -> Evaluated:

@@ -78,6 +78,7 @@ def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
     codec = load_codec(model)
     problems = [*splits.train, *splits.validation, *(problem for test in splits.tests.values() for problem in test)]
     configuration.check_lengths(strategy, problems, codec)
+    scorers = configuration.scorers(config, benchmark, problems)
     saved = checkpoint.latest(run) if checkpoint.steps(run) else None
     needs_base = bool(algorithm.kl_beta) or strategy.continuation == "base"
     policy = load_policy(model, config.seed, saved, codec, keep_start=needs_base)
@@ -104,6 +105,7 @@ def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
         algorithm=algorithm,
         learner=learner,
         benchmark=benchmark,
+        scorers=scorers,
         splits=splits,
         tracker=configuration.build(config.tracking),
         train=configuration.build(config.train, configuration.section("train")),

@@ -19,7 +19,7 @@ from src.files import write_json
 from src.learner import Learner
 from src.metrics import describe
 from src.models import Policy
-from src.records import InputError, Problem, Rollout
+from src.records import InputError, Problem, Rollout, Scorer
 from src.rewards.base import Reward
 from src.rollout import grow
 from src.rounds.multi_round import MultiRound
@@ -72,6 +72,7 @@ class Study:
     algorithm: Algorithm
     learner: Learner
     benchmark: Benchmark
+    scorers: Mapping[str, Scorer]  # by the names of their verifiers; the first decides
     splits: Splits
     tracker: Tracker
     train: TrainConfig
@@ -163,7 +164,7 @@ class Trainer:
             [problems[index] for index in further],
             waves,
             grow=lambda batch: self.grow(batch, step),
-            score=lambda trees: study.reward.score(trees, study.benchmark.score),
+            score=lambda trees: study.reward.score(trees, next(iter(study.scorers.values()))),
             credit=lambda trees, scores: study.credit.rows(trees, scores, study.algorithm.advantages),
         )
 
@@ -212,24 +213,13 @@ class Trainer:
             about["data"] = study.benchmark.origin(split)
             for rounds in dict.fromkeys(study.evaluation.rounds):
                 name = f"{study.benchmark.name}-{split}_rounds{rounds}"
-                results[f"{split}, {rounds} round{'s' if rounds > 1 else ''}"] = (
-                    read_evaluation(folder, name)
-                    if (folder / f"{name}.json").exists()
-                    else self._test(folder, name, chosen, rounds, about, show(name, len(chosen)))
-                )
+                if not (folder / f"{name}.json").exists():
+                    progress = show(name, len(chosen))
+                    key = ("test", rounds)
+                    result, records = self.evaluate(chosen, rounds, study.evaluation.samples, key, progress)
+                    write_evaluation(folder, name, result, records, **about)
+                results[f"{split}, {rounds} round{'s' if rounds > 1 else ''}"] = read_evaluation(folder, name)
         return results
-
-    def _test(
-        self,
-        folder: Path,
-        name: str,
-        problems: Sequence[Problem],
-        rounds: int,
-        about: Mapping[str, Any],
-        show: Callable[[int], None],
-    ) -> Evaluated:
-        result, records = self.evaluate(problems, rounds, self.study.evaluation.samples, ("test", rounds), show)
-        return write_evaluation(folder, name, result, records, **about)
 
     def evaluate(
         self,
@@ -247,9 +237,8 @@ class Trainer:
             show(count)
 
         strategy = study.strategy.independent(rounds, samples, study.evaluation.temperature, study.evaluation.top_p)
-        score = study.benchmark.score
         return evaluate(
-            study.engine, strategy, problems, study.policy.codec, score, (study.seed, *key), progress=progress
+            study.engine, strategy, problems, study.policy.codec, study.scorers, (study.seed, *key), progress=progress
         )
 
     def restore_best(self) -> int:

@@ -26,6 +26,8 @@ from typing import Any
 LONGEST_ANSWER = 2000
 """Characters of a stated answer beyond which it is wrong without being looked at."""
 
+PATIENCE = 5
+"""Time on the clock that a verdict may take, as a multiple of its processor time."""
 
 HARMLESS = frozenset({"os.listdir", "os.scandir"})  # importing a module lists its folder
 FORBIDDEN = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "signal.", "pty.", "tempfile.", "urllib.", "http.")
@@ -54,19 +56,22 @@ def serve(descriptor: int) -> None:
             request = connection.recv()
         except EOFError:
             return
-        signal.setitimer(
-            signal.ITIMER_REAL, 2 * seconds + 1
-        )  # the kernel's, should the parent not be there to end this
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # the kernel ends this process then
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE * seconds + 1)  # should the parent not be there to do so
         try:
             verdict = float(judge(*request))
         except BaseException:  # SystemExit and MemoryError too: whatever an answer does to a verifier, it is wrong
             verdict = math.nan
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send_bytes(struct.pack("d", verdict))  # no pickle: what comes out of here is not trusted
 
 
 class IsolatedVerifier:
     """Calls ``build(*arguments)(*request)`` in a child process; 0 where that raises, or takes more than ``seconds``.
+
+    The limit is on processor time, so that verdicts do not depend on what else the machine does; what only waits is
+    ended after ``PATIENCE`` times as long.
 
     ``build`` must be importable by name. ``failures`` counts the verdicts that were not given. Threads take turns; a
     copy in another process, forked or sent there, starts a child of its own.
@@ -95,7 +100,7 @@ class IsolatedVerifier:
                 self._start()
             try:
                 self._connection.send(request)
-                if self._connection.poll(self.seconds):
+                if self._connection.poll(PATIENCE * self.seconds):
                     verdict = float(struct.unpack("d", self._connection.recv_bytes())[0])
                     if not math.isnan(verdict):
                         return verdict

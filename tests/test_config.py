@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from src import config as configuration
 from src.config import CONF, checked, compose, jobs, quote_rounds
-from src.records import InputError
+from src.records import InputError, Sampling, Turn
 
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 OPTIONS = [file.removesuffix(".yaml") for file in FILES if "/" in file]
@@ -38,6 +38,7 @@ METHODS = {
     "optimizer": ("build", "check", "factor"),
     "benchmark": ("load", "score", "check", "name", "origin"),
     "benchmark/table": ("name", "question", "answer", "file"),
+    "verifier": ("scorer", "check", "name", "needs_gold"),
     "engine": ("generate",),
     "tracking": ("start", "log", "rollouts", "finish"),
 }
@@ -45,7 +46,7 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 69, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 75, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -233,18 +234,18 @@ def test_combinations_that_make_no_sense_are_refused(overrides: list[str], text:
         checked("train", overrides)
 
 
-def test_a_reward_of_ones_own_lives_outside_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_carry_rule_of_ones_own_lives_outside_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(configuration.ROOT) / "README.md").read_text()
     code = text.split("```python\n", 1)[1].split("```", 1)[0]
-    yaml = text.split("`conf/reward/brief.yaml`", 1)[1].split("```yaml\n", 1)[1].split("```", 1)[0]
-    (tmp_path / "reward").mkdir()
-    (tmp_path / "my_brevity.py").write_text(code)
-    (tmp_path / "reward" / "brief.yaml").write_text(yaml.replace("src.rewards.brevity", "my_brevity"))
+    yaml = text.split("`conf/rounds/carry/ends.yaml`", 1)[1].split("```yaml\n", 1)[1].split("```", 1)[0]
+    (tmp_path / "rounds" / "carry").mkdir(parents=True)
+    (tmp_path / "my_ends.py").write_text(code)
+    (tmp_path / "rounds" / "carry" / "ends.yaml").write_text(yaml.replace("src.rounds.carry.ends", "my_ends"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    config = checked("train", [f"hydra.searchpath=[file://{tmp_path}]", "reward=brief"])
-    reward = configuration.build(config.reward)
-    assert reward.terms["brevity"].weight == 0.1
-    assert reward.looks_ahead
+    config = checked("train", [f"hydra.searchpath=[file://{tmp_path}]", "rounds/carry=ends"])
+    rounds = configuration.build(config.rounds)
+    lineage = [Turn((0,) * n, (), Sampling(9), text=f"<answer>p{n}</answer>") for n in (1, 2, 3)]
+    assert [rounds.carry.carry(lineage[:n], rounds.prompts) for n in (1, 2, 3)] == ["p1", "p1\np2", "p1\np3"]
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "solve", "pretrain", "warmup", "export", "report"])

@@ -53,6 +53,22 @@ def test_rows_become_problems(tmp_path: Path) -> None:
     assert ids == {f"train/n{n}" for n in range(10)}
 
 
+def test_test_splits_can_be_perturbed_and_are_still_cited(tmp_path: Path) -> None:
+    rows = [{**row(n), "question": f"Tom thinks of a number. What is {n} + 1?"} for n in range(20, 24)]
+    data = make(tmp_path, [row(n) for n in range(9)], rows, perturb=["distractor", "typos"])
+    assert data.check() == []
+    tests = data.load().tests
+    assert list(tests) == ["test", "test-distractor", "test-typos"]
+    for name, problems in tests.items():
+        assert [problem.id for problem in problems] == [f"test/n{n}" for n in range(20, 24)]
+        assert [problem.answer for problem in problems] == ["21", "22", "23", "24"]
+        assert data.origin(name) == data.origin("test")
+    assert all("What is" in problem.question for problem in tests["test-distractor"])
+    assert tests["test-distractor"][0].question != tests["test"][0].question
+    (error,) = make(tmp_path, None, rows, perturb=["renumbered"]).check()
+    assert "renumbered recomputes the gold, and nothing tells how for a data set" in error
+
+
 def test_the_cut_is_its_seeds(tmp_path: Path) -> None:
     first = make(tmp_path, [row(n) for n in range(30)], [row(99)])
     same, other = (make(tmp_path, [row(n) for n in range(30)], [row(99)], seed=seed) for seed in (0, 1))

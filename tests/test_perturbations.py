@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -13,12 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.robustness import plot
 from src.benchmarks.base import Splits
 from src.benchmarks.perturbations import MATHS, NAMES, PERTURBATIONS, PROSE, VALID, WORD, count_perturbed, perturbed
-from src.benchmarks.reasoning_gym import ReasoningGym
+from src.benchmarks.reasoning_gym import ReasoningGym, build_verifier
 from src.config import ROOT
 from src.demonstrations import QUESTION
+from src.evaluation import accuracy, paired_difference, wilson
 from src.records import InputError, Problem
+from src.runner import Evaluated, write_evaluation
 
 DATA = ROOT.parent / "shared" / "data"
 CHAIN = VALID["chain_sum"]
@@ -175,6 +179,13 @@ def test_sentences_move_in_blocks_that_refer_to_one_another_and_the_question_sta
         assert sorted(body.split("  ")) == sorted(blocks)
 
 
+def test_an_abbreviation_or_a_decimal_ends_no_sentence() -> None:
+    blocks = [SHOP[: SHOP.index(" Mr.")], SHOP[SHOP.index("Mr.") : SHOP.index(" Paul")], "Paul bought 7 maps."]
+    end = " How much did Janet and Paul earn?"
+    found = {after(words(SHOP), "reordered", seed).question for seed in range(60)}
+    assert found == {" ".join(order) + end for order in itertools.permutations(blocks)} - {SHOP}
+
+
 @pytest.mark.parametrize(
     ("text", "ask"),
     [
@@ -287,12 +298,12 @@ def test_real_data_sets_change_without_losing_their_numbers(file: str, key: str)
 def test_other_tasks_keep_their_golds_and_all_that_their_verifiers_read(task: str) -> None:
     gym = ReasoningGym(task, task, train_size=2, validation_size=1, test_size=5, perturb=VALID[task])
     assert gym.check() == []
-    splits = gym.load()
+    splits, judge = gym.load(), build_verifier(task, {})
     for name in VALID[task]:
         for problem, before in zip(splits.tests[f"test-{name}"], splits.tests["test"], strict=True):
             assert (problem.id, problem.answer) == (before.id, before.answer)
             assert {**before.metadata, "perturbed": problem.metadata["perturbed"]} == problem.metadata
-            assert gym.score(problem, f"\\boxed{{{before.answer}}}") == 1.0
+            assert judge(before.answer, {"answer": problem.answer, "metadata": problem.metadata}) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -327,3 +338,77 @@ def test_a_data_set_cannot_be_renumbered_and_a_name_is_not_given_twice() -> None
 
 def test_every_perturbation_is_valid_somewhere() -> None:
     assert set(PERTURBATIONS) == {name for valid in VALID.values() for name in valid}
+
+
+# What the experiment makes of evaluations
+
+
+def record(folder: Path, split: str, rounds: int, verdicts: list[list[float]], asked: list[str]) -> None:
+    rate = accuracy(verdicts)
+    summary = {"accuracy": rate.estimate, "low": rate.low, "high": rate.high, "samples": len(verdicts[0])}
+    records = [
+        {"id": f"p{index}", "question": question, "correct": verdict}
+        for index, (question, row) in enumerate(zip(asked, verdicts, strict=True))
+        for verdict in row
+    ]
+    write_evaluation(folder, f"sums-{split}_rounds{rounds}", Evaluated(summary, verdicts), records)
+
+
+PLAIN, ANEW = [[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]
+
+
+def test_a_perturbation_is_compared_on_the_problems_that_it_changed(tmp_path: Path) -> None:
+    record(tmp_path, "easy", 3, PLAIN, ["a", "b", "c", "d"])
+    record(tmp_path, "easy-typos", 3, ANEW, ["A", "B", "C", "d"])
+    (row,) = plot.effects([tmp_path])
+    assert (row.split, row.rounds, row.name, row.changed, row.problems) == ("sums-easy", 3, "typos", 3, 4)
+    assert row.plain == accuracy(PLAIN[:3])
+    assert row.perturbed == accuracy(ANEW[:3])
+    assert row.difference == paired_difference(PLAIN[:3], ANEW[:3])
+    assert row.difference.estimate == pytest.approx((-0.5 - 0.5 - 0.5) / 3)
+    assert "| sums-easy | 3 | typos | 3 of 4 | 83.3 [" in plot.table([row])
+    assert "| -50.0 [-50.0, -50.0] |" in plot.table([row])
+
+
+def test_runs_are_averaged_with_students_t(tmp_path: Path) -> None:
+    for seed, anew in enumerate((ANEW, PLAIN)):
+        record(tmp_path / str(seed), "easy", 1, PLAIN, ["a", "b", "c", "d"])
+        record(tmp_path / str(seed), "easy-names", 1, anew, ["A", "B", "C", "D"])
+    (row,) = plot.effects([tmp_path / "0", tmp_path / "1"])
+    half = 12.706204736 * 0.0625  # t at one degree of freedom, times the standard error of -0.125 and 0
+    expected = (-0.0625, -0.0625 - half, -0.0625 + half)
+    assert (row.difference.estimate, row.difference.low, row.difference.high) == pytest.approx(expected)
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no evaluation"):
+        plot.effects([tmp_path])
+    record(tmp_path, "easy-typos", 3, ANEW, ["a", "b", "c", "d"])
+    with pytest.raises(InputError, match="sums-easy-typos_rounds3 has no sums-easy_rounds3 beside it"):
+        plot.effects([tmp_path])
+    record(tmp_path, "easy", 3, PLAIN[:2], ["a", "b"])
+    with pytest.raises(InputError, match="evaluated on different problems"):
+        plot.effects([tmp_path])
+
+
+def test_lengths_are_drawn_in_their_order_for_each_number_of_rounds(tmp_path: Path) -> None:
+    rates = {(1, 3): 4, (1, 11): 1, (1, 5): 2, (3, 5): 3, (3, 3): 4}
+    for (rounds, terms), right in rates.items():
+        record(tmp_path, f"terms-{terms}", rounds, [[float(index < right)] for index in range(4)], list("abcd"))
+    found = plot.by_length([tmp_path])
+    assert {rounds: list(points) for rounds, points in found.items()} == {1: [3, 5, 11], 3: [3, 5]}
+    for (rounds, terms), right in rates.items():
+        assert found[rounds][terms] == wilson(right / 4, 4)
+    axes = plot.curves(found).axes[0]
+    lines = [container.lines[0] for container in axes.containers]
+    assert [list(line.get_ydata()) for line in lines] == [[1.0, 0.5, 0.25], [1.0, 0.75]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1 round", "3 rounds"]
+
+
+def test_the_command_writes_what_it_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(tmp_path, "terms-3", 1, PLAIN, ["a", "b", "c", "d"])
+    record(tmp_path, "terms-3-typos", 1, ANEW, ["A", "B", "C", "D"])
+    monkeypatch.setattr("sys.argv", ["plot", str(tmp_path), "--out", str(tmp_path / "out")])
+    plot.main()
+    assert (tmp_path / "out" / "lengths.png").read_bytes().startswith(b"\x89PNG")
+    assert "| sums-terms-3 | 1 | typos | 4 of 4 |" in (tmp_path / "out" / "perturbations.md").read_text()

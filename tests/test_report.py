@@ -369,6 +369,20 @@ def test_curves_draw_seeds_thin_and_their_mean_thick(tmp_path: Path) -> None:
     assert len(left.get_lines()) == 3
 
 
+def test_what_was_not_measured_takes_no_room(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "a", base=None)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    write_jsonl(
+        folder / "metrics.jsonl",
+        [{name: value for name, value in line.items() if not name.startswith("validation")} for line in lines],
+    )
+    groups = grouped(find_runs([str(folder)])[0])
+    titles = [axes.get_title(loc="left") for axes in plots.curves(groups).axes]
+    assert titles == ["Training reward", "Round 1", "Round 2", "Round 3"]
+    figure = plots.before_after(tables.results(groups))
+    assert figure.axes[0].get_title(loc="left") == "Test accuracy after training, 95 % intervals"
+
+
 def test_groups_with_fewer_rounds_are_missing_from_the_later_panels(tmp_path: Path) -> None:
     short = fake_run(tmp_path / "1", settings={"rounds": {"n": 1}})
     lines = [json.loads(line) for line in (short / "metrics.jsonl").read_text().splitlines()]

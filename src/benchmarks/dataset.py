@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from src.benchmarks.base import Splits
+from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
 from src.equivalence import Equivalence
 from src.records import InputError, Problem
 
@@ -58,6 +59,7 @@ class Dataset:
     test_size: int | None = None
     seed: int = 0
     verify_seconds: float = 5.0
+    perturb: Sequence[str] = ()  # every test split once more for each of these; see src/benchmarks/perturbations.py
 
     def check(self) -> list[str]:
         errors = []
@@ -70,6 +72,7 @@ class Dataset:
         errors += [f"benchmark.tests.{name}: a test split cannot be named {name}" for name in taken]
         if not self.tests:
             errors.append("benchmark.tests names no test split; give one at least")
+        errors += mistakes(self.perturb)
         for where, table in self._tables().items():
             try:
                 self._place(where, table)
@@ -96,14 +99,15 @@ class Dataset:
             more = [f"… and {len(errors) - SHOWN} more"] if len(errors) > SHOWN else []
             raise InputError(*errors[:SHOWN], *more)
         train, validation = self._cut(problems.get("train", []), seen)
-        return Splits(train, validation, {name: split[: self.test_size] for name, split in tests.items()})
+        splits = Splits(train, validation, {name: split[: self.test_size] for name, split in tests.items()})
+        return perturbed(splits, self.perturb, self.seed)
 
     def score(self, problem: Problem, text: str) -> float:
         return self._equivalence.score(problem, text)
 
     def origin(self, split: str) -> str:
         """Where a split's rows come from, exactly: the file and its SHA-256, or the repository and its commit."""
-        where = "train" if split in ("train", "validation") else f"tests.{split}"
+        where = "train" if split in ("train", "validation") else f"tests.{unperturbed(split, self.perturb)}"
         table = self._tables()[where]
         place = self._place(where, table)
         if isinstance(place, Path):

@@ -122,6 +122,11 @@ def perturbed(splits: Splits, names: Sequence[str], seed: int = 0) -> Splits:
     return replace(splits, tests=tests)
 
 
+def unperturbed(split: str, names: Sequence[str]) -> str:
+    """The split that a split was made from; itself, if it is no perturbed one."""
+    return next((split.removesuffix(f"-{name}") for name in names if split.endswith(f"-{name}")), split)
+
+
 def count_perturbed(problems: Iterable[Problem]) -> int:
     """How many problems of a perturbed split differ from their originals."""
     return sum(problem.metadata["perturbed"] for problem in problems)

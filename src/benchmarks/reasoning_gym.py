@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from src.benchmarks.base import Splits
-from src.benchmarks.perturbations import mistakes, perturbed
+from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
 from src.protocol import stated_answer
 from src.records import InputError, Problem
 from src.verify import LONGEST_ANSWER, IsolatedVerifier
@@ -100,9 +100,9 @@ class ReasoningGym:
         return perturbed(Splits(train, validation, tests), self.perturb, self.seed)
 
     def origin(self, split: str) -> str:
-        params = {**self.params, **self.tests.get(split, {})}
+        task, options = self._options(unperturbed(split, self.perturb))
         version = importlib.metadata.version("reasoning-gym")
-        return f"reasoning-gym {version} {self.task} {json.dumps(params, sort_keys=True)} seed {self.seed}"
+        return f"reasoning-gym {version} {task} {json.dumps(options, sort_keys=True)} seed {self.seed}"
 
     def score(self, problem: Problem, text: str) -> float:
         answer = stated_answer(text)

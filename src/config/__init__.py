@@ -1,6 +1,6 @@
 """Configuration: composing it, finding its mistakes, building what it describes. Only this package knows Hydra."""
 
-from src.config.building import build, credit_rule, locate, plain
+from src.config.building import build, credit_rule, locate, plain, scorers, verifier
 from src.config.checking import check_lengths, checked, find_mistakes
 from src.config.composing import CONF, ROOT, compose, groups, jobs, options, quote_rounds
 from src.config.resuming import checkpoint_of, extend, load, overrides, refuse_changes, resume, written
@@ -32,6 +32,8 @@ __all__ = [
     "refuse_changes",
     "resume",
     "run_directory",
+    "scorers",
     "section",
+    "verifier",
     "written",
 ]

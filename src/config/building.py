@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.composing import ROOT
-from src.records import InputError
+from src.config.composing import CONF, ROOT, options
+from src.records import InputError, Problem, Scorer
 
 
 def locate(target: str) -> Any:
@@ -79,3 +79,30 @@ def credit_rule(name: Any) -> Any:
             f"reward.credit={name}: no such rule; valid: {', '.join(files)}, or a class by its dotted path"
         )
     return locate(f"src.credit.{name}.{name.title().replace('_', '')}")()
+
+
+def verifier(name: Any) -> Any:
+    """The verifier that ``evaluation.also`` names: an option of conf/verifier, or a class by its dotted path."""
+    if name in options("verifier"):
+        return build(OmegaConf.load(CONF / "verifier" / f"{name}.yaml"))
+    if not isinstance(name, str) or "." not in name:
+        raise InputError(f"evaluation.also={name}: no such verifier; valid: {', '.join(options('verifier'))}")
+    kind = locate(name)
+    if not hasattr(kind, "scorer"):
+        raise InputError(f"evaluation.also={name}: is no verifier (it has no method scorer)")
+    return kind()
+
+
+def scorers(config: DictConfig, benchmark: Any, problems: Sequence[Problem]) -> dict[str, Scorer]:
+    """The judges by name: that of ``verifier`` first, then those of ``evaluation.also``.
+
+    Raises:
+        InputError: one of them needs golds that some problems do not have.
+    """
+    judges = [build(config.verifier), *map(verifier, config.evaluation.also)]
+    blank = next((problem.id for problem in problems if not problem.answer), None)
+    if blank is not None and (needy := [judge.name for judge in judges if judge.needs_gold]):
+        raise InputError(
+            f"{blank} of benchmark={benchmark.name} has no gold answer: verifier={needy[0]} cannot judge it"
+        )
+    return {judge.name: judge.scorer(benchmark.score) for judge in judges}

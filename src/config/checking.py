@@ -14,7 +14,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.building import build, credit_rule, dataclass_of, locate
+from src.config.building import build, credit_rule, dataclass_of, locate, verifier
 from src.config.composing import compose, groups, options
 from src.config.sections import section
 from src.records import InputError
@@ -226,7 +226,7 @@ def _words(hint: Any) -> str:
 
 def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
     """Settings that are fine alone and impossible together."""
-    errors: list[str] = []
+    errors = _judges(sections)
     rounds, algorithm = sections.get("rounds"), sections.get("algorithm")
     train, benchmark = sections.get("train"), sections.get("benchmark")
     available = getattr(benchmark, "train_size", None)
@@ -294,6 +294,22 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
         )
     if rounds.temperature == 0:
         errors.append("rounds.temperature=0 makes all responses of a group equal, so nothing is learned; use e.g. 1.0")
+    return errors
+
+
+def _judges(sections: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the verifiers that are asked besides the main one."""
+    errors: list[str] = []
+    names = [getattr(sections.get("verifier"), "name", None)]
+    for also in getattr(sections.get("evaluation"), "also", ()):
+        try:
+            name = verifier(also).name
+        except (InputError, TypeError) as error:
+            errors.append(str(error))
+            continue
+        if name in names:
+            errors.append(f"evaluation.also={also}: the verifier {name} is asked already")
+        names.append(name)
     return errors
 
 

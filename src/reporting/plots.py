@@ -73,14 +73,19 @@ def curves(groups: Sequence[Group]) -> Figure:
     with style():
         figure = Figure(figsize=(WIDTH, 6.4), layout="constrained")
         upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.25, 1), hspace=0.04).flat
-        left, right = upper.subplots(1, 2)
+        looked = any("validation/accuracy" in line for group in groups for run in group.runs for line in run.metrics)
+        *left, right = upper.subplots(1, 2 if looked else 1, squeeze=False)[
+            0
+        ]  # runs need not look at a validation split
         for group, look in _looks(groups):
-            _validation(left, group, look)
+            for axes in left:
+                _validation(axes, group, look)
             _lines(
                 right, [[(line["step"], line["reward"]) for line in run.metrics] for run in group.runs], look, window
             )
-        left.set(title="Validation accuracy, 95 % intervals", xlabel="optimizer step", ylabel="accuracy (%)")
-        left.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
+        for axes in left:
+            axes.set(title="Validation accuracy, 95 % intervals", xlabel="optimizer step", ylabel="accuracy (%)")
+            axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         right.set(title=f"Training reward{smooth}", xlabel="optimizer step", ylabel="reward of a first response")
         below = lower.subplots(1, rounds, sharex=True, sharey=True, squeeze=False)[0]
         for number, axes in enumerate(below, 1):
@@ -92,7 +97,7 @@ def curves(groups: Sequence[Group]) -> Figure:
         below[0].set_ylabel("tokens a response")
         below[0].set_ylim(bottom=0)
         lower.suptitle(f"Tokens a response, by round{smooth}", x=0.01, ha="left", fontsize=10.5)
-        for axes in (left, right, *below):
+        for axes in (*left, right, *below):
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(4 if axes in below else 6, integer=True, steps=(1, 2, 5, 10)))
         if len(groups) > 1:
@@ -128,18 +133,20 @@ def before_after(rows: Sequence[Result]) -> Figure:
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=None))
-        axes.set(xlabel="accuracy (%)", title="Test accuracy before and after training, 95 % intervals")
+        when = "before and after" if any(row.base for row in rows) else "after"
+        axes.set(xlabel="accuracy (%)", title=f"Test accuracy {when} training, 95 % intervals")
         handles = [
             Line2D([], [], color="#444444", marker="o", markerfacecolor="white", linestyle="", label="base"),
             Line2D([], [], color="#444444", marker="o", linestyle="", label="trained"),
-        ]
+        ][0 if any(row.base for row in rows) else 2 :]
         if len(labels) > 1:
             colours = [PALETTE[index % len(PALETTE)] for index in range(len(labels))]
             handles += [
                 Line2D([], [], color=colour, linewidth=2.2, label=label)
                 for label, colour in zip(labels, colours, strict=True)
             ]
-        _legend(figure, handles)
+        if handles:
+            _legend(figure, handles)
     return figure
 
 

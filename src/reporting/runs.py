@@ -100,7 +100,8 @@ def find_runs(patterns: Iterable[str]) -> tuple[list[Run], list[str]]:
     runs: dict[Any, Run] = {}
     left_out: list[str] = []
     for pattern in patterns:
-        matches = sorted(map(Path, glob.glob(pattern)), key=lambda path: _natural(str(path)))  # noqa: PTH207 (absolute)
+        found = sorted(map(Path, glob.glob(pattern)), key=lambda path: _natural(str(path)))  # noqa: PTH207 (absolute)
+        matches = [path for path in found if path.name != "multirun.yaml"]  # a sweep's own file beside its jobs
         if not matches:
             raise InputError(f"runs={pattern}: nothing matches; name run directories, e.g. runs='outputs/*/*'")
         for path in matches:

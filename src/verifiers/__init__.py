@@ -1,0 +1,1 @@
+"""Verifiers: who says whether an answer is right. One judge a file."""

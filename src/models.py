@@ -299,13 +299,17 @@ class Policy:
         """What is trained."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
-    def save(self, folder: Path) -> None:
-        """Write what is trained into ``folder``: ``adapter`` in PEFT's layout, or the whole ``model``."""
+    def write(self, folder: Path) -> None:
+        """Write what is trained: the adapter in PEFT's layout, or the model with its tokenizer."""
         if self.adapted:
-            self.model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+            self.model.save_pretrained(folder, save_embedding_layers=False)
         else:
-            self.model.save_pretrained(folder / "model")
-            self.codec.tokenizer.save_pretrained(folder / "model")
+            self.model.save_pretrained(folder)
+            self.codec.tokenizer.save_pretrained(folder)
+
+    def save(self, folder: Path) -> None:
+        """``write`` below ``folder``: as ``adapter``, or as ``model``."""
+        self.write(folder / ("adapter" if self.adapted else "model"))
 
     def load(self, folder: Path) -> None:
         """Take over what ``save`` wrote.
@@ -493,6 +497,24 @@ def load_policy(
     if saved is not None:
         policy.load(saved)
     return policy
+
+
+def load_merged(config: ModelConfig, saved: Path, dtype: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The plain model of a checkpoint and its tokenizer. An adapter is merged in single precision at least, into what
+    4-bit weights stand for; ``dtype`` is that of the result, by default what the run computed in.
+
+    Raises:
+        InputError: the model cannot be loaded, or the checkpoint does not fit it.
+    """
+    codec = load_codec(config)
+    if config.lora is None:
+        model = load_policy(config, 0, saved, codec).model
+    else:
+        model = _load_model(config)
+        model = model.dequantize(torch.float32) if config.quantization else model
+        model = model if config.precision == torch.float64 else model.to(torch.float32)
+        model = _adapt(model, saved / "adapter", config).merge_and_unload()
+    return model.to(getattr(torch, dtype) if dtype else config.precision), codec.tokenizer
 
 
 def _adapt(model: Any, folder: Path, config: ModelConfig) -> Any:

@@ -13,6 +13,7 @@ from src.records import InputError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from src.models import Policy
     from src.trainer import State, Study
 
 
@@ -42,8 +43,19 @@ def train(config: DictConfig, run: Path, choices: Mapping[str, str]) -> None:
             display.note(f"python -m src.train resume={run}")
             raise SystemExit(stopped.code) from None
         summary = trainer.summarize(last, before, after, **about, **peak_memory())
+    publish(study.policy, run, summary, settings)
     example = list(study.splits.tests.values())[-1][0]
     show_results(run, summary, example.question)
+
+
+def publish(policy: Policy, run: Path, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """The trained weights with a README, as the hub wants them: the folder ``model`` of the run."""
+    from src.files import whole_folder, write_text
+    from src.modelcard import card
+
+    with whole_folder(run / "model") as folder:
+        policy.write(folder)
+        write_text(folder / "README.md", card(summary, settings, configuration.overrides(run)))
 
 
 def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src import config as configuration
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def warm_up(config: DictConfig) -> None:
+def warm_up(config: DictConfig, run: Path) -> None:
     """Train the adapter and write it down, with the loss on the validation split before, on the way and after."""
     import itertools
 
@@ -28,7 +29,6 @@ def warm_up(config: DictConfig) -> None:
     from src.models import load_codec, load_policy
     from src.tracking import MetricsFile
 
-    run = configuration.run_directory()
     environment = prepare(config.threads, run)
     settings = configuration.build(config.imitation, configuration.section("imitation"))
     model = configuration.build(config.model, configuration.section("model"))
@@ -58,8 +58,14 @@ def warm_up(config: DictConfig) -> None:
     checkpoint.save(run, settings.steps, policy, {})
     about = {"seed": config.seed, "base_sha256": policy.base_hash, "environment": environment}
     write_json(run / "summary.json", {"validation_loss": {"before": losses[0], "after": losses[-1]}, **about})
+
+
+def job(config: DictConfig) -> None:
+    """One warm-up under Hydra."""
+    run = configuration.run_directory()
+    warm_up(config, run)
     print(f"Train from it: python -m src.train model={configuration.choices()['model']} model.adapter={run}")
 
 
 if __name__ == "__main__":
-    sys.exit(configuration.launch("warmup", warm_up))
+    sys.exit(configuration.launch("warmup", job))

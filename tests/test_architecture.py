@@ -20,11 +20,11 @@ ORDER = [
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
     {"rollout", "packing"},
     {"models", "checkpoint", "tracking", "evaluation", "metrics", "environment", "collecting"},
-    {"learner", "imitation", "runner", "display"},
+    {"learner", "imitation", "modelcard", "runner", "display"},
     {"trainer"},
     {"config"},
     {"reporting"},
-    {"train", "evaluate", "solve", "pretrain", "warmup", "report"},
+    {"train", "evaluate", "solve", "pretrain", "warmup", "export", "report"},
 ]
 """Rooms from the ground up: a room imports from lower rooms only (lazily, inside functions, too)."""
 
@@ -48,7 +48,7 @@ SHARED = {
 
 DOORS = {
     "hydra": {"config"},
-    "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "warmup", "report"},
+    "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "warmup", "export", "report"},
     "wandb": {"tracking"},
     "transformers": {"models", "packaged", "engines", "pretrain"},
     "peft": {"models"},

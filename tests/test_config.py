@@ -46,7 +46,7 @@ METHODS = {
 
 
 def test_the_number_of_files_is_known() -> None:
-    assert len(FILES) == 74, "a yaml was added or removed: count it here, and see that it is covered below"
+    assert len(FILES) == 75, "a yaml was added or removed: count it here, and see that it is covered below"
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -248,10 +248,12 @@ def test_a_carry_rule_of_ones_own_lives_outside_the_repository(tmp_path: Path, m
     assert [rounds.carry.carry(lineage[:n], rounds.prompts) for n in (1, 2, 3)] == ["p1", "p1\np2", "p1\np3"]
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "solve", "pretrain", "warmup", "report"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "solve", "pretrain", "warmup", "export", "report"])
 def test_a_groups_choice_goes_over_the_file_that_names_it(name: str) -> None:
     assert OmegaConf.load(CONF / f"{name}.yaml").defaults[0] == "_self_"
-    config = checked(name, ["question=?"] if name == "solve" else [])
+    config = checked(
+        name, {"solve": ["question=?"], "export": ["run=?", "out=?"], "warmup": ["model=tiny"]}.get(name, [])
+    )
     own = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=False)
     found = OmegaConf.to_container(config, resolve=False)
     given = {key: value for key, value in own.items() if key not in ("defaults", "hydra") and value != "???"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,6 +10,7 @@ import torch
 from peft import LoraConfig
 
 from src import checkpoint, models
+from src import config as configuration
 from src.engines.transformers import TransformersEngine
 from src.models import (
     Lora,
@@ -21,6 +23,8 @@ from src.models import (
     weights_hash,
 )
 from src.records import InputError, Sampling, Turn, Writer
+from src.train import train
+from tests.conftest import run_small
 from tests.models_for_tests import adapted, plain_logprobs, random_rows, save_tiny, tiny_config, tiny_policy
 
 
@@ -507,3 +511,24 @@ def test_an_engine_writes_with_the_adapter_whether_it_is_merged_or_not(folder, q
     )
     sampled = torch.tensor(written.logprobs, dtype=torch.float64)
     assert float((sampled - trained).abs().mean()) < 0.05 * float((base - trained).abs().mean())
+
+
+@pytest.mark.parametrize("kind", ["full", "adapter"])
+def test_a_run_with_a_start_of_its_own_resumes_bit_for_bit(tmp_path, kind):
+    """The base that a KL penalty and the continuations ask is that of the start, also after a resume."""
+    start = tmp_path / "start"
+    config = configuration.checked("train", []).model
+    adapted(load_policy(configuration.build(config, ModelConfig), 5), 0.02).save(start)
+    overrides = ["model.lora=null", "optimizer.lr=1e-3"] if kind == "full" else [f"model.adapter={start}"]
+    overrides += ["train.steps=3", "checkpoint.keep=0", "algorithm.kl_beta=0.1", "rounds.continuation=base"]
+    run = run_small(tmp_path / "run", *overrides, "evaluation.before=false", "evaluation.limit=1")
+    weights = run / "checkpoints" / "step_3" / ("model" if kind == "full" else "adapter")
+    expected = {path.name: path.read_bytes() for path in weights.glob("*.safetensors")}
+    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert expected
+    assert losses[1] != 0
+    shutil.rmtree(run / "checkpoints" / "step_3")
+    (run / "summary.json").unlink()
+    train(configuration.resume([f"resume={run}"])[1], run, {})
+    assert {path.name: path.read_bytes() for path in weights.glob("*.safetensors")} == expected
+    assert [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()] == losses

@@ -3,7 +3,7 @@
 from src.config.building import build, credit_rule, locate, plain, scorers, verifier
 from src.config.checking import check_lengths, checked, find_mistakes
 from src.config.composing import CONF, ROOT, compose, groups, jobs, options, quote_rounds
-from src.config.resuming import checkpoint_of, extend, load, refuse_changes, resume, written
+from src.config.resuming import checkpoint_of, extend, load, overrides, refuse_changes, resume, written
 from src.config.running import choices, complain, launch, run_directory
 from src.config.sections import section
 
@@ -26,6 +26,7 @@ __all__ = [
     "load",
     "locate",
     "options",
+    "overrides",
     "plain",
     "quote_rounds",
     "refuse_changes",

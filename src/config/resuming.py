@@ -77,9 +77,14 @@ def extend(run: Path, steps: int) -> None:
 
 def written(run: Path) -> tuple[dict[str, Any], list[str]]:
     """The settings of a run, flat and with interpolations as written, and the keys that its command line gave."""
-    file = run / ".hydra" / "overrides.yaml"
-    given = [str(text).lstrip("+~").partition("=")[0] for text in OmegaConf.load(file)] if file.is_file() else []
+    given = [text.lstrip("+~").partition("=")[0] for text in overrides(run)]
     return dict(_flat(OmegaConf.to_container(load(run), resolve=False))), given
+
+
+def overrides(run: Path) -> list[str]:
+    """The overrides on a run's command line."""
+    file = run / ".hydra" / "overrides.yaml"
+    return [str(text) for text in OmegaConf.load(file)] if file.is_file() else []
 
 
 def _parsed(text: str) -> Any:

@@ -41,7 +41,7 @@ PLUG_INS = {
 
 SHARED = {
     *("base", "perturbations"),
-    *("sampling", "cache", "batch", "forward", "llama"),
+    *("sampling", "cache", "batch", "forward", "llama", "native"),
     *("logprobs", "formulas", "family"),
 }
 """Modules of a plug-in package that its plug-ins build on."""

@@ -29,7 +29,7 @@ from tests.models_for_tests import plain_logprobs, random_tokens, save_tiny, tin
 
 END = 2
 
-EXACT = {"lean": 1e-5, "forward": 1e-9}
+EXACT = {"native": 1e-5, "lean": 1e-5, "forward": 1e-9}
 """Agreement with the model in float64: its own RMSNorm rounds to float32, the lean one does not."""
 
 
@@ -48,9 +48,11 @@ def exact(folder):
     return tiny_policy(folder, "float64")
 
 
-@pytest.fixture(params=["lean", "forward"])
+@pytest.fixture(params=["native", "lean", "forward"])
 def decoder(request, monkeypatch):
-    """Both ways to run the same model."""
+    """All ways to run the same model."""
+    if request.param != "native":
+        monkeypatch.setattr(TransformersEngine, "_kernels", None)
     if request.param == "forward":
         monkeypatch.setattr(LlamaDecoder, "fits", staticmethod(lambda model: False))
     return request.param

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from src.engines.base import OnToken, Weights, padded_batches
-from src.engines.cache import Cache, Decoder
-from src.engines.sampling import draw, uniforms
+from src.engines.cache import Cache, Decoder, Draw
+from src.engines.sampling import uniforms
 from src.protocol import ANSWER_END
 from src.records import Status, Turn
 
@@ -42,8 +42,8 @@ class Batch:
     ``closing`` are the tokens that can complete the protocol's closing tag.
     """
 
-    def __init__(self, decoder: Decoder, weights: Weights, closing: NDArray[np.int64], budget: int) -> None:
-        self.decoder, self.weights, self.closing, self.budget = decoder, weights, closing, budget
+    def __init__(self, decoder: Decoder, draw: Draw, weights: Weights, closing: NDArray[np.int64], budget: int) -> None:
+        self.decoder, self.draw, self.weights, self.closing, self.budget = decoder, draw, weights, closing, budget
         self.device = weights.device
         self.cache = Cache(decoder.transposed)
         self.turns: list[Turn | None] = []  # of each row; None where it has ended
@@ -188,7 +188,7 @@ class Batch:
         rows = len(self.turns)
         step = np.minimum(self.time - self.start[:rows], self.random.shape[1] - 1)
         uniform = torch.from_numpy(self.random[np.arange(rows), step])
-        choice, logprob = draw(self.logits, self.temperature[:rows], self.top_p[:rows], uniform)
+        choice, logprob = self.draw(self.logits, self.temperature[:rows], self.top_p[:rows], uniform)
         column = self.time % self.cache.width
         new = choice.cpu().numpy()
         self.tokens[:rows, column], self.logprobs[:rows, column] = new, logprob.cpu().numpy()

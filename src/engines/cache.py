@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -75,3 +75,7 @@ class Decoder(Protocol):
         ``mask`` ``[rows, columns]`` is added to attention's scores: 0 where a row may look, else minus infinity.
         """
         ...
+
+
+Draw = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Tokens and log-probs from logits, temperatures, top-p and uniform numbers, as ``sampling.draw``."""

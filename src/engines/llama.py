@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
 
 from src.engines.cache import Cache, KeysValues
+from src.engines.native import Kernels
 
 MODELS = {"LlamaForCausalLM", "Qwen2ForCausalLM"}
 ROPES = {"default", "linear", "llama3", "yarn"}
@@ -55,6 +56,7 @@ class _Layer:
         self.out = _Linear(_bare(attention.o_proj))
         self.gate_up = _Linear(_bare(mlp.gate_proj), _bare(mlp.up_proj))
         self.down = _Linear(_bare(mlp.down_proj))
+        self.intermediate = _bare(mlp.gate_proj).out_features
         self.before, self.after = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
 
 
@@ -84,7 +86,7 @@ class LlamaDecoder:
             and sum(weight.numel() * weight.element_size() for weight in model.parameters()) <= LARGEST
         )
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, kernels: Kernels | None = None) -> None:
         config = model.config
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
@@ -96,6 +98,7 @@ class LlamaDecoder:
         self.norm: Tensor = model.model.norm.weight
         self.head = _Linear(_bare(model.lm_head))
         self.cos = self.sin = self.embedding.new_empty(0)
+        self.kernels = kernels
 
     def prefill(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, list[KeysValues]]:
         rows, tokens = ids.shape
@@ -115,6 +118,8 @@ class LlamaDecoder:
         return self.head(self._normed(last, self.norm)), cached
 
     def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
+        if self.kernels is not None:
+            return self._native_step(self.kernels, tokens, positions, cache, column)
         rows, end = mask.shape
         group = self.heads // self.groups
         cos, sin = (table[positions][:, None] for table in self._angles(cache.width))
@@ -135,6 +140,23 @@ class LlamaDecoder:
             x = x + layer.out(mixed.view(rows, -1))
             x = self._fed(layer, x)
         return self.head(self._normed(x, self.norm))
+
+    def _native_step(self, kernels: Kernels, tokens: Tensor, positions: Tensor, cache: Cache, column: int) -> Tensor:
+        rows = len(tokens)
+        cos, sin = self._angles(cache.width)
+        angles = cos.float(), sin.float()
+        residual = embedding(tokens, self.embedding).float()
+        normed = torch.empty(residual.shape, dtype=self.dtype)
+        mixed = torch.empty(rows, self.heads, self.size, dtype=self.dtype)
+        fed = torch.empty(rows, self.layers[0].intermediate, dtype=self.dtype)
+        delta = None
+        for layer, (keys, values) in zip(self.layers, cache.layers, strict=True):
+            qkv = layer.qkv(kernels.norm(delta, residual, layer.before, self.epsilon, normed))
+            kernels.attend(qkv, angles, positions, keys, values, column, mixed)
+            delta = layer.out(mixed.view(rows, -1))
+            gate_up = layer.gate_up(kernels.norm(delta, residual, layer.after, self.epsilon, normed))
+            delta = layer.down(kernels.swiglu(gate_up, fed))
+        return self.head(kernels.norm(delta, residual, self.norm, self.epsilon, normed))
 
     def _fed(self, layer: _Layer, x: Tensor) -> Tensor:
         gate, up = layer.gate_up(self._normed(x, layer.after)).chunk(2, dim=-1)

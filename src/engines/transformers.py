@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,26 +15,36 @@ from numpy.typing import NDArray
 
 from src.engines.base import OnToken, Weights
 from src.engines.batch import Batch, need
-from src.engines.cache import Decoder
+from src.engines.cache import Decoder, Draw
 from src.engines.forward import ForwardDecoder
 from src.engines.llama import LlamaDecoder
-from src.records import Children, Turn, Writer
+from src.engines.native import DTYPES, Kernels, NativeError
+from src.engines.sampling import draw
+from src.records import Children, InputError, Turn, Writer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
 class TransformersEngine:
     """Writes turns in one batch that is refilled as turns end.
 
-    ``max_batch_tokens`` bounds the key-value cache: rows x (prompt + new tokens) stay under it.
+    ``max_batch_tokens`` bounds the key-value cache: rows x (prompt + new tokens) stay under it. ``native`` compiles
+    what a step does outside its matrix products (CPU, float32 and bfloat16, Llama shape): ``auto`` where it can.
     """
 
     weights: Weights
     max_batch_tokens: int = 65536
+    native: bool | str = "auto"
 
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""
-        tokens = self.max_batch_tokens
-        return [] if tokens > 0 else [f"engine.max_batch_tokens={tokens} must be 1 or more"]
+        errors = []
+        if self.max_batch_tokens < 1:
+            errors.append(f"engine.max_batch_tokens={self.max_batch_tokens} must be 1 or more")
+        if self.native not in (True, False, "auto"):
+            errors.append(f"engine.native={self.native}; valid: auto, true, false")
+        return errors
 
     def __post_init__(self) -> None:
         self._closing: NDArray[np.int64] | None = None
@@ -46,7 +58,8 @@ class TransformersEngine:
             writer = next(writer for writer, queue in waiting.items() if queue)
             queue = waiting[writer]
             with self.weights.writing(writer) as model:
-                batch = Batch(self._decoder(model), self.weights, self._closers(), self.max_batch_tokens)
+                decoder, draw = self._decoder(model)
+                batch = Batch(decoder, draw, self.weights, self._closers(), self.max_batch_tokens)
                 while queue or batch.writing:
                     batch.admit(queue)
                     for turn in batch.sample(on_token):
@@ -55,8 +68,27 @@ class TransformersEngine:
                     batch.advance()
         return finished
 
-    def _decoder(self, model: Any) -> Decoder:
-        return LlamaDecoder(model) if LlamaDecoder.fits(model) else ForwardDecoder(model)
+    def _decoder(self, model: Any) -> tuple[Decoder, Draw]:
+        lean = LlamaDecoder.fits(model)
+        if self.native and lean and model.device.type == "cpu" and model.dtype in DTYPES and self._kernels:
+            return LlamaDecoder(model, self._kernels), self._kernels.draw
+        if self.native is True:
+            raise InputError(
+                f"engine.native=true: there is no compiled code for {type(model).__name__} in {model.dtype} on "
+                f"{model.device}; valid: auto, false, or a Llama or Qwen2 in float32 or bfloat16 on the CPU"
+            )
+        return LlamaDecoder(model) if lean else ForwardDecoder(model), draw
+
+    @cached_property
+    def _kernels(self) -> Kernels | None:
+        """Resolved once: what a turn becomes, to its last bit, depends on it."""
+        try:
+            return Kernels()
+        except NativeError as error:
+            if self.native is True:
+                raise InputError(f"engine.native=true: {error}; valid: auto, false, or install a compiler") from error
+            logger.warning("engine.native=auto: writing without compiled code, which is slower: %s", error)
+            return None
 
     def _closers(self) -> NDArray[np.int64]:
         """The tokens that can complete the protocol's closing tag."""

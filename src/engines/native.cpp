@@ -1,0 +1,259 @@
+// A decoding step's work outside its matrix products, for float32 and bfloat16. Rows do not depend on each other, so
+// neither the number of threads nor the other rows change what a row becomes.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int LANES = 8;    // rows of keys or values that one pass adds up: fewer loads and stores of the sums
+constexpr int BLOCK = 128;  // tokens of the vocabulary that are summed in float32 before float64 takes over
+
+struct bf16 {
+    uint16_t bits;
+};
+
+inline float up(float x) { return x; }
+inline float up(bf16 x) {
+    const uint32_t bits = uint32_t(x.bits) << 16;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+inline void down(float x, float& to) { to = x; }
+inline void down(float x, bf16& to) {  // round to nearest even, keep NaN
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    to.bits = x != x ? 0x7fc0 : uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// exp(x) for x < 88, relative error 1e-7 (Cephes expf); 0 below the normal range; NaN stays NaN.
+inline float exponential(float x) {
+    const float y = x < -87.0f ? -87.0f : x;
+    const float n = std::nearbyint(y * 1.44269504f);
+    const float r = y - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const int32_t bits = (int32_t(n) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, 4);
+    return x < -87.0f ? 0.0f : p * power;
+}
+
+// x += delta (where there is one); out = RMSNorm(x). The residual stream x stays in float32.
+template <class T>
+void norm(const T* delta, float* x, const T* weight, T* out, int rows, int size, float epsilon, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int row = 0; row < rows; ++row) {
+        float* own = x + int64_t(row) * size;
+        const T* added = delta ? delta + int64_t(row) * size : nullptr;
+        T* to = out + int64_t(row) * size;
+        if (added)
+#pragma omp simd
+            for (int i = 0; i < size; ++i) own[i] += up(added[i]);
+        float squares = 0;
+#pragma omp simd reduction(+ : squares)
+        for (int i = 0; i < size; ++i) squares += own[i] * own[i];
+        const float scale = 1.0f / std::sqrt(squares / size + epsilon);
+#pragma omp simd
+        for (int i = 0; i < size; ++i) down(own[i] * scale * up(weight[i]), to[i]);
+    }
+}
+
+// out = silu(gate) * up, of rows that hold gate and up side by side.
+template <class T>
+void swiglu(const T* gate_up, T* out, int rows, int size, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int row = 0; row < rows; ++row) {
+        const T* gate = gate_up + int64_t(row) * 2 * size;
+        const T* side = gate + size;
+        T* to = out + int64_t(row) * size;
+#pragma omp simd
+        for (int i = 0; i < size; ++i) {
+            const float x = up(gate[i]);
+            const float small = exponential(-std::fabs(x));  // of the side that cannot overflow
+            down(x * (x < 0 ? small : 1.0f) / (1.0f + small) * up(side[i]), to[i]);
+        }
+    }
+}
+
+// sums[i] += sum over rows r of factors[r] * table[r][i], for LANES rows at a time.
+template <class T>
+void accumulate(const float* factors, const T* table, int64_t stride, int rows, float* sums, int count) {
+    int r = 0;
+    for (; r + LANES <= rows; r += LANES) {
+        const float* f = factors + r;
+        const T* t = table + r * stride;
+#pragma omp simd
+        for (int i = 0; i < count; ++i)
+            sums[i] += ((f[0] * up(t[i]) + f[1] * up(t[stride + i])) +
+                        (f[2] * up(t[2 * stride + i]) + f[3] * up(t[3 * stride + i]))) +
+                       ((f[4] * up(t[4 * stride + i]) + f[5] * up(t[5 * stride + i])) +
+                        (f[6] * up(t[6 * stride + i]) + f[7] * up(t[7 * stride + i])));
+    }
+    for (; r < rows; ++r)
+#pragma omp simd
+        for (int i = 0; i < count; ++i) sums[i] += factors[r] * up(table[r * stride + i]);
+}
+
+// Rotary positions, the new token's keys and values into `column` of the ring, and attention over the row's own past.
+// qkv [rows, heads + 2 groups, size]; keys [rows, groups, size, width]; values [rows, groups, width, size].
+template <class T>
+void attend(const T* qkv, const float* cosines, const float* sines, const int64_t* positions, T* keys, T* values,
+            T* out, int rows, int heads, int groups, int size, int width, int column, int threads) {
+    const int each = heads / groups, half = size / 2;
+    const float scale = 1.0f / std::sqrt(float(size));
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> query(size), scores(width), mixed(size);
+#pragma omp for collapse(2) schedule(dynamic, 4)
+        for (int row = 0; row < rows; ++row)
+            for (int group = 0; group < groups; ++group) {
+                const T* own = qkv + int64_t(row) * (heads + 2 * groups) * size;
+                const float* cosine = cosines + positions[row] * size;
+                const float* sine = sines + positions[row] * size;
+                const auto turned = [&](const T* x, int i) {
+                    return up(x[i]) * cosine[i] + up(x[i < half ? i + half : i - half]) * sine[i];
+                };
+                T* k = keys + (int64_t(row) * groups + group) * size * width;
+                T* v = values + (int64_t(row) * groups + group) * size * width;
+                for (int i = 0; i < size; ++i)
+                    down(turned(own + (heads + group) * size, i), k[int64_t(i) * width + column]);
+                std::memcpy(v + int64_t(column) * size, own + (heads + groups + group) * size, size * sizeof(T));
+
+                // The row's columns, in one stretch or, where the ring has come round, in two.
+                const int count = int(positions[row]) + 1, first = column + 1 - count;
+                const int starts[2] = {first < 0 ? first + width : first, 0};
+                const int counts[2] = {first < 0 ? -first : count, first < 0 ? column + 1 : 0};
+                for (int head = group * each; head < (group + 1) * each; ++head) {
+                    for (int i = 0; i < size; ++i) query[i] = turned(own + head * size, i) * scale;
+                    std::fill_n(scores.begin(), count, 0.0f);
+                    accumulate(query.data(), k + starts[0], width, size, scores.data(), counts[0]);
+                    accumulate(query.data(), k + starts[1], width, size, scores.data() + counts[0], counts[1]);
+                    float top = scores[0], total = 0;
+#pragma omp simd reduction(max : top)
+                    for (int i = 0; i < count; ++i) top = std::max(top, scores[i]);
+#pragma omp simd reduction(+ : total)
+                    for (int i = 0; i < count; ++i) {
+                        scores[i] = exponential(scores[i] - top);
+                        total += scores[i];
+                    }
+                    std::fill_n(mixed.begin(), size, 0.0f);
+                    accumulate(scores.data(), v + int64_t(starts[0]) * size, size, counts[0], mixed.data(), size);
+                    accumulate(scores.data() + counts[0], v, size, counts[1], mixed.data(), size);
+                    T* to = out + (int64_t(row) * heads + head) * size;
+                    for (int i = 0; i < size; ++i) down(mixed[i] / total, to[i]);
+                }
+            }
+    }
+}
+
+// The first token whose cumulative weight exceeds `uniform` of the total.
+int64_t invert(const std::vector<float>& weights, const std::vector<double>& sums, double uniform) {
+    const int64_t size = weights.size();
+    double total = 0, before = 0;
+    for (double sum : sums) total += sum;
+    for (int64_t block = 0; block * BLOCK < size; ++block) {
+        double reached = before;
+        before += sums[block];
+        if (before <= uniform * total) continue;
+        for (int64_t i = block * BLOCK; i < std::min(size, (block + 1) * BLOCK); ++i)
+            if ((reached += weights[i]) > uniform * total && weights[i] > 0) return i;
+    }
+    int64_t last = size - 1;  // rounding left nothing above: the last token that has weight
+    while (last > 0 && !(weights[last] > 0)) --last;
+    return last;
+}
+
+// Keep the smallest set of tokens that reaches `top_p` of the total (of equally likely ones the first); zero the rest.
+void nucleus(std::vector<float>& weights, double total, double top_p, std::vector<int64_t>& order) {
+    const double floor = (1 - top_p) * total / weights.size();  // lighter tokens weigh less than 1 - top_p together
+    order.clear();
+    for (size_t i = 0; i < weights.size(); ++i)
+        if (weights[i] >= floor) order.push_back(i);
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return weights[a] > weights[b]; });
+    std::vector<float> kept(weights.size());
+    double reached = 0;
+    for (size_t i = 0; i < order.size() && (i == 0 || reached < top_p * total); ++i)
+        reached += kept[order[i]] = weights[order[i]];
+    weights.swap(kept);
+}
+
+// A token for each row of logits [rows, size], and its log-prob at the row's temperature; 0 takes the likeliest.
+template <class T>
+void draw(const T* logits, const double* temperature, const double* top_p, const double* uniform, int64_t* tokens,
+          double* logprobs, int rows, int size, int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> weights(size);
+        std::vector<double> sums((size + BLOCK - 1) / BLOCK);
+        std::vector<int64_t> order;
+        const auto add_up = [&] {
+            double total = 0;
+            for (size_t block = 0; block < sums.size(); ++block) {
+                float sum = 0;
+                const int end = std::min<int>(size, (block + 1) * BLOCK);
+#pragma omp simd reduction(+ : sum)
+                for (int i = block * BLOCK; i < end; ++i) sum += weights[i];
+                total += sums[block] = sum;
+            }
+            return total;
+        };
+#pragma omp for
+        for (int row = 0; row < rows; ++row) {
+            const T* own = logits + int64_t(row) * size;
+            const float scale = temperature[row] == 0 ? 1.0f : float(1 / temperature[row]);
+            float top = up(own[0]);
+#pragma omp simd reduction(max : top)
+            for (int i = 0; i < size; ++i) top = std::max(top, up(own[i]));
+#pragma omp simd
+            for (int i = 0; i < size; ++i) weights[i] = exponential((up(own[i]) - top) * scale);
+            const double total = add_up();
+            int64_t token = 0;
+            if (temperature[row] == 0) {
+                while (token + 1 < size && up(own[token]) != top) ++token;
+            } else {
+                if (top_p[row] < 1) {
+                    nucleus(weights, total, top_p[row], order);
+                    add_up();
+                }
+                token = invert(weights, sums, uniform[row]);
+            }
+            tokens[row] = token;
+            logprobs[row] = double((up(own[token]) - top) * scale) - std::log(total);
+        }
+    }
+}
+
+}  // namespace
+
+#define EXPORT(T, suffix)                                                                                             \
+    void norm_##suffix(const T* delta, float* x, const T* weight, T* out, int rows, int size, float epsilon,          \
+                       int threads) {                                                                                 \
+        norm(delta, x, weight, out, rows, size, epsilon, threads);                                                    \
+    }                                                                                                                 \
+    void swiglu_##suffix(const T* gate_up, T* out, int rows, int size, int threads) {                                 \
+        swiglu(gate_up, out, rows, size, threads);                                                                    \
+    }                                                                                                                 \
+    void attend_##suffix(const T* qkv, const float* cosines, const float* sines, const int64_t* positions, T* keys,   \
+                         T* values, T* out, int rows, int heads, int groups, int size, int width, int column,         \
+                         int threads) {                                                                               \
+        attend(qkv, cosines, sines, positions, keys, values, out, rows, heads, groups, size, width, column, threads); \
+    }                                                                                                                 \
+    void draw_##suffix(const T* logits, const double* temperature, const double* top_p, const double* uniform,        \
+                       int64_t* tokens, double* logprobs, int rows, int size, int threads) {                          \
+        draw(logits, temperature, top_p, uniform, tokens, logprobs, rows, size, threads);                             \
+    }
+
+extern "C" {
+EXPORT(float, float32)
+EXPORT(bf16, bfloat16)
+}

@@ -1,0 +1,123 @@
+"""Compiling and calling ``native.cpp``: a decoding step's work outside its matrix products, on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("native.cpp")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+class NativeError(RuntimeError):
+    """There is no compiled code, and why."""
+
+
+def compiled() -> Path:
+    """The shared library of ``native.cpp``, from the user's cache, or compiled now (seconds) for this processor.
+
+    Raises:
+        NativeError: no compiler was found, or it failed.
+    """
+    compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise NativeError("no C++ compiler was found (c++, g++, clang++, or the one that CXX names)")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motif-lab"
+    try:
+        # What the compiler says of itself holds its version, and the processor that -march=native stands for.
+        ask = [compiler, *FLAGS, "-E", "-v", "-x", "c++", os.devnull]
+        about = subprocess.run(ask, capture_output=True, check=True).stderr
+        library = cache / f"native-{hashlib.sha256(about + SOURCE.read_bytes()).hexdigest()[:16]}.so"
+        if not library.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache) as folder:  # others may compile at the same time
+                built = Path(folder) / "native.so"
+                subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(built)], capture_output=True, check=True)
+                built.replace(library)
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().splitlines()
+        raise NativeError(f"{compiler} failed: {said[0] if said else error}") from error
+    except OSError as error:
+        raise NativeError(str(error)) from error
+    return library
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+class Kernels:
+    """The compiled functions, which read and write the memory of contiguous tensors (see ``native.cpp``)."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(str(compiled()))
+        names = ("norm", "swiglu", "attend", "draw")
+        self._functions = {
+            (name, dtype): library[f"{name}_{str(dtype).removeprefix('torch.')}"] for name in names for dtype in DTYPES
+        }
+        for function in self._functions.values():
+            function.restype = None
+
+    def norm(self, delta: Tensor | None, x: Tensor, weight: Tensor, epsilon: float, out: Tensor) -> Tensor:
+        """``x`` (float32 ``[rows, size]``) becomes ``x + delta``; returns its RMSNorm in ``out``."""
+        function = self._functions["norm", out.dtype]
+        rows, size = x.shape
+        function(
+            _pointer(delta),
+            _pointer(x),
+            _pointer(weight),
+            _pointer(out),
+            rows,
+            size,
+            ctypes.c_float(epsilon),
+            _threads(),
+        )
+        return out
+
+    def swiglu(self, gate_up: Tensor, out: Tensor) -> Tensor:
+        """SwiGLU of rows that hold gate and up side by side."""
+        rows, size = out.shape
+        self._functions["swiglu", out.dtype](_pointer(gate_up), _pointer(out), rows, size, _threads())
+        return out
+
+    def attend(
+        self,
+        qkv: Tensor,
+        angles: tuple[Tensor, Tensor],
+        positions: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        column: int,
+        out: Tensor,
+    ) -> Tensor:
+        """Turn by position, write keys and values into ``column``, and attend to each row's last columns.
+
+        ``qkv`` is ``[rows, heads + 2 groups, head size]``, ``keys`` and ``values`` one layer of a cache with its keys
+        transposed, ``angles`` float32 cosines and signed sines by position.
+        """
+        rows, heads, size = out.shape
+        _, groups, width, _ = values.shape
+        pointers = map(_pointer, (qkv, *angles, positions, keys, values, out))
+        self._functions["attend", out.dtype](*pointers, rows, heads, groups, size, width, column, _threads())
+        return out
+
+    def draw(self, logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``sampling.draw`` does; its last three arguments are float64."""
+        rows, size = logits.shape
+        tokens, logprobs = torch.empty(rows, dtype=torch.int64), torch.empty(rows, dtype=torch.float64)
+        tensors = (logits.contiguous(), temperature, top_p, uniform, tokens, logprobs)
+        self._functions["draw", logits.dtype](*map(_pointer, tensors), rows, size, _threads())
+        return tokens, logprobs
+
+
+def _threads() -> int:
+    return torch.get_num_threads()

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from src.engines import native, sampling
+from src.engines.native import Kernels, NativeError, compiled
+from src.engines.transformers import TransformersEngine
+from src.records import InputError, Sampling, Turn
+from tests.models_for_tests import save_tiny, tiny_policy
+
+DTYPES = [torch.float32, torch.bfloat16]
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-8}
+"""Relative to the largest value: rounding of sums, and of the result."""
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    return Kernels()
+
+
+def normal(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def assert_near(result, expected, dtype):
+    assert float((result.double() - expected.double()).abs().max()) <= TOLERANCE[dtype] * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 19, 64])
+def test_norm(kernels, dtype, size):
+    x, delta, weight = normal(5, size), normal(5, size, seed=1, dtype=dtype), normal(size, seed=2, dtype=dtype)
+    for added in (None, delta):
+        stream, out = x.clone(), torch.empty(5, size, dtype=dtype)
+        kernels.norm(added, stream, weight, 0.1, out)
+        total = x if added is None else x + added.float()
+        assert torch.equal(stream, total)
+        assert_near(out, torch.nn.functional.rms_norm(total.double(), (size,), weight.double(), 0.1), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_swiglu(kernels, dtype):
+    gate_up = 4 * normal(7, 2 * 37, dtype=dtype)
+    gate_up[0, :4] = torch.tensor([-200.0, 200.0, -80.0, 0.0])
+    gate, up = gate_up.double().chunk(2, dim=-1)
+    out = kernels.swiglu(gate_up, torch.empty(7, 37, dtype=dtype))
+    assert_near(out, torch.nn.functional.silu(gate) * up, dtype)
+    assert out[0, 0] == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 8), (6, 2, 10), (3, 1, 64)])
+@pytest.mark.parametrize("column", [0, 3, 11])
+def test_attention_over_a_ring(kernels, dtype, heads, groups, size, column):
+    """The oracle walks through each row's past in order, token by token."""
+    rows, width = 5, 12
+    qkv = normal(rows, heads + 2 * groups, size, dtype=dtype)
+    keys, values = (normal(rows, groups, width, size, seed=seed, dtype=dtype) for seed in (1, 2))
+    ring = keys.transpose(2, 3).contiguous(), values.clone()
+    cos, sin = normal(width, size, seed=3), normal(width, size, seed=4)
+    positions = torch.tensor([0, 1, 5, 10, 11])
+    out = torch.empty(rows, heads, size, dtype=dtype)
+    kernels.attend(qkv, (cos, sin), positions, ring[0].transpose(2, 3), ring[1], column, out)
+
+    x = qkv.double()
+    turned = x * cos[positions, None] + x.roll(size // 2, -1) * sin[positions, None]
+    turned[:, heads:] = turned[:, heads:].to(dtype)  # as the cache holds them
+    expected = torch.zeros(rows, heads, size, dtype=torch.float64)
+    for row, position in enumerate(positions.tolist()):
+        past = [(column - back) % width for back in range(position, 0, -1)]
+        for head in range(heads):
+            group = head * groups // heads
+            own = torch.cat([keys[row, group, past].double(), turned[row, heads + group : heads + group + 1]])
+            added = torch.cat([values[row, group, past].double(), x[row, heads + groups + group :][:1]])
+            expected[row, head] = (own @ turned[row, head] / size**0.5).softmax(-1) @ added
+    assert_near(out, expected, dtype)
+
+    keys[:, :, column], values[:, :, column] = turned[:, heads : heads + groups].to(dtype), qkv[:, -groups:]
+    assert_near(ring[0].transpose(2, 3), keys, dtype)
+    assert torch.equal(ring[1], values)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [5, 329, 3000])
+def test_draw_is_what_torch_draws(kernels, dtype, size):
+    rng = random.Random(size)
+    rows = 400
+    logits = (3 * normal(rows, size)).to(dtype)
+    logits[:50] = logits[:50].round()  # ties
+    logits[50:60, :3] = -torch.inf
+    temperature = torch.tensor([rng.choice((0.0, 0.5, 1.0, 1.0, 1.3)) for _ in range(rows)], dtype=torch.float64)
+    top_p = torch.tensor([rng.choice((0.3, 0.9, 1.0, 1.0)) for _ in range(rows)], dtype=torch.float64)
+    uniform = sampling.uniforms([1], rows)[0]
+    tokens, logprobs = kernels.draw(logits, temperature, top_p, uniform)
+    exact, expected = sampling.draw(logits.double(), temperature, top_p, uniform)
+    assert (tokens != exact).sum() <= 2  # a uniform number on the border between two tokens
+    same = tokens == exact
+    np.testing.assert_allclose(logprobs[same], expected[same], atol=3e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.5])
+@pytest.mark.parametrize("top_p", [0.8, 1.0])
+def test_frequencies(kernels, temperature, top_p):
+    logits = [1.5, -0.3, 0.2, 2.1, -1.0, 0.9, 0.0, 1.1, -40.0]
+    count = 40_000
+    columns = [torch.full((count,), value, dtype=torch.float64) for value in (temperature, top_p)]
+    tokens, _ = kernels.draw(torch.tensor([logits]).expand(count, -1), *columns, sampling.uniforms([7], count)[0])
+    shares = np.exp(np.array(logits) / temperature)
+    shares /= shares.sum()
+    order = np.argsort(-shares)
+    shares[order[1:][shares[order].cumsum()[:-1] >= top_p]] = 0
+    shares[8] = 0
+    counts = np.bincount(tokens, minlength=9)
+    assert counts[shares == 0].sum() == 0
+    possible = shares > 0
+    assert chisquare(counts[possible], shares[possible] / shares.sum() * count).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
+@pytest.mark.parametrize("top_p", [0.9, 1.0])
+def test_an_impossible_token_is_never_drawn(kernels, uniform, top_p):
+    logits = torch.full((1, 300), -torch.inf)
+    logits[0, [130, 131, 200]] = torch.tensor([0.0, 1.0, 0.5])
+    one = torch.ones(1, dtype=torch.float64)
+    tokens, _ = kernels.draw(logits, one, top_p * one, uniform * one)
+    assert tokens.tolist() == ([130] if uniform == 0 else [200])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_broken_logits_give_no_finite_logprob(kernels, value, temperature):
+    logits = normal(2, 200)
+    logits[1, 17] = value
+    one = torch.ones(2, dtype=torch.float64)
+    tokens, logprobs = kernels.draw(logits, temperature * one, one, 0.5 * one)
+    assert logprobs.isfinite().tolist() == [True, False]
+    assert 0 <= int(tokens.min()) <= int(tokens.max()) < 200
+
+
+def test_threads_do_not_matter(kernels):
+    logits, one = normal(50, 3000), torch.ones(50, dtype=torch.float64)
+    uniform = sampling.uniforms([3], 50)[0]
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            results.append(kernels.draw(logits, one, 0.9 * one, uniform))
+    finally:
+        torch.set_num_threads(threads)
+    for tokens, logprobs in results:
+        assert torch.equal(tokens, results[0][0])
+        assert torch.equal(logprobs, results[0][1])
+
+
+# with and without a compiler
+
+
+def test_it_is_compiled_once_for_a_source(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library = compiled()
+    before = library.stat()
+    assert compiled() == library
+    assert library.stat().st_mtime_ns == before.st_mtime_ns
+    assert list(library.parent.iterdir()) == [library]
+    changed = tmp_path / "native.cpp"
+    changed.write_text(native.SOURCE.read_text() + "\n")
+    monkeypatch.setattr(native, "SOURCE", changed)
+    assert compiled() != library
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+
+
+@pytest.fixture
+def broken_compiler(monkeypatch, tmp_path):
+    script = tmp_path / "cxx"
+    script.write_text("#!/bin/sh\necho 'no such processor' >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+
+
+@pytest.mark.parametrize(
+    ("state", "why"), [("no_compiler", "no C.. compiler"), ("broken_compiler", "no such processor")]
+)
+def test_without_a_compiler_it_says_so_and_torch_does_the_work(state, why, request, tmp_path_factory, caplog):
+    request.getfixturevalue(state)
+    policy = tiny_policy(save_tiny(tmp_path_factory.mktemp("tiny")))
+    turns = [Turn((index,), (5, 6, 7 + index), Sampling(8), stream=index) for index in range(6)]
+    with pytest.raises(NativeError, match=why):
+        compiled()
+    with pytest.raises(InputError, match=f"engine.native=true: .*{why}"):
+        TransformersEngine(policy, native=True).generate(turns, lambda turn: ())
+    written = TransformersEngine(policy, native="auto").generate(turns, lambda turn: ())
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("src.engines")]
+    assert said.startswith("engine.native=auto: ")
+    assert "\n" not in said
+    assert written == TransformersEngine(policy, native=False).generate(turns, lambda turn: ())
+
+
+def test_a_cache_that_cannot_be_written_is_no_crash(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(NativeError):
+        compiled()
+
+
+def test_a_model_that_is_not_compiled_for_refuses_to_be(tmp_path):
+    policy = tiny_policy(save_tiny(tmp_path), "float64")
+    turn = Turn((0,), (5,), Sampling(2))
+    with pytest.raises(InputError, match=r"engine\.native=true: .*float64"):
+        TransformersEngine(policy, native=True).generate([turn], lambda turn: ())
+
+
+@pytest.mark.parametrize("value", ["fast", "", None])
+def test_only_known_values_are_taken(value):
+    (error,) = TransformersEngine(None, native=value).check()
+    assert error == f"engine.native={value}; valid: auto, true, false"

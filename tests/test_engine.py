@@ -24,8 +24,9 @@ from src.engines.batch import Batch, need
 from src.engines.cache import Cache
 from src.engines.llama import LlamaDecoder
 from src.engines.transformers import TransformersEngine
+from src.models import Lora, load_policy
 from src.records import InputError, Sampling, Status, Turn, Writer
-from tests.models_for_tests import plain_logprobs, random_tokens, save_tiny, tiny_policy
+from tests.models_for_tests import adapted, plain_logprobs, random_tokens, save_tiny, tiny_config, tiny_policy
 
 END = 2
 
@@ -634,6 +635,38 @@ def test_writing_gives_the_merged_or_the_bare_weights(policy, writer):
         expected += 2 * layer.lora_B["default"].weight.detach() @ layer.lora_A["default"].weight.detach()
     with torch.no_grad(), policy.writing(writer) as model:
         torch.testing.assert_close(model.get_submodule(name).base_layer.weight, expected)
+
+
+@pytest.mark.parametrize(
+    "targets", [("q_proj", "v_proj", "down_proj"), ("k_proj", "o_proj", "gate_proj", "up_proj", "lm_head")]
+)
+@pytest.mark.parametrize("writer", list(Writer))
+def test_an_adapter_that_stays_beside_its_weights_is_read_as_it_is(tmp_path, monkeypatch, writer, targets):
+    """Weights in half precision do not take the adapter in; here in float64, where the numbers must agree."""
+    config = replace(tiny_config(save_tiny(tmp_path), "float64"), lora=Lora(r=3, alpha=5, targets=targets))
+    policy = adapted(load_policy(config, 0))
+    monkeypatch.setattr(type(policy), "merges", False)
+    turns = [replace(turn, writer=writer) for turn in random_turns(21, 30)]
+    with policy.writing(writer) as model:
+        assert LlamaDecoder.fits(model)
+    lean = TransformersEngine(policy, native=False).generate(turns, no_children)
+    monkeypatch.setattr(LlamaDecoder, "fits", staticmethod(lambda model: False))
+    plain = by_path(TransformersEngine(policy).generate(turns, no_children))
+    for turn in lean:
+        assert turn.completion == plain[turn.path].completion
+        assert turn.logprobs == pytest.approx(plain[turn.path].logprobs, abs=EXACT["lean"])
+    base = TransformersEngine(policy).generate([replace(turn, writer=Writer.BASE) for turn in turns], no_children)
+    same = [by_path(base)[path].completion == turn.completion for path, turn in plain.items()]
+    assert all(same) == (writer == Writer.BASE)
+
+
+def test_an_adapter_of_another_kind_is_left_to_the_model(tmp_path):
+    policy = load_policy(tiny_config(save_tiny(tmp_path), "bfloat16"), 0)
+    with policy.writing(Writer.POLICY) as model:
+        assert LlamaDecoder.fits(model)
+        layer = model.model.layers[0].self_attn.q_proj
+        layer.lora_dropout["default"] = torch.nn.Dropout(0.1)
+        assert not LlamaDecoder.fits(model)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -6,9 +6,11 @@ are one product, keys and values are not repeated for their group of queries, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
 
@@ -26,25 +28,43 @@ LARGEST = 8 * 2**30
 class _Linear:
     """A linear layer over several weights at once, packed for oneDNN where that is faster (CPU, float32 and bf16)."""
 
-    def __init__(self, *modules: nn.Linear) -> None:
-        self.weight: Tensor = modules[0].weight
-        if len(modules) > 1:
-            self.weight = torch.cat([module.weight.data for module in modules])
-        zeros = (self.weight.new_zeros(module.out_features) for module in modules)
-        biases = [
-            zero if module.bias is None else module.bias.data for module, zero in zip(modules, zeros, strict=True)
-        ]
-        self.bias = torch.cat(biases) if any(module.bias is not None for module in modules) else None
+    def __init__(self, *modules: Any) -> None:
+        bare = [_bare(module) for module in modules]
+        self.weight: Tensor = (
+            bare[0].weight.data if len(bare) == 1 else torch.cat([layer.weight.data for layer in bare])
+        )
+        zeros = (self.weight.new_zeros(layer.out_features) for layer in bare)
+        biases = [zero if layer.bias is None else layer.bias.data for layer, zero in zip(bare, zeros, strict=True)]
+        self.bias = torch.cat(biases) if any(layer.bias is not None for layer in bare) else None
         packable = self.weight.device.type == "cpu" and self.weight.dtype in (torch.float32, torch.bfloat16)
         self.packed = packable and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        self.adapter = _adapter(modules, self.weight)
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.packed:
             product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        else:
+            product = linear(x, self.weight, self.bias)
+        if self.adapter is None:
             return product
-        return linear(x, self.weight, self.bias)
+        down, up = self.adapter
+        return product.add_(linear(linear(x, down), up))
+
+
+def _adapter(modules: Sequence[Any], like: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The low-rank products beside several weights as one product: all A, and the scaled B on a diagonal of blocks."""
+    if not any(_adapted(module) for module in modules):
+        return None
+
+    def none(module: Any) -> tuple[Tensor, Tensor]:
+        return like.new_zeros(0, module.in_features), like.new_zeros(module.out_features, 0)
+
+    pairs = [_low_rank(module) if _adapted(module) else none(module) for module in modules]
+    down = torch.cat([a for a, _ in pairs]).to(like.dtype)
+    up: Tensor = torch.block_diag(*(b for _, b in pairs))  # type: ignore[no-untyped-call]
+    return down, up.to(like.dtype)
 
 
 class _Layer:
@@ -52,17 +72,40 @@ class _Layer:
 
     def __init__(self, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        self.qkv = _Linear(*(_bare(module) for module in (attention.q_proj, attention.k_proj, attention.v_proj)))
-        self.out = _Linear(_bare(attention.o_proj))
-        self.gate_up = _Linear(_bare(mlp.gate_proj), _bare(mlp.up_proj))
-        self.down = _Linear(_bare(mlp.down_proj))
+        self.qkv = _Linear(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.out = _Linear(attention.o_proj)
+        self.gate_up = _Linear(mlp.gate_proj, mlp.up_proj)
+        self.down = _Linear(mlp.down_proj)
         self.intermediate = _bare(mlp.gate_proj).out_features
         self.before, self.after = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
 
 
 def _bare(module: Any) -> Any:
-    """The layer under an adapter that is merged into it."""
+    """The layer under an adapter."""
     return getattr(module, "base_layer", module)
+
+
+def _adapted(module: Any) -> bool:
+    """Whether an adapter beside this layer takes part in what it computes."""
+    return not getattr(module, "disable_adapters", True) and not module.merged
+
+
+def _low_rank(module: Any) -> tuple[Tensor, Tensor]:
+    """A layer's A, and its B times the scale (arXiv 2106.09685)."""
+    (name,) = module.active_adapters
+    return module.lora_A[name].weight.data, module.lora_B[name].weight.data * module.scaling[name]
+
+
+def _plain_lora(module: Any) -> bool:
+    """Whether an adapted layer is its base's output plus one scaled low-rank product of its input."""
+    return (
+        isinstance(module, LoraLinear)
+        and type(module.base_layer) is nn.Linear
+        and len(module.active_adapters) == 1
+        and not module.lora_variant
+        and not module.lora_bias[module.active_adapters[0]]
+        and isinstance(module.lora_dropout[module.active_adapters[0]], nn.Identity)
+    )
 
 
 class LlamaDecoder:
@@ -82,7 +125,7 @@ class LlamaDecoder:
             and config.rope_parameters["rope_type"] in ROPES
             and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
             and all(type(module) is nn.Linear for module in [*linears, _bare(model.lm_head)])
-            and all(getattr(module, "disable_adapters", True) for module in model.modules())  # merged, or not meant
+            and all(_plain_lora(module) for module in model.modules() if _adapted(module))
             and sum(weight.numel() * weight.element_size() for weight in model.parameters()) <= LARGEST
         )
 
@@ -96,7 +139,7 @@ class LlamaDecoder:
         self.dtype = self.embedding.dtype
         self.layers = [_Layer(layer) for layer in model.model.layers]
         self.norm: Tensor = model.model.norm.weight
-        self.head = _Linear(_bare(model.lm_head))
+        self.head = _Linear(model.lm_head)
         self.cos = self.sin = self.embedding.new_empty(0)
         self.kernels = kernels
 

@@ -1,0 +1,71 @@
+"""Results for people and for programs: a table on the screen, markdown and JSON in the run directory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from src.benchmarking.base import Measured, Table
+from src.benchmarking.timing import coverage
+from src.files import write_json, write_text
+
+
+def show(name: str, measured: Measured) -> None:
+    """Print a section."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for table in measured.tables:
+        rich = RichTable(title=table.title)
+        for heading in table.headings:
+            rich.add_column(heading, justify="left" if heading in ("case", "way", "phase", "what") else "right")
+        for row in table.rows:
+            rich.add_row(*row)
+        console.print(rich)
+    for note in [measured.about, *measured.notes]:
+        console.print(f"{name}: {note}", highlight=False, soft_wrap=True, markup=False)
+
+
+def write(run: Path, about: Mapping[str, Any], found: Mapping[str, Measured]) -> None:
+    """``benchmark.json`` and ``benchmark.md``, whole at any time: called after every section."""
+    sections = {
+        name: {"about": measured.about, "notes": measured.notes, **measured.numbers} for name, measured in found.items()
+    }
+    write_json(run / "benchmark.json", {**about, "sections": sections})
+    write_text(run / "benchmark.md", markdown(about, found))
+
+
+def markdown(about: Mapping[str, Any], found: Mapping[str, Measured]) -> str:
+    """A page with the machine, then every section."""
+    machine = about["environment"]
+    repeats = about["settings"]["repeats"]
+    lines = [
+        "# Speed and memory",
+        "",
+        f"`{about['command']}`",
+        "",
+        f"{about['model']} on {machine['processor']} ({machine['device']}), {machine['cores']} cores, {machine['threads']} "
+        f"threads, {machine['instructions']}; {', '.join(f'{key} {value}' for key, value in about['versions'].items())}; "
+        f"Python {machine['python']}, commit {machine['commit']}, seed {about['seed']}.",
+        "",
+        f"Ways that are compared ran in turns in one process, {repeats} repeats each. Seconds are medians; a ratio is the "
+        "median of the ratios of repeats that ran one after the other, in brackets the smallest and the largest of them"
+        + (f" (with {repeats} repeats they hold the median with {coverage(repeats):.0%}).".replace("%", " %")),
+    ]
+    for name, measured in found.items():
+        lines += ["", f"## {name}", "", measured.about]
+        for table in measured.tables:
+            lines += ["", *rows(table)]
+        if measured.notes:
+            lines += ["", *(f"- {note}" for note in measured.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def rows(table: Table) -> Sequence[str]:
+    """A table's lines in markdown, under its title."""
+    cells = [table.headings, ["---"] * len(table.headings), *table.rows]
+    escaped = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
+    return [f"**{table.title}**", "", *escaped]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +13,7 @@ from src.models import Policy
 from src.records import Row
 
 ENDLESS = [-1]
-"""Ends of sequence that no model writes: completions have the length that is asked for."""
+"""Ends of sequence that no model writes: all of a completion counts."""
 
 
 def missing() -> str | None:
@@ -33,7 +33,7 @@ class TrlTrainer:
         from datasets import Dataset
         from trl import GRPOConfig, GRPOTrainer
 
-        logging.getLogger("trl").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
         half = next(policy.model.parameters()).dtype
         config = GRPOConfig(
             output_dir=folder,
@@ -55,7 +55,7 @@ class TrlTrainer:
             save_strategy="no",
             logging_strategy="no",
             disable_tqdm=True,
-            generation_kwargs={"eos_token_id": ENDLESS},
+            generation_kwargs={"eos_token_id": None},
         )
         self.prompt: tuple[int, ...] = ()
 
@@ -105,7 +105,7 @@ class TrlTrainer:
         """Generation, reward, loss and optimizer step for one group of one prompt. Returns its completion tokens."""
         self.prompt = prompt
         self.optimizer.zero_grad()
-        self.trainer.training_step(self.trainer.model, [{"prompt": ""} for _ in range(self.rows)])
+        self.trainer.training_step(self.trainer.model, [{"prompt": ""} for _ in range(self.rows)], None)
         self._step()
         buffered = self.trainer._buffered_inputs[0]
         return int(buffered["completion_mask"].sum())

@@ -32,9 +32,12 @@ def benchmark(config: DictConfig) -> None:
     about: dict[str, Any] = {
         "command": " ".join(["python -m src.benchmark", *configuration.overrides(run)]),
         "model": config.model.name,
+        "dtype": str(bench.model.precision).removeprefix("torch."),
         "seed": config.seed,
         "environment": environment,
-        "versions": {name: installed[name] for name in ("torch", "transformers", "peft", *OPTIONAL) if name in installed},
+        "versions": {
+            name: installed[name] for name in ("torch", "transformers", "peft", *OPTIONAL) if name in installed
+        },
         "settings": configuration.plain(config)["measuring"],
     }
     found: dict[str, Measured] = {}

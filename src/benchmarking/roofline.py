@@ -93,7 +93,9 @@ def measure(bench: Workbench) -> Measured:
         memory, arithmetic = bounds(machine, decoding, batch)
         rate, bound = timed[str(batch)].rate, min(memory, arithmetic)
         rows.append([str(batch), f"{memory:.0f}", f"{arithmetic:.0f}", f"{rate:.0f}", f"{100 * rate / bound:.0f} %"])
-        numbers.append({"batch": batch, "memory_bound": memory, "arithmetic_bound": arithmetic, "tokens_per_second": rate})
+        numbers.append(
+            {"batch": batch, "memory_bound": memory, "arithmetic_bound": arithmetic, "tokens_per_second": rate}
+        )
     peaks = [
         ["read", f"{read / 1e9:.1f} GB/s"],
         ["copy (read and written)", f"{copied / 1e9:.1f} GB/s"],

@@ -27,7 +27,9 @@ class Measuring:
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""
         names = ("repeats", "prompt_tokens", "new_tokens", "problems", "micro_batch_tokens")
-        errors = [f"measuring.{name}={getattr(self, name)} must be 1 or more" for name in names if getattr(self, name) < 1]
+        errors = [
+            f"measuring.{name}={getattr(self, name)} must be 1 or more" for name in names if getattr(self, name) < 1
+        ]
         if self.warmup < 0:
             errors.append(f"measuring.warmup={self.warmup} must be 0 (no run before those that count) or more")
         if self.limit is not None and self.limit < 2:

@@ -30,9 +30,7 @@ class Timed:
         return self.tokens / self.median
 
 
-def alternate(
-    ways: Mapping[str, Callable[[], int]], repeats: int, warmup: int, equal: bool = True
-) -> dict[str, Timed]:
+def alternate(ways: Mapping[str, Callable[[], int]], repeats: int, warmup: int, equal: bool = True) -> dict[str, Timed]:
     """Run all ways in turns (A B A B …), so that what slows the machine for a while slows all of them.
 
     A way returns the number of tokens that it produced. ``warmup`` rounds come first and do not count.

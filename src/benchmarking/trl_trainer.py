@@ -29,7 +29,9 @@ class TrlTrainer:
     this project's step does not use it either at these sizes.
     """
 
-    def __init__(self, policy: Policy, rows: int, new_tokens: int, max_grad_norm: float, lr: float, folder: str) -> None:
+    def __init__(
+        self, policy: Policy, rows: int, new_tokens: int, max_grad_norm: float, lr: float, folder: str
+    ) -> None:
         from datasets import Dataset
         from trl import GRPOConfig, GRPOTrainer
 

@@ -47,13 +47,13 @@ def markdown(about: Mapping[str, Any], found: Mapping[str, Measured]) -> str:
         "",
         f"`{about['command']}`",
         "",
-        f"{about['model']} on {machine['processor']} ({machine['device']}), {machine['cores']} cores, {machine['threads']} "
+        f"{about['model']} ({about['dtype']}) on {machine['processor']} ({machine['device']}), {machine['cores']} cores, {machine['threads']} "
         f"threads, {machine['instructions']}; {', '.join(f'{key} {value}' for key, value in about['versions'].items())}; "
         f"Python {machine['python']}, commit {machine['commit']}, seed {about['seed']}.",
         "",
         f"Ways that are compared ran in turns in one process, {repeats} repeats each. Seconds are medians; a ratio is the "
         "median of the ratios of repeats that ran one after the other, in brackets the smallest and the largest of them"
-        + (f" (with {repeats} repeats they hold the median with {coverage(repeats):.0%}).".replace("%", " %")),
+        + (f" (they hold the median with a probability of {100 * coverage(repeats):.0f} %)." if repeats > 1 else "."),
     ]
     for name, measured in found.items():
         lines += ["", f"## {name}", "", measured.about]

@@ -11,8 +11,8 @@ from src import config as configuration
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-OPTIONAL = ("trl", "vllm")
-"""Packages that are compared with where they are installed."""
+PACKAGES = ("torch", "transformers", "peft", "trl", "vllm")
+"""What is measured, or compared with; the last two only where they are installed."""
 
 
 def benchmark(config: DictConfig) -> None:
@@ -35,9 +35,7 @@ def benchmark(config: DictConfig) -> None:
         "dtype": str(bench.model.precision).removeprefix("torch."),
         "seed": config.seed,
         "environment": environment,
-        "versions": {
-            name: installed[name] for name in ("torch", "transformers", "peft", *OPTIONAL) if name in installed
-        },
+        "versions": {name: installed[name] for name in PACKAGES if name in installed},
         "settings": configuration.plain(config)["measuring"],
     }
     found: dict[str, Measured] = {}

@@ -11,7 +11,7 @@ from typing import Any
 from src import config as configuration
 from src.benchmarking.settings import Measuring
 from src.benchmarking.timing import Timed, speedup
-from src.engines.base import Engine, Weights
+from src.engines.base import Engine
 from src.models import Lora, ModelConfig, Policy, load_policy
 from src.records import Writer
 
@@ -62,7 +62,7 @@ class Workbench:
         """The model, with a fresh adapter or none."""
         return load_policy(replace(self.model, lora=lora, adapter=None), self.seed)
 
-    def engine(self, weights: Weights, **changes: Any) -> Engine:
+    def engine(self, weights: Any, **changes: Any) -> Engine:
         """The engine, with some settings changed."""
         engine: Engine = configuration.build({**self.values["engine"], **changes}, weights=weights)
         return engine
@@ -100,7 +100,7 @@ def compared(case: str, timed: Mapping[str, Timed], reference: str) -> Iterator[
         )
 
 
-def comparison(title: str, cases: Mapping[str, Mapping[str, Timed]], reference: str) -> tuple[Table, list[Any]]:
+def comparison(title: str, cases: Mapping[Any, Mapping[str, Timed]], reference: str) -> tuple[Table, list[Any]]:
     """The table of several cases, and its numbers."""
     found = [row for case, timed in cases.items() for row in compared(case, timed, reference)]
     headings = ("case", "way", "seconds", "tokens/s", f"times as fast as {reference}")

@@ -37,8 +37,8 @@ def measure(bench: Workbench) -> Measured:
 
 NOTES = [
     "slope: least squares, in MiB per thousand tokens (head) and per thousand tokens that the longest row has more",
-    "under a budget a peak should stay where it is; what still grows in training is attention, whose share of memory is "
-    "the budget times the longest row",
+    "under a budget a peak should stay where it is; what still grows in training is attention, whose share of memory "
+    "is the budget times the longest row",
 ]
 
 
@@ -53,16 +53,9 @@ def over_vocabulary(bench: Workbench) -> tuple[Table, list[Any]]:
                 peak(bench, work="head", vocabulary=vocabulary, tokens=length, pieces=pieces) for length in lengths
             ]
             rise = 1000 * slope(lengths, peaks)
+            points = {"tokens": list(lengths), "mib": peaks, "mib_per_1000_tokens": rise}
             rows.append([f"{vocabulary}, {name}", *(f"{mib:.0f}" for mib in peaks), f"{rise:.1f}"])
-            numbers.append(
-                {
-                    "vocabulary": vocabulary,
-                    "way": name,
-                    "tokens": list(lengths),
-                    "mib": peaks,
-                    "mib_per_1000_tokens": rise,
-                }
-            )
+            numbers.append({"vocabulary": vocabulary, "way": name, **points})
     headings = ("what", *(f"{length} tokens" for length in lengths), "slope")
     return Table("Vocabulary x length: log-probs and their gradient (MiB)", headings, rows), numbers
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from src.benchmarking.base import Measured, Unending, Workbench, comparison
@@ -36,7 +36,7 @@ def measure(bench: Workbench) -> Measured:
     asked = [second, *([Request(prompt(), new) for _ in range(m * k)] for _ in range(rounds - 1))]
     ways, notes = own_ways(bench, policy)
     engines = {name: bench.engine(Unending(policy), native=index == 1) for index, name in enumerate(ways)}
-    run = {
+    run: dict[str, Callable[[], int]] = {
         ONE_BY_ONE: lambda: sum(generate(policy, one, 1) for one in asked),
         BATCHED: lambda: sum(generate(policy, one, len(one)) for one in asked),
         **{f"{name}, a round at once": partial(grown, engine, asked) for name, engine in engines.items()},
@@ -44,8 +44,8 @@ def measure(bench: Workbench) -> Measured:
     timed = {f"{m} x {k} x {rounds}": alternate(run, settings.repeats, settings.warmup)}
     table, numbers = comparison("The published call pattern against batches", timed, ONE_BY_ONE)
     about = (
-        f"{m} responses x {k} trajectories x {rounds} later rounds of one problem, {new} new tokens each. The published "
-        f"code makes {m * k * rounds} calls of generate, one after the other; in a batch they are {rounds}."
+        f"{m} responses x {k} trajectories x {rounds} later rounds of one problem, {new} new tokens each. The "
+        f"published code makes {m * k * rounds} calls of generate, one after the other; in a batch they are {rounds}."
     )
     return Measured(about, [table], notes, {"ways": numbers, "calls": m * k * rounds, "batches": rounds})
 

@@ -92,10 +92,10 @@ def measure(bench: Workbench) -> Measured:
     for batch in batches:
         memory, arithmetic = bounds(machine, decoding, batch)
         rate, bound = timed[str(batch)].rate, min(memory, arithmetic)
-        rows.append([str(batch), f"{memory:.0f}", f"{arithmetic:.0f}", f"{rate:.0f}", f"{100 * rate / bound:.0f} %"])
-        numbers.append(
-            {"batch": batch, "memory_bound": memory, "arithmetic_bound": arithmetic, "tokens_per_second": rate}
-        )
+        cells = [f"{number:.0f}" for number in (memory, arithmetic, rate)]
+        rows.append([str(batch), *cells, f"{100 * rate / bound:.0f} %"])
+        found = {"memory_bound": memory, "arithmetic_bound": arithmetic, "tokens_per_second": rate}
+        numbers.append({"batch": batch, **found})
     peaks = [
         ["read", f"{read / 1e9:.1f} GB/s"],
         ["copy (read and written)", f"{copied / 1e9:.1f} GB/s"],
@@ -103,16 +103,16 @@ def measure(bench: Workbench) -> Measured:
     ]
     return Measured(
         f"The fastest of {repeats} repeats: {4 * size / 2**20:.0f} MiB read and copied, {width} x {width} matrices "
-        f"multiplied. Bounds are for {dtype}: every weight ({decoding.weight_bytes / 2**20:.0f} MiB) is read once a step, "
-        f"and the keys and values of {prompt + new / 2:.0f} tokens ({decoding.cache_bytes / 2**20:.2f} MiB) for every row.",
+        f"multiplied. Bounds are for {dtype}: a step reads every weight once, {decoding.weight_bytes / 2**20:.0f} MiB, "
+        f"and for each row {decoding.cache_bytes / 2**20:.2f} MiB (keys and values of {prompt + new / 2:.0f} tokens).",
         [
             Table("This machine", ("what", "peak"), peaks),
             Table("Tokens a second", ("batch", "bound by memory", "bound by arithmetic", "ours", "of the bound"), rows),
         ],
         [
             f"ours: prompts of {prompt} tokens, {new} new ones a row, prefill included, median of the repeats",
-            "The bound is a model: weights that stay in a cache are read faster than from memory, so a small model can go "
-            "over its bound by memory.",
+            "the bound is a model: weights that stay in a cache are read faster than from memory, so a small model can "
+            "go over its bound by memory",
         ],
         {
             "read_bytes_per_second": read,

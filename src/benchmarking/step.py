@@ -77,10 +77,10 @@ def measure(bench: Workbench) -> Measured:
         "children; every repeat is a step of its own.",
         [Table("A training step by phase", HEADINGS, table(steps))],
         [
-            "Rounds overlap, since a turn is continued as soon as it is done: a round's seconds are those from the last "
-            "turn of the round before to its own last turn.",
-            "Training is that of a step in which every row has an advantage; rows without one are skipped, so a real "
-            "step can only be faster.",
+            "rounds overlap, since a turn is continued as soon as it is done: a round's seconds are those from the "
+            "last turn of the round before to its own last turn",
+            "training is that of a step in which every row has an advantage; rows without one are skipped, so a real "
+            "step can only be faster",
         ],
         {"steps": steps},
     )

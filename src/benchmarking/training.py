@@ -6,6 +6,7 @@ import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from src.algorithms.grpo import GRPO
 from src.benchmarking.base import Measured, Unending, Workbench, comparison
@@ -31,9 +32,9 @@ def measure(bench: Workbench) -> Measured:
     settings = bench.settings
     count, new = settings.at_most(ROWS), settings.at_most(settings.new_tokens)
     about = (
-        f"GRPO, LoRA r={LORA.r}: a group of {count} completions of {new} tokens. `training`: loss, gradient, clipping and "
-        "AdamW on the same tokens. `whole step`: generation, reward and training, rewards 0 and 1 in turns. No gradient "
-        "checkpointing on either side (TRL's default is on, and slower)."
+        f"GRPO, LoRA r={LORA.r}: a group of {count} completions of {new} tokens. `training`: loss, gradient, clipping "
+        "and AdamW on the same tokens. `whole step`: generation, reward and training, rewards 0 and 1 in turns. No "
+        "gradient checkpointing on either side (TRL's default is on, and slower)."
     )
     if reason := missing():
         return Measured(about, notes=[f"left out: {reason}"], numbers={"left_out": reason})
@@ -87,8 +88,9 @@ def group(
 
 def own_learner(policy: Policy, micro_batch_tokens: int) -> Learner:
     """This project's training step: plain GRPO, with the optimizer that TRL has too."""
+    algorithm: Any = GRPO()
     optimizer, schedule = AdamW(RATE, betas=(0.9, 0.999), warmup=0.0, schedule="constant").build(policy.parameters(), 1)
-    return Learner(policy, GRPO(), optimizer, schedule, micro_batch_tokens, MAX_GRAD_NORM)
+    return Learner(policy, algorithm, optimizer, schedule, micro_batch_tokens, MAX_GRAD_NORM)
 
 
 def train(learner: Learner, rows: Sequence[Row]) -> int:

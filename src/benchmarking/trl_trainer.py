@@ -29,16 +29,14 @@ class TrlTrainer:
     this project's step does not use it either at these sizes.
     """
 
-    def __init__(
-        self, policy: Policy, rows: int, new_tokens: int, max_grad_norm: float, lr: float, folder: str
-    ) -> None:
+    def __init__(self, policy: Policy, rows: int, new_tokens: int, max_grad_norm: float, lr: float, out: str) -> None:
         from datasets import Dataset
         from trl import GRPOConfig, GRPOTrainer
 
         warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
         half = next(policy.model.parameters()).dtype
         config = GRPOConfig(
-            output_dir=folder,
+            output_dir=out,
             per_device_train_batch_size=rows,
             num_generations=rows,
             max_completion_length=new_tokens,

@@ -40,20 +40,21 @@ def write(run: Path, about: Mapping[str, Any], found: Mapping[str, Measured]) ->
 
 def markdown(about: Mapping[str, Any], found: Mapping[str, Measured]) -> str:
     """A page with the machine, then every section."""
-    machine = about["environment"]
-    repeats = about["settings"]["repeats"]
+    machine, repeats = about["environment"], about["settings"]["repeats"]
+    held = f" (they hold the median with a probability of {100 * coverage(repeats):.0f} %)" if repeats > 1 else ""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     lines = [
         "# Speed and memory",
         "",
         f"`{about['command']}`",
         "",
-        f"{about['model']} ({about['dtype']}) on {machine['processor']} ({machine['device']}), {machine['cores']} cores, {machine['threads']} "
-        f"threads, {machine['instructions']}; {', '.join(f'{key} {value}' for key, value in about['versions'].items())}; "
-        f"Python {machine['python']}, commit {machine['commit']}, seed {about['seed']}.",
+        f"{about['model']} ({about['dtype']}) on {machine['processor']} ({machine['device']}), {machine['cores']} "
+        f"cores, {machine['threads']} threads, {machine['instructions']}; {versions}, Python {machine['python']}; "
+        f"commit {machine['commit']}, seed {about['seed']}.",
         "",
-        f"Ways that are compared ran in turns in one process, {repeats} repeats each. Seconds are medians; a ratio is the "
-        "median of the ratios of repeats that ran one after the other, in brackets the smallest and the largest of them"
-        + (f" (they hold the median with a probability of {100 * coverage(repeats):.0f} %)." if repeats > 1 else "."),
+        f"Ways that are compared ran in turns in one process, {repeats} repeats each. Seconds are medians; a ratio is "
+        "the median of the ratios of repeats that ran one after the other, in brackets the smallest and the largest of "
+        f"them{held}.",
     ]
     for name, measured in found.items():
         lines += ["", f"## {name}", "", measured.about]

@@ -25,7 +25,7 @@ KINDS = (
     ("attention", r"attention|flash"),
     ("matrix products", r"mm$|mm_out|linear|matmul|mkldnn|einsum"),
     ("softmax and sampling", r"softmax|logsumexp|multinomial|cumsum|searchsorted|gather|sort|topk"),
-    ("optimizer", r"optimizer|adam|foreach|addcdiv|addcmul|lerp"),
+    ("optimizer", r"[Oo]ptimizer|[Aa]dam|foreach|addcdiv|addcmul|lerp"),
     (
         "copies and layout",
         r"copy|clone|contiguous|cat$|stack|index|scatter|fill|zero|ones|empty|resize|pad|slice|select|view|reshape|"

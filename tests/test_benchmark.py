@@ -33,6 +33,7 @@ from src.benchmarking import (
 )
 from src.benchmarking.base import Measured, Table, Unending, Workbench, comparison
 from src.benchmarking.generating import Request
+from src.benchmarking.plots import scaling_plot
 from src.benchmarking.timing import Timed
 from src.benchmarking.trl_trainer import TrlTrainer, missing
 from src.config import ROOT
@@ -235,6 +236,15 @@ def test_the_step_that_is_compared_is_trls_own(tmp_path: Path) -> None:
     assert sorted(buffered["advantages"].tolist()) == pytest.approx(sorted(row.advantage for row in rows), abs=1e-3)
 
 
+@pytest.mark.skipif(missing() is not None, reason="TRL is installed with the extra dev")
+def test_both_steps_are_compared_at_equal_tokens(tmp_path: Path) -> None:
+    ways = training.measure(bench(tmp_path)).numbers["ways"]
+    assert [(one["case"], one["way"]) for one in ways] == [
+        (case, way) for case in ("training", "whole step") for way in (training.TRL, training.OURS)
+    ]
+    assert {one["tokens"] for one in ways} == {4 * 4}
+
+
 def test_a_whole_step_trains_on_what_it_wrote(tmp_path: Path) -> None:
     desk = bench(tmp_path)
     policy = desk.policy(Lora(r=4, alpha=8))
@@ -298,6 +308,19 @@ def test_one_factor_doubles_at_a_time() -> None:
     assert scaling.course("problems", scaling.START, plan, timed) == [(1, start), (2, 2 * start), (4, 4 * start)]
     assert scaling.course("m", scaling.START, plan, timed) == [(1, start), (2, 2 * start), (4, 4 * start)]
     assert scaling.course("tokens", scaling.START, plan, timed) == [(1, start), (2, start), (4, start)]
+
+
+def test_the_plot_shows_every_factor_against_what_is_proportional() -> None:
+    lines = {"m": [(1.0, 2.0), (2.0, 3.0), (4.0, 8.0)], "k": [(1.0, 2.0), (2.0, 2.0), (4.0, 2.5)]}
+    (axes,) = scaling_plot(lines).axes
+    drawn = {str(line.get_label()): list(zip(*line.get_data(), strict=True)) for line in axes.lines}
+    assert drawn == {**lines, "proportional": [(1, 2), (2, 4), (4, 8)]}
+
+
+def test_too_few_problems_are_refused(tmp_path: Path) -> None:
+    desk = bench(tmp_path, "measuring.problems=40", "measuring.limit=null", "benchmark.train_size=32")
+    with pytest.raises(InputError, match="benchmark=chain-sum gives 32 training problems, and 40 are measured with"):
+        step.measure(desk)
 
 
 # memory
@@ -406,7 +429,7 @@ def test_results_are_whole_after_every_section(tmp_path: Path) -> None:
 
 
 def test_the_command_as_a_whole(tmp_path: Path) -> None:
-    sections = "rollouts,pattern,training,step,scaling,roofline"
+    sections = "rollouts,pattern,step,scaling,roofline"
     command = [sys.executable, "-m", "src.benchmark", *QUICK, f"measure=[{sections}]", "threads=1"]
     done = subprocess.run(
         [*command, "measuring.cases=[group,mixed,skewed,large]", f"hydra.run.dir={tmp_path}"],

@@ -13,7 +13,7 @@ from src.benchmarking.settings import Measuring
 from src.benchmarking.timing import Timed, speedup
 from src.engines.base import Engine
 from src.models import Lora, ModelConfig, Policy, load_policy
-from src.records import Writer
+from src.records import InputError, Problem, Writer
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,20 @@ class Workbench:
     def policy(self, lora: Lora | None) -> Policy:
         """The model, with a fresh adapter or none."""
         return load_policy(replace(self.model, lora=lora, adapter=None), self.seed)
+
+    def problems(self, benchmark: Any, count: int) -> list[Problem]:
+        """The training problems of a benchmark.
+
+        Raises:
+            InputError: there are fewer than ``count``.
+        """
+        problems: list[Problem] = benchmark.load().train
+        if len(problems) < count:
+            raise InputError(
+                f"benchmark={benchmark.name} gives {len(problems)} training problems, and {count} are measured with; "
+                "choose another, or lower measuring.problems"
+            )
+        return problems
 
     def engine(self, weights: Any, **changes: Any) -> Engine:
         """The engine, with some settings changed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from src.reporting.plots import PALETTE, style
 
@@ -24,6 +24,8 @@ def scaling_plot(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
         axes.plot(multiples, [start * multiple for multiple in multiples], "k:", linewidth=1, label="proportional")
         axes.set_xticks(multiples, [f"{multiple:g}" for multiple in multiples])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(ScalarFormatter())
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(plain)
+        axes.yaxis.set_minor_formatter(plain)
         axes.legend()
     return figure

@@ -13,12 +13,12 @@ from src.benchmarking.timing import alternate
 from src.models import Policy
 
 BATCH = 64
-"""Rows that ``generate`` writes at once."""
+"""Rows of a case, and of ``skewed`` those that ``generate`` writes at once."""
 
 ABOUT = {
     "group": "rows from one prompt (the first round)",
-    "mixed": "rows from different prompts of 250 to 340 tokens (a later round)",
-    "skewed": f"rows of very different lengths from one prompt; generate takes {BATCH} at a time, each to its longest",
+    "mixed": "rows from different prompts (a later round)",
+    "skewed": "rows of very different lengths from one prompt; generate takes a quarter at a time, each to its longest",
     "large": "rows from one prompt at once (small models)",
 }
 
@@ -54,7 +54,7 @@ def requests(settings: Measuring, policy: Policy, rng: random.Random) -> Mapping
     def prompt(tokens: int) -> tuple[int, ...]:
         return random_prompt(rng, policy, settings.at_most(tokens))
 
-    rows, new = settings.at_most(64), settings.at_most(settings.new_tokens)
+    rows, new = settings.at_most(BATCH), settings.at_most(settings.new_tokens)
     one = prompt(settings.prompt_tokens)
     many = 4 * rows
     return {

@@ -52,7 +52,7 @@ def measure(bench: Workbench) -> Measured:
     settings, policy = bench.settings, bench.policy(None)
     engine, strategy, benchmark = bench.engine(Unending(policy)), bench.build("rounds"), bench.build("benchmark")
     most = START.problems * 2**DOUBLINGS
-    problems = benchmark.load().train[:most]
+    problems = bench.problems(benchmark, most)[:most]
     configuration.check_lengths(strategy, problems, policy.codec)
     start = replace(START, **{factor: settings.at_most(getattr(START, factor)) for factor in FACTORS})
     plan = points(start)

@@ -48,8 +48,8 @@ def alternate(ways: Mapping[str, Callable[[], int]], repeats: int, warmup: int, 
                 torch.cuda.synchronize()
             if repeat >= 0:
                 seconds[name].append(time.perf_counter() - begin)
-    if equal and len(set(tokens.values())) > 1:
-        raise RuntimeError(f"what was compared did not produce the same number of tokens: {tokens}")
+        if equal and len(set(tokens.values())) > 1:
+            raise RuntimeError(f"what was compared did not produce the same number of tokens: {tokens}")
     return {name: Timed(seconds[name], tokens[name]) for name in ways}
 
 

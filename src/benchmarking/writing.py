@@ -42,6 +42,7 @@ def markdown(about: Mapping[str, Any], found: Mapping[str, Measured]) -> str:
     """A page with the machine, then every section."""
     machine, repeats = about["environment"], about["settings"]["repeats"]
     held = f" (they hold the median with a probability of {100 * coverage(repeats):.0f} %)" if repeats > 1 else ""
+    plural = "" if repeats == 1 else "s"
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     lines = [
         "# Speed and memory",
@@ -52,9 +53,9 @@ def markdown(about: Mapping[str, Any], found: Mapping[str, Measured]) -> str:
         f"cores, {machine['threads']} threads, {machine['instructions']}; {versions}, Python {machine['python']}; "
         f"commit {machine['commit']}, seed {about['seed']}.",
         "",
-        f"Ways that are compared ran in turns in one process, {repeats} repeats each. Seconds are medians; a ratio is "
-        "the median of the ratios of repeats that ran one after the other, in brackets the smallest and the largest of "
-        f"them{held}.",
+        f"Ways that are compared ran in turns in one process, {repeats} repeat{plural} each. Seconds are medians; a "
+        "ratio is the median of the ratios of repeats that ran one after the other, in brackets the smallest and the "
+        f"largest of them{held}.",
     ]
     for name, measured in found.items():
         lines += ["", f"## {name}", "", measured.about]

@@ -27,7 +27,7 @@ def benchmark(config: DictConfig) -> None:
     run = configuration.run_directory()
     settings = configuration.build(config.measuring)
     bench = Workbench(configuration.plain(config), settings, run)
-    environment = {**prepare(config.threads, run), "cores": os.cpu_count()}
+    environment = {**prepare(config.threads, run), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
     installed = {found.metadata["Name"]: found.version for found in importlib.metadata.distributions()}
     about: dict[str, Any] = {
         "command": " ".join(["python -m src.benchmark", *configuration.overrides(run)]),

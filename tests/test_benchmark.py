@@ -411,7 +411,8 @@ ABOUT = {
     "model": "embedded:tiny",
     "dtype": "float32",
     "seed": 0,
-    "environment": dict.fromkeys(("processor", "device", "cores", "threads", "instructions", "python", "commit"), "?"),
+    "environment": dict.fromkeys(("processor", "device", "cores", "threads", "instructions", "python", "commit"), "?")
+    | {"load": 0.25},
     "versions": {"torch": "2"},
     "settings": {"repeats": 5},
 }
@@ -421,6 +422,7 @@ def test_results_are_whole_after_every_section(tmp_path: Path) -> None:
     measured = Measured("About.", [Table("Title", ("a|b", "c"), [["1", "2"]])], ["a note"], {"numbers": [1.5]})
     writing.write(tmp_path, ABOUT, {"rollouts": measured})
     page = (tmp_path / "benchmark.md").read_text()
+    assert "load average 0.2 at the start" in page
     assert "## rollouts\n\nAbout.\n\n**Title**\n\n| a\\|b | c |\n| --- | --- |\n| 1 | 2 |\n\n- a note\n" in page
     assert "they hold the median with a probability of 94 %" in page
     read = json.loads((tmp_path / "benchmark.json").read_text())

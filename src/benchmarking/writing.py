@@ -51,7 +51,7 @@ def markdown(about: Mapping[str, Any], found: Mapping[str, Measured]) -> str:
         "",
         f"{about['model']} ({about['dtype']}) on {machine['processor']} ({machine['device']}), {machine['cores']} "
         f"cores, {machine['threads']} threads, {machine['instructions']}; {versions}, Python {machine['python']}; "
-        f"commit {machine['commit']}, seed {about['seed']}.",
+        f"commit {machine['commit']}, seed {about['seed']}; load average {machine['load']:.1f} at the start.",
         "",
         f"Ways that are compared ran in turns in one process, {repeats} repeat{plural} each. Seconds are medians; a "
         "ratio is the median of the ratios of repeats that ran one after the other, in brackets the smallest and the "

@@ -19,6 +19,7 @@ from src.files import write_json
 from src.learner import Learner
 from src.metrics import describe
 from src.models import Policy
+from src.profiling import phase, profiled
 from src.records import InputError, Problem, Rollout, Scorer
 from src.rewards.base import Reward
 from src.rollout import grow
@@ -46,6 +47,7 @@ class TrainConfig:
     max_grad_norm: float
     rollouts_every: int
     threads: int
+    profile: int = 0
 
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""
@@ -55,6 +57,8 @@ class TrainConfig:
             errors.append(f"train.max_grad_norm={self.max_grad_norm} must be above 0")
         if self.threads < 0:
             errors.append(f"train.threads={self.threads} must be 0 (torch decides) or more")
+        if not 0 <= self.profile <= self.steps:
+            errors.append(f"train.profile={self.profile} must be 0 (none), or a step up to train.steps={self.steps}")
         return errors
 
 
@@ -116,7 +120,8 @@ class Trainer:
         study, state = self.study, self.state
         while state.step < study.train.steps or state.pending:
             if not state.pending:
-                state.pending = self.step(state.step)
+                with profiled(study.run / "profile", state.step + 1 == study.train.profile):
+                    state.pending = self.step(state.step)
                 state.problems = state.pending["problems_seen"]
                 state.step += 1
             metrics = {**state.pending, **self.validate()}
@@ -135,7 +140,8 @@ class Trainer:
         begin = time.perf_counter()
         found = self.collect(step)
         collected = time.perf_counter()
-        update = study.learner.update(found.credited.rows)
+        with phase("training"):
+            update = study.learner.update(found.credited.rows)
         end = time.perf_counter()
         if step == 0 or (step + 1) % study.train.rollouts_every == 0:
             file = study.run / "rollouts" / f"step_{step + 1:06d}.jsonl"
@@ -173,7 +179,10 @@ class Trainer:
         study = self.study
         depth = None if study.reward.looks_ahead else 1
         key = (study.seed, "train", step)
-        return grow(study.engine, study.strategy, problems, study.policy.codec, key, depth, interrupt=self.stop.check)
+        with phase("rollout"):
+            return grow(
+                study.engine, study.strategy, problems, study.policy.codec, key, depth, interrupt=self.stop.check
+            )
 
     def validate(self) -> dict[str, float]:
         """Accuracy on the validation split, every so many steps; remembers the best."""

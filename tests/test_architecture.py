@@ -20,11 +20,12 @@ ORDER = [
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
     {"rollout", "packing"},
     {"models", "checkpoint", "tracking", "evaluation", "metrics", "environment", "collecting"},
-    {"learner", "imitation", "modelcard", "runner", "display"},
+    {"learner", "imitation", "modelcard", "runner", "display", "profiling"},
     {"trainer"},
     {"config"},
     {"reporting"},
-    {"train", "evaluate", "solve", "pretrain", "warmup", "export", "report"},
+    {"benchmarking"},
+    {"train", "evaluate", "solve", "pretrain", "warmup", "export", "report", "benchmark"},
 ]
 """Rooms from the ground up: a room imports from lower rooms only (lazily, inside functions, too)."""
 
@@ -48,15 +49,16 @@ SHARED = {
 
 DOORS = {
     "hydra": {"config"},
-    "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "warmup", "export", "report"},
+    "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "warmup", "export", "report", "benchmark"},
     "wandb": {"tracking"},
     "transformers": {"models", "packaged", "engines", "pretrain"},
     "peft": {"models"},
-    "datasets": {"benchmarks"},
+    "datasets": {"benchmarks", "benchmarking"},  # the latter for TRL, which takes its prompts so
     "reasoning_gym": {"benchmarks"},
     "math_verify": {"equivalence"},
     "sympy": {"equivalence"},
-    "matplotlib": {"reporting"},
+    "matplotlib": {"reporting", "benchmarking"},
+    "trl": {"benchmarking"},
 }
 
 

@@ -1,0 +1,133 @@
+"""Ways to write completions of given lengths: this project's engine, transformers' ``generate``, vLLM."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from src.benchmarking.base import Unending, Workbench
+from src.engines.base import Engine
+from src.models import Policy, location
+from src.records import InputError, Sampling, Turn, Writer
+
+GENERATE = "generate"
+TORCH, COMPILED = "ours, plain torch", "ours, compiled"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt, and how many tokens are to follow it."""
+
+    prompt: tuple[int, ...]
+    new: int
+
+
+def random_prompt(rng: random.Random, policy: Policy, tokens: int) -> tuple[int, ...]:
+    """Tokens of the model's vocabulary, none of which ends a turn or pads."""
+    special = {*policy.end_tokens, policy.pad_token}
+    usable = [token for token in range(policy.codec.size) if token not in special]
+    return tuple(rng.choices(usable, k=tokens))
+
+
+def ours(engine: Engine, requests: Sequence[Request]) -> int:
+    """All requests at once, however the engine batches them. Returns the tokens written."""
+    turns = [
+        Turn((index,), request.prompt, Sampling(request.new), stream=index) for index, request in enumerate(requests)
+    ]
+    return sum(len(turn.completion) for turn in engine.generate(turns, lambda turn: ()))
+
+
+def generate(policy: Policy, requests: Sequence[Request], batch: int) -> int:
+    """``model.generate`` in batches of ``batch`` rows, each padded and run to its longest. Returns the tokens that were
+    asked for: what a row gets beyond them is thrown away."""
+    written = 0
+    with policy.writing(Writer.POLICY) as model, unending(model), torch.inference_mode():
+        for start in range(0, len(requests), batch):
+            part = requests[start : start + batch]
+            width, new = max(len(request.prompt) for request in part), max(request.new for request in part)
+            ids = torch.full((len(part), width), policy.pad_token)
+            mask = torch.zeros_like(ids)
+            for row, request in enumerate(part):
+                ids[row, width - len(request.prompt) :] = torch.tensor(request.prompt)
+                mask[row, width - len(request.prompt) :] = 1
+            tokens = model.generate(
+                input_ids=ids.to(policy.device),
+                attention_mask=mask.to(policy.device),
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=new,
+                pad_token_id=policy.pad_token,
+            )
+            if tokens.shape[1] != width + new:
+                raise RuntimeError(f"generate wrote {tokens.shape[1] - width} tokens a row where {new} were asked for")
+            written += sum(request.new for request in part)
+    return written
+
+
+@contextmanager
+def unending(model: Any) -> Iterator[None]:
+    """No token ends what ``model.generate`` writes, for a while."""
+    places = [place for place in (model.generation_config, model.config) if place is not None]
+    ends = [place.eos_token_id for place in places]
+    try:
+        for place in places:
+            place.eos_token_id = None
+        yield
+    finally:
+        for place, end in zip(places, ends, strict=True):
+            place.eos_token_id = end
+
+
+class VLLM:
+    """The same model in vLLM; wants the package and a free accelerator, or its build for CPUs."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.vllm = importlib.import_module("vllm")
+        model = bench.model
+        self.llm = self.vllm.LLM(
+            model=location(model.name),
+            revision=model.revision,
+            dtype=str(model.precision).removeprefix("torch."),
+            max_model_len=model.context,
+            seed=bench.seed,
+            enable_prefix_caching=False,  # or the warm-up would have read the prompts already
+        )
+
+    def __call__(self, requests: Sequence[Request]) -> int:
+        kind = self.vllm.SamplingParams
+        sampling = [kind(temperature=1.0, max_tokens=request.new, ignore_eos=True) for request in requests]
+        prompts = [{"prompt_token_ids": list(request.prompt)} for request in requests]
+        outputs = self.llm.generate(prompts, sampling, use_tqdm=False)
+        return sum(len(output.outputs[0].token_ids) for output in outputs)
+
+
+Way = Callable[[Sequence[Request]], int]
+
+
+def own_ways(bench: Workbench, policy: Policy) -> tuple[dict[str, Way], list[str]]:
+    """The engine without and with compiled code; why there is no such code, if there is none."""
+    plain = bench.engine(Unending(policy), native=False)
+    ways: dict[str, Way] = {TORCH: lambda requests: ours(plain, requests)}
+    compiled = bench.engine(Unending(policy), native=True)
+    try:
+        ours(compiled, [Request((0,), 1)])
+    except InputError as error:
+        return ways, [f"{COMPILED}: left out ({error})"]
+    return {**ways, COMPILED: lambda requests: ours(compiled, requests)}, []
+
+
+def others(bench: Workbench) -> tuple[dict[str, Way], list[str]]:
+    """Engines of others that are installed; which are not."""
+    notes = ["OpenVINO GenAI: not measured by this command"]
+    if importlib.util.find_spec("vllm") is None:
+        return {}, [*notes, "vLLM: not installed"]
+    return {"vLLM": VLLM(bench)}, notes

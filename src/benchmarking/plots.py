@@ -1,0 +1,31 @@
+"""The picture of ``scaling``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from src.reporting.plots import PALETTE, style
+
+
+def scaling_plot(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Seconds against multiples of the start, both logarithmic; the dotted line is what doubles with its factor."""
+    with style():
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xscale="log", yscale="log", xlabel="times the start", ylabel="seconds of a step's rollouts")
+        axes.set_title("Doubling one factor of a step's rollouts")
+        for colour, (factor, points) in zip(PALETTE, lines.items(), strict=False):
+            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=factor)
+        multiples = sorted({multiple for points in lines.values() for multiple, _ in points})
+        start = next(iter(lines.values()))[0][1]
+        axes.plot(multiples, [start * multiple for multiple in multiples], "k:", linewidth=1, label="proportional")
+        axes.set_xticks(multiples, [f"{multiple:g}" for multiple in multiples])
+        axes.xaxis.set_minor_locator(NullLocator())
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(plain)
+        axes.yaxis.set_minor_formatter(plain)
+        axes.legend()
+    return figure

@@ -145,7 +145,9 @@ def test_what_cannot_fit_is_refused_before_weights_load(monkeypatch):
     shape = shape_of(blueprint(whole))
     static = 4 * 4 * shape.parameters  # weights, gradients and two moments in single precision
     monkeypatch.setattr(fitting, "available", lambda device: static)
-    with pytest.raises(InputError, match=r"needs .* at the least on cpu .* are available.*model\.lora\.r=64"):
+    with pytest.raises(
+        InputError, match=r"needs [\d.]+ MiB at the least on cpu \(weights .*optimizer .* are available"
+    ):
         check_memory(job)
     monkeypatch.setattr(fitting, "available", lambda device: None)
     check_memory(job)  # nothing is known of the machine: nothing is refused
@@ -158,7 +160,8 @@ def test_what_only_may_not_fit_is_a_warning(monkeypatch, caplog):
     monkeypatch.setattr(fitting, "available", lambda device: free)
     check_memory(job)
     settings = dict(text.split("=") for text in bounded(shape, job, free))
-    assert settings and all(f"{key}={value}" in caplog.text for key, value in settings.items())
+    assert settings
+    assert all(f"{key}={value}" in caplog.text for key, value in settings.items())
     changed = Job(
         TINY,
         int(settings.get("engine.max_batch_tokens", 65536)),
@@ -170,9 +173,9 @@ def test_what_only_may_not_fit_is_a_warning(monkeypatch, caplog):
 def test_a_refusal_names_only_what_fits():
     shape = shape_of(meta(QWEN_3B))
     job = Job(model("float32", 64), 65536, 4096)
-    assert "model.dtype=bfloat16 (" in refusal(shape, job, 12 * 2**30)
+    assert ": model.dtype=bfloat16 (" in refusal(shape, job, 12 * 2**30)
     text = refusal(shape, job, 6 * 2**30)
-    assert "model.dtype=bfloat16 (" not in text
+    assert ": model.dtype=bfloat16 (" not in text
     assert "model.quantization=nf4 model.dtype=bfloat16 (" in text
     assert refusal(shape, job, 2**30).endswith("What would fit: a smaller model")
 

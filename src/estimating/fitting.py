@@ -40,10 +40,10 @@ def check_memory(job: Job) -> None:
         logger.warning(
             "%s: may need up to %s on %s (%s), %s are available; %s would fit",
             job.model.name,
-            _gib(whole.peak),
+            _size(whole.peak),
             job.model.placed,
             _parts(whole),
-            _gib(free),
+            _size(free),
             " ".join(bounded(shape, job, free)) or "a smaller model",
         )
 
@@ -57,10 +57,10 @@ def least(shape: Shape, job: Job) -> Demand:
 def refusal(shape: Shape, job: Job, free: float) -> str:
     """Why a job cannot run in ``free`` bytes, and which changes would let it."""
     need = least(shape, job)
-    fitting = [f"{text} ({_gib(peak)})" for text, peak in remedies(shape, job) if peak < free]
+    fitting = [f"{text} ({_size(peak)})" for text, peak in remedies(shape, job) if peak < free]
     return (
-        f"model.name={job.model.name}: needs {_gib(need.peak)} at the least on {job.model.placed} ({_parts(need)}), "
-        f"and {_gib(free)} are available. What would fit: {', '.join([*fitting, 'a smaller model'])}"
+        f"model.name={job.model.name}: needs {_size(need.peak)} at the least on {job.model.placed} ({_parts(need)}), "
+        f"and {_size(free)} are available. What would fit: {', '.join([*fitting, 'a smaller model'])}"
     )
 
 
@@ -106,10 +106,10 @@ def _with_its_adapter(model: ModelConfig) -> ModelConfig:
     return replace(model, lora=Lora(settings["r"], settings["lora_alpha"], tuple(targets)))
 
 
-def _gib(size: float) -> str:
-    return f"{size / GIB:.1f} GiB"
+def _size(size: float) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.1f} MiB"
 
 
 def _parts(need: Demand) -> str:
-    """The parts of a gibibyte's tenth and more."""
-    return ", ".join(f"{name} {_gib(size)}" for name, size in asdict(need).items() if size >= GIB / 10)
+    """The parts of a hundredth and more."""
+    return ", ".join(f"{name} {_size(size)}" for name, size in asdict(need).items() if size >= need.peak / 100)

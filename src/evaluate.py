@@ -42,10 +42,9 @@ def evaluate_splits(config: DictConfig) -> None:
         for split, problems in tests.items():
             for rounds in dict.fromkeys(settings.rounds):
                 name = f"{benchmark.name}-{split}_rounds{rounds}"
-                chains = strategy.independent(rounds, settings.samples, settings.temperature, settings.top_p)
                 result, records = evaluate(
                     engine,
-                    chains,
+                    settings.chains(strategy, split, rounds),
                     problems,
                     policy.codec,
                     scorers,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +53,7 @@ class AdamW:
 
     def build(self, parameters: Iterable[Parameter], steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
         """The optimizer and its schedule over ``steps`` optimizer steps."""
-        optimizer = torch.optim.AdamW(
+        optimizer = self._kind()(
             list(parameters),
             self.lr,
             betas=(self.betas[0], self.betas[1]),
@@ -60,3 +61,26 @@ class AdamW:
             weight_decay=self.weight_decay,
         )
         return optimizer, LambdaLR(optimizer, lambda step: self.factor(step, steps))
+
+    def _kind(self) -> Callable[..., torch.optim.Optimizer]:
+        return torch.optim.AdamW
+
+
+@dataclass(frozen=True)
+class AdamW8bit(AdamW):
+    """AdamW whose moments take 8 bits each (arXiv 2110.02861), in tensors of 4,096 parameters or more."""
+
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        if importlib.util.find_spec("bitsandbytes") is not None:
+            return super().check()
+        missing = (
+            "optimizer=adamw-8bit needs the package bitsandbytes, which is not installed: `pip install bitsandbytes`"
+        )
+        return [*super().check(), f"{missing}, or optimizer=adamw"]
+
+    def _kind(self) -> Callable[..., torch.optim.Optimizer]:
+        from bitsandbytes.optim.adamw import AdamW8bit as Optimizer
+
+        kind: Callable[..., torch.optim.Optimizer] = Optimizer
+        return kind

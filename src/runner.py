@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,14 @@ class EvaluationConfig:
     keep_best: bool = False
     before: bool = True
     also: Sequence[str] = ()
+    no_system: Sequence[str] = ()
+
+    def chains(self, strategy: MultiRound, split: str, rounds: int) -> MultiRound:
+        """How a test split is thought about: separate chains of ``rounds`` rounds."""
+        chains = strategy.independent(rounds, self.samples, self.temperature, self.top_p)
+        if split not in self.no_system:
+            return chains
+        return replace(chains, prompts=replace(chains.prompts, system=""))
 
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""

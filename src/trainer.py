@@ -180,7 +180,9 @@ class Trainer:
         study, step = self.study, self.state.step
         if not study.evaluation.every or (step % study.evaluation.every and step != study.train.steps):
             return {}
-        result, _ = self.evaluate(study.splits.validation, study.strategy.n, 1, ("validation",))
+        settings = study.evaluation
+        chains = study.strategy.independent(study.strategy.n, 1, settings.temperature, settings.top_p)
+        result, _ = self.evaluate(study.splits.validation, chains, ("validation",))
         accuracy = result.interval
         if study.evaluation.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
             self.state.best = {"step": step, "accuracy": accuracy.estimate}
@@ -215,8 +217,8 @@ class Trainer:
                 name = f"{study.benchmark.name}-{split}_rounds{rounds}"
                 if not (folder / f"{name}.json").exists():
                     progress = show(name, len(chosen))
-                    key = ("test", rounds)
-                    result, records = self.evaluate(chosen, rounds, study.evaluation.samples, key, progress)
+                    chains = study.evaluation.chains(study.strategy, split, rounds)
+                    result, records = self.evaluate(chosen, chains, ("test", rounds), progress)
                     write_evaluation(folder, name, result, records, **about)
                 results[f"{split}, {rounds} round{'s' if rounds > 1 else ''}"] = read_evaluation(folder, name)
         return results
@@ -224,8 +226,7 @@ class Trainer:
     def evaluate(
         self,
         problems: Sequence[Problem],
-        rounds: int,
-        samples: int,
+        chains: MultiRound,
         key: tuple[object, ...],
         show: Callable[[int], None] = lambda count: None,
     ) -> tuple[Evaluated, list[dict[str, Any]]]:
@@ -236,9 +237,8 @@ class Trainer:
             self.stop.check()
             show(count)
 
-        strategy = study.strategy.independent(rounds, samples, study.evaluation.temperature, study.evaluation.top_p)
         return evaluate(
-            study.engine, strategy, problems, study.policy.codec, study.scorers, (study.seed, *key), progress=progress
+            study.engine, chains, problems, study.policy.codec, study.scorers, (study.seed, *key), progress=progress
         )
 
     def restore_best(self) -> int:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
 import torch
 
-from src.optimizers import AdamW
+from src.optimizers import AdamW, AdamW8bit
 
 
 def factors(steps: int, **settings) -> list[float]:
@@ -134,3 +135,49 @@ def test_check_tells_everything_at_once():
         "optimizer.weight_decay",
         "optimizer.warmup",
     ]
+
+
+def eight_bit_steps(parameter, optimizer, schedule, first, last):
+    for step in range(first, last):
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step))
+        optimizer.step()
+        schedule.step()
+
+
+def test_moments_in_8_bits_take_nearly_the_steps_of_the_exact_ones():
+    pytest.importorskip("bitsandbytes")
+    ends = []
+    for kind in (AdamW, AdamW8bit):
+        parameter = torch.nn.Parameter(torch.linspace(-1, 1, 8192))
+        settings = kind(lr=0.01, weight_decay=0.1, warmup=0.0, schedule="constant")
+        optimizer, schedule = settings.build([parameter], 20)
+        eight_bit_steps(parameter, optimizer, schedule, 0, 20)
+        ends.append(parameter.detach())
+    moved = (ends[0] - torch.linspace(-1, 1, 8192)).norm()
+    assert 0 < float((ends[1] - ends[0]).norm() / moved) < 0.05
+    state = optimizer.state[parameter]
+    assert {state[name].dtype for name in ("state1", "state2")} == {torch.uint8}
+
+
+def test_moments_in_8_bits_resume_exactly():
+    pytest.importorskip("bitsandbytes")
+    settings = AdamW8bit(lr=0.01)
+    whole, part = (torch.nn.Parameter(torch.linspace(-1, 1, 8192)) for _ in range(2))
+    eight_bit_steps(whole, *settings.build([whole], 10), 0, 10)
+    optimizer, schedule = settings.build([part], 10)
+    eight_bit_steps(part, optimizer, schedule, 0, 4)
+    content = io.BytesIO()
+    torch.save((part, optimizer.state_dict(), schedule.state_dict()), content)
+    content.seek(0)
+    part, *states = torch.load(content, weights_only=True)
+    again = settings.build([part], 10)
+    for thing, state in zip(again, states, strict=True):
+        thing.load_state_dict(state)
+    eight_bit_steps(part, *again, 4, 10)
+    assert torch.equal(part, whole)
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (error,) = AdamW8bit(lr=1e-4).check()
+    assert "pip install bitsandbytes" in error

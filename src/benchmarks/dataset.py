@@ -63,9 +63,9 @@ class Dataset:
 
     def check(self) -> list[str]:
         errors = []
-        for size in ("train_size", "validation_size", "test_size"):
-            if getattr(self, size) is not None and getattr(self, size) < 1:
-                errors.append(f"benchmark.{size}={getattr(self, size)} must be 1 or more")
+        for size, least in (("train_size", 1), ("validation_size", 0), ("test_size", 1)):
+            if getattr(self, size) is not None and getattr(self, size) < least:
+                errors.append(f"benchmark.{size}={getattr(self, size)} must be {least} or more")
         if self.verify_seconds <= 0:
             errors.append(f"benchmark.verify_seconds={self.verify_seconds} must be above 0")
         taken = sorted({"train", "validation"} & set(self.tests))

@@ -246,6 +246,14 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
             f"benchmark={benchmark.name} has nothing to train on (benchmark.train is null); choose another, or add "
             "e.g. +benchmark/table@benchmark.train=gsm8k-train"
         )
+    evaluation = sections.get("evaluation")
+    if getattr(benchmark, "validation_size", 1) == 0 and (looks := _looks_at_validation(sections)):
+        errors.append(f"{looks} looks at the validation split, and benchmark.validation_size=0 leaves none")
+    if benchmark is not None and (unknown := set(getattr(evaluation, "no_system", ())) - set(benchmark.tests)):
+        errors.append(
+            f"evaluation.no_system={sorted(unknown)}: benchmark={benchmark.name} has no such test split; valid: "
+            f"{', '.join(benchmark.tests)}"
+        )
     if rounds is not None and rounds.n != 1 and rounds.progress_tokens >= rounds.context:
         errors.append(
             f"rounds.progress_tokens={rounds.progress_tokens} fills the whole context of {rounds.context} "
@@ -295,6 +303,15 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
     if rounds.temperature == 0:
         errors.append("rounds.temperature=0 makes all responses of a group equal, so nothing is learned; use e.g. 1.0")
     return errors
+
+
+def _looks_at_validation(sections: Mapping[str, Any]) -> str:
+    """The setting that does, if any."""
+    if every := getattr(sections.get("evaluation"), "every", 0):
+        return f"evaluation.every={every}"
+    if imitation := sections.get("imitation"):
+        return f"imitation.validation_problems={imitation.validation_problems}"
+    return ""
 
 
 def _judges(sections: Mapping[str, Any]) -> list[str]:

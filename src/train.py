@@ -84,7 +84,8 @@ def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
     saved = checkpoint.latest(run) if checkpoint.steps(run) else None
     needs_base = bool(algorithm.kl_beta) or strategy.continuation == "base"
     cache = config.engine.get("max_batch_tokens", 0)
-    check_memory(Job(model, cache, config.train.micro_batch_tokens, keep_start=needs_base))
+    moments = 1 if "8" in config.optimizer._target_.rpartition(".")[2] else None
+    check_memory(Job(model, cache, config.train.micro_batch_tokens, moments, keep_start=needs_base))
     policy = load_policy(model, config.seed, saved, codec, keep_start=needs_base)
     settings = configuration.build(config.optimizer)
     optimizer, schedule = settings.build(policy.parameters(), config.train.steps * algorithm.iterations)

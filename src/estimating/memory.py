@@ -25,6 +25,7 @@ class Job:
     model: ModelConfig
     cache_tokens: int = 0  # engine.max_batch_tokens
     micro_batch_tokens: int = 0  # train.micro_batch_tokens
+    moment_bytes: int | None = None  # of each of AdamW's two moments of a parameter; None is the parameter's own size
     keep_start: bool = False  # a copy of all weights as they were at the start, where all are trained
 
 
@@ -109,7 +110,7 @@ def demand(shape: Shape, job: Job) -> Demand:
         adapter=adapter,
         start=adapter if model.adapter else (0 if lora else job.keep_start * shape.parameters * size),
         gradients=trained,
-        optimizer=2 * trained,
+        optimizer=2 * (trained if job.moment_bytes is None else job.moment_bytes * trained // max(size, 4)),
         merging=merged if job.cache_tokens else 0,
         cache=cache_bytes(shape, model) * job.cache_tokens,
         activations=activation_bytes(shape, model, job.micro_batch_tokens) if job.micro_batch_tokens else 0,

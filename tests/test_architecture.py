@@ -52,7 +52,7 @@ DOORS = {
     "wandb": {"tracking"},
     "transformers": {"models", "packaged", "engines", "pretrain"},
     "peft": {"models"},
-    "bitsandbytes": {"quantized"},
+    "bitsandbytes": {"quantized", "optimizers"},
     "datasets": {"benchmarks"},
     "reasoning_gym": {"benchmarks"},
     "math_verify": {"equivalence"},

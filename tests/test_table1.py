@@ -70,11 +70,13 @@ def test_the_grid_is_whole_and_rows_without_a_run_say_so():
 
 
 def test_runs_fill_their_rows_by_both_scorings(tmp_path):
-    folders = [write_run(tmp_path / "a", seed=0, after=0.5), write_run(tmp_path / "b", seed=1, after=0.6)]
+    folders = [write_run(tmp_path / "a", seed=0, after=0.5), write_run(tmp_path / "b", seed=1, after=0.52)]
     found = table.rows(table.read(folders))
     corrected = chosen(found, "MOTIF", 3, scoring="corrected")
-    assert corrected.ours.estimate == pytest.approx(0.55)
-    assert corrected.ours.high - corrected.ours.low == pytest.approx(0.945, abs=0.01)  # 12.7 x 0.05, cut at 1
+    assert corrected.ours.estimate == pytest.approx(0.51)
+    assert corrected.ours.high - corrected.ours.low == pytest.approx(
+        2 * 12.706 * 0.01, rel=1e-4
+    )  # Student's t, one degree of freedom
     assert (corrected.seeds, corrected.tokens) == (2, 200.5)
     assert chosen(found, "MOTIF", 3).ours.estimate == pytest.approx(0.45)
     assert chosen(found, "base", 1).ours.estimate == pytest.approx(0.3)
@@ -122,8 +124,8 @@ def test_the_estimate_is_of_the_recipes():
     assert table.TURNS["MOTIF"] == (first, first * second, first * second * third)
     assert table.TURNS["GRPO"] == configuration.build(grpo.rounds).widths
     assert (motif.train.steps, grpo.train.steps) == (table.STEPS["MOTIF"], table.STEPS["GRPO"])
-    assert table.LIMITS == (strategy.first_tokens, strategy.later_tokens, strategy.later_tokens)
-    assert table.CONTEXT == strategy.context
+    assert (strategy.first_tokens, strategy.later_tokens, strategy.later_tokens) == table.LIMITS
+    assert strategy.context == table.CONTEXT
     assert (motif.engine.max_batch_tokens, motif.train.micro_batch_tokens) == (table.CACHE, table.MICRO_BATCH)
     model = configuration.build(motif.model, configuration.section("model"))
     assert (model.name, model.quantization) == (table.MODEL.name, table.MODEL.quantization)

@@ -266,17 +266,17 @@ def document(runs: Mapping[str, Sequence[Mapping[str, Any]]], prompt: float, tok
     device = DEVICES[0]
     limits = ", ".join(f"{limit:.0f}" for limit in most.rounds)
     return f"""{results_table(rows(runs), shape, typical)}
-Accuracies in %, with 95 % intervals: Wilson's over the problems with one seed (the paper's figures are one run on 500 and
-30 problems), Student's t over seeds with several. The paper scores as `published`. GPU hours are estimates for one seed:
-training and the row's own evaluation, at the {name} new tokens a round.
+Accuracies in %, with 95 % intervals: Wilson's over the problems with one seed (the paper's figures are one run on 500
+and 30 problems), Student's t over seeds with several. The paper scores as `published`. GPU hours are estimates for one
+seed: training and the row's own evaluation, at the {name} new tokens a round.
 
 ## GPU hours, estimated
 
 {cost_table(shape, {name: typical, "all budgets used": most})}
-Assumed: {prompt:.0f} tokens of a prompt, {PROGRESS} more of a carried progress; budgets of {limits} tokens in rounds 1 to 3;
-{device.flops_share:.0%} of the data sheet's operations and {device.bandwidth_share:.0%} of its bandwidth are reached,
-and every decoding step costs {1000 * device.step_seconds:.0f} ms of Python and kernel launches, which decides most of it.
-Nothing here was measured on these devices.
+Assumed: {prompt:.0f} tokens of a prompt, {PROGRESS} more of a carried progress; budgets of {limits} tokens
+in rounds 1 to 3; {device.flops_share:.0%} of the data sheet's operations and {device.bandwidth_share:.0%} of its bandwidth are reached,
+and every decoding step costs {1000 * device.step_seconds:.0f} ms of Python and kernel launches, which decides
+most of it. Nothing here was measured on these devices.
 
 ## Memory, estimated
 

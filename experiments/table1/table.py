@@ -274,7 +274,8 @@ seed: training and the row's own evaluation, at the {name} new tokens a round.
 
 {cost_table(shape, {name: typical, "all budgets used": most})}
 Assumed: {prompt:.0f} tokens of a prompt, {PROGRESS} more of a carried progress; budgets of {limits} tokens
-in rounds 1 to 3; {device.flops_share:.0%} of the data sheet's operations and {device.bandwidth_share:.0%} of its bandwidth
+in rounds 1 to 3; {device.flops_share:.0%} of the data sheet's operations
+and {device.bandwidth_share:.0%} of its bandwidth
 are reached,
 and every decoding step costs {1000 * device.step_seconds:.0f} ms of Python and kernel launches, which decides
 most of it. Nothing here was measured on these devices.

@@ -17,6 +17,8 @@ def evaluate_splits(config: DictConfig) -> None:
     """Every test split at every number of rounds; results beside the run, or in this command's own directory."""
     from src.display import Display, show_evaluations
     from src.environment import prepare
+    from src.estimating.fitting import check_memory
+    from src.estimating.memory import Job
     from src.models import load_codec, load_policy
     from src.runner import evaluate, write_evaluation
 
@@ -31,6 +33,7 @@ def evaluate_splits(config: DictConfig) -> None:
     asked = [problem for test in tests.values() for problem in test]
     configuration.check_lengths(strategy, asked, codec)
     scorers = configuration.scorers(config, benchmark, asked)
+    check_memory(Job(model, config.engine.get("max_batch_tokens", 0)))
     policy = load_policy(model, config.seed, saved, codec)
     engine = configuration.build(config.engine, weights=policy)
     folder = Path(config.run) / "evaluation" / f"step_{step}" if config.run else out / "evaluation"

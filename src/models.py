@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -25,12 +24,13 @@ from peft import (
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from src import checkpoint
 from src.algorithms.logprobs import token_logprobs
 from src.packaged import PACKAGES, checkpoint_folder, weights_file
 from src.packing import layout
+from src.quantized import check_quantization
 from src.records import InputError, Message, Row, Writer
 
 transformers.utils.logging.disable_progress_bar()
@@ -85,17 +85,14 @@ class ModelConfig:
         if self.round_tokens < 1:
             errors.append(f"model.round_tokens={self.round_tokens} must be 1 or more")
         errors += self.lora.check() if self.lora else self._check_full()
-        if self.quantization and importlib.util.find_spec("bitsandbytes") is None:
-            errors.append(
-                f"model.quantization={self.quantization} needs the package bitsandbytes, which is not installed: "
-                "`pip install bitsandbytes`, or model.quantization=null"
-            )
         if self.quantization and self.dtype == "float64":
             errors.append(
                 f"model.quantization={self.quantization} cannot compute in model.dtype=float64; use float32 or bfloat16"
             )
         if self.device == "cuda" and not torch.cuda.is_available():
             errors.append("model.device=cuda, but torch sees no CUDA device here; valid: auto, cpu")
+        elif self.quantization and self.dtype != "float64":
+            errors += check_quantization(self.quantization, self.placed, self.precision)
         for find in (self._check_name, self._check_adapter):
             try:
                 find()
@@ -455,6 +452,17 @@ def _load_model(config: ModelConfig) -> Any:
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model
+
+
+def blueprint(config: ModelConfig) -> Any:
+    """The causal LM without its weights: modules on the meta device, with names, shapes and types.
+
+    Raises:
+        InputError: the model's configuration cannot be loaded.
+    """
+    settings = _from_pretrained(AutoConfig, config)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(settings, dtype=config.precision)
 
 
 def load_policy(

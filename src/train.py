@@ -61,6 +61,8 @@ def publish(policy: Policy, run: Path, summary: Mapping[str, Any], settings: Map
 def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
     """Build every part from its section, and put a resumed run back to its newest checkpoint."""
     from src import checkpoint
+    from src.estimating.fitting import check_memory
+    from src.estimating.memory import Job
     from src.learner import Learner
     from src.models import load_codec, load_policy
     from src.trainer import State, Study
@@ -81,6 +83,9 @@ def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
     scorers = configuration.scorers(config, benchmark, problems)
     saved = checkpoint.latest(run) if checkpoint.steps(run) else None
     needs_base = bool(algorithm.kl_beta) or strategy.continuation == "base"
+    cache = config.engine.get("max_batch_tokens", 0)
+    moments = 1 if "8" in config.optimizer._target_.rpartition(".")[2] else None
+    check_memory(Job(model, cache, config.train.micro_batch_tokens, moments, keep_start=needs_base))
     policy = load_policy(model, config.seed, saved, codec, keep_start=needs_base)
     settings = configuration.build(config.optimizer)
     optimizer, schedule = settings.build(policy.parameters(), config.train.steps * algorithm.iterations)

@@ -654,7 +654,7 @@ def test_an_adapter_that_stays_beside_its_weights_is_read_as_it_is(tmp_path, mon
     plain = by_path(TransformersEngine(policy).generate(turns, no_children))
     for turn in lean:
         assert turn.completion == plain[turn.path].completion
-        assert turn.logprobs == pytest.approx(plain[turn.path].logprobs, abs=EXACT["lean"])
+        assert turn.logprobs == pytest.approx(plain[turn.path].logprobs, abs=3 * EXACT["lean"])
     base = TransformersEngine(policy).generate([replace(turn, writer=Writer.BASE) for turn in turns], no_children)
     same = [by_path(base)[path].completion == turn.completion for path, turn in plain.items()]
     assert all(same) == (writer == Writer.BASE)

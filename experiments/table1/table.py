@@ -1,0 +1,326 @@
+"""Table 1 of MOTIF's paper beside our runs: ``python -m experiments.table1.table [<run directory> …] --out <folder>``.
+
+The runs are those of ``experiment=paper-motif`` and ``experiment=paper-grpo``; what has no run says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, Qwen2Config
+
+from src.estimating.memory import Job, demand
+from src.estimating.shape import Shape, shape_of
+from src.estimating.time import Device, learning, writing
+from src.evaluation import Interval, wilson
+from src.files import read_jsonl, write_text
+from src.models import Lora, ModelConfig
+from src.records import InputError
+from src.reporting.tables import combine
+
+PROBLEMS = {"math500": 500, "aime2024": 30}
+PAPER = {
+    ("base", 1): {"math500": 0.376, "aime2024": 0 / 30},
+    ("GRPO", 1): {"math500": 0.448, "aime2024": 1 / 30},
+    ("MOTIF", 3): {"math500": 0.486, "aime2024": 2 / 30},
+}
+"""Table 1 of arXiv 2507.02851, by policy and number of rounds."""
+
+EQUAL = "GRPO, MOTIF's tokens"
+POLICIES = ("base", "GRPO", "MOTIF", EQUAL)
+SCORINGS = ("published", "corrected")
+
+STEPS = {"GRPO": 2000, "MOTIF": 1000}
+TURNS = {"GRPO": (8,), "MOTIF": (8, 32, 32)}
+"""Turns of each round of one step, a question each: m, and m x k for every later round."""
+
+LIMITS = (1024, 2048, 2048)
+"""New tokens of each round, at most; less where ``CONTEXT`` leaves less."""
+CONTEXT, PROGRESS, CACHE, MICRO_BATCH = 2048, 300, 65536, 4096
+"""Tokens of a round's context; assumed of a carried progress; ``engine.max_batch_tokens`` and
+``train.micro_batch_tokens`` of the recipes."""
+
+GIB = 2**30
+DEVICES = (
+    Device("RTX 4090", 24 * GIB, 165e12, 1.008e12),
+    Device("H100 SXM", 80e9, 989e12, 3.35e12),
+    Device("H200", 141e9, 989e12, 4.8e12),
+)
+"""Dense bfloat16 operations and bytes a second of the makers' data sheets."""
+
+MODEL = ModelConfig(
+    "Qwen/Qwen2.5-3B-Instruct", CONTEXT, 1024, dtype="bfloat16", quantization="nf4", lora=Lora(r=64, alpha=64)
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A policy on a test split at a number of rounds, by one way to score; ``ours`` is missing where nothing ran."""
+
+    policy: str
+    rounds: int
+    split: str
+    scoring: str
+    paper: Interval | None
+    ours: Interval | None
+    tokens: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean new tokens of each round, and tokens of a prompt without a progress."""
+
+    rounds: tuple[float, ...]
+    prompt: float
+
+    def asked(self, round: int) -> float:
+        """Tokens of a round's prompt (1-based)."""
+        return self.prompt + (PROGRESS if round > 1 else 0)
+
+
+def qwen() -> Shape:
+    """The paper's model, by the sizes published with Qwen2.5-3B-Instruct; no hub is asked."""
+    config = Qwen2Config(
+        vocab_size=151936,
+        hidden_size=2048,
+        intermediate_size=11008,
+        num_hidden_layers=36,
+        num_attention_heads=16,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    with torch.device("meta"):
+        return shape_of(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16))
+
+
+def read(folders: Iterable[Path]) -> dict[str, list[Mapping[str, Any]]]:
+    """The runs' summaries by policy. A run of ``paper-grpo`` with more than the published steps is the one at MOTIF's
+    tokens.
+
+    Raises:
+        InputError: a folder holds no complete run of one of the two recipes, or a policy has a seed twice.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for folder in folders:
+        file = folder / "summary.json"
+        if not file.is_file():
+            raise InputError(f"{folder}: incomplete, or no run (it has no summary.json)")
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        recipe = summary["choices"].get("experiment")
+        if recipe not in ("paper-motif", "paper-grpo"):
+            raise InputError(f"{folder}: is a run of experiment={recipe}; valid: paper-motif, paper-grpo")
+        longer = summary["final"]["step"] > STEPS["GRPO"]
+        policy = "MOTIF" if recipe == "paper-motif" else (EQUAL if longer else "GRPO")
+        if summary["seed"] in {other["seed"] for other in found.get(policy, [])}:
+            raise InputError(f"{folder}: a second run of {policy} with seed {summary['seed']}")
+        means = _round_means(folder / "metrics.jsonl")
+        found.setdefault(policy, []).append({**summary, "round_means": means})
+    return found
+
+
+def _round_means(file: Path) -> tuple[float, ...]:
+    """Mean new tokens of each round over a run's steps; empty without metrics."""
+    steps = list(read_jsonl(file)) if file.is_file() else []
+    names = [f"completion/round_{number}/mean_tokens" for number in range(1, 4)]
+    columns = [[step[name] for step in steps if name in step] for name in names]
+    return tuple(statistics.fmean(column) for column in columns if column)
+
+
+def rows(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+    """The whole grid. The base's figures are what MOTIF's runs saw before training, else GRPO's."""
+    return [
+        _row(policy, rounds, split, scoring, runs)
+        for policy in POLICIES
+        for rounds in (1, 3)
+        for split in PROBLEMS
+        for scoring in SCORINGS
+    ]
+
+
+def _row(policy: str, rounds: int, split: str, scoring: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Row:
+    source = runs.get(policy, [])
+    if policy == "base":
+        source = runs.get("MOTIF") or runs.get("GRPO") or runs.get(EQUAL) or []
+    name = f"{split}, {rounds} round{'s' if rounds > 1 else ''}"
+    seen = [run["evaluations"]["before" if policy == "base" else "after"].get(name) for run in source]
+    made = [one for one in seen if one is not None]
+    judged = [(one, verdict) for one in made if (verdict := _verdict(one, scoring)) is not None]
+    rate = PAPER.get((policy, rounds), {}).get(split) if scoring == "published" else None
+    return Row(
+        policy,
+        rounds,
+        split,
+        scoring,
+        paper=None if rate is None else wilson(rate, PROBLEMS[split]),
+        ours=combine([verdict for _, verdict in judged], 0, 1) if judged else None,
+        tokens=statistics.fmean(one["tokens_per_answer"] for one, _ in judged) if judged else None,
+        seeds=len(judged),
+    )
+
+
+def _verdict(evaluation: Mapping[str, Any], scoring: str) -> Interval | None:
+    """Accuracy by the published verifier, or by the other one, whichever of the two was the main one."""
+    verdicts = {evaluation["verifier"]: evaluation, **evaluation.get("also", {})}
+    names = [name for name in verdicts if (name == "published") == (scoring == "published")]
+    return Interval(*(verdicts[names[0]][key] for key in ("accuracy", "low", "high"))) if names else None
+
+
+def budgets(prompt: float) -> Lengths:
+    """Every round writes all it may."""
+    asked = Lengths((), prompt).asked
+    return Lengths(tuple(min(limit, CONTEXT - asked(i)) for i, limit in enumerate(LIMITS, 1)), prompt)
+
+
+def generated(policy: str, lengths: Lengths) -> float:
+    """Tokens that one step samples."""
+    return sum(turns * tokens for turns, tokens in zip(TURNS[policy], lengths.rounds, strict=False))
+
+
+def equal_steps(lengths: Lengths) -> int:
+    """Steps of GRPO that sample as many tokens as MOTIF's."""
+    return math.ceil(STEPS["MOTIF"] * generated("MOTIF", lengths) / generated("GRPO", lengths))
+
+
+def training_hours(shape: Shape, device: Device, policy: str, lengths: Lengths) -> float:
+    """GPU hours of all steps of a policy: its rounds one after the other, and learning from the first."""
+    kind = "GRPO" if policy == EQUAL else policy
+    steps = equal_steps(lengths) if policy == EQUAL else STEPS[kind]
+    rounds = enumerate(zip(TURNS[kind], lengths.rounds, strict=False), 1)
+    seconds = sum(writing(shape, MODEL, device, turns, lengths.asked(i), new, CACHE) for i, (turns, new) in rounds)
+    seconds += learning(shape, MODEL, device, TURNS[kind][0], lengths.prompt, lengths.rounds[0])
+    return steps * seconds / 3600
+
+
+def evaluation_hours(shape: Shape, device: Device, rounds: int, problems: int, lengths: Lengths) -> float:
+    """GPU hours of one greedy answer to each problem."""
+    each = enumerate(lengths.rounds[:rounds], 1)
+    return sum(writing(shape, MODEL, device, problems, lengths.asked(i), new, CACHE) for i, new in each) / 3600
+
+
+def results_table(found: Sequence[Row], shape: Shape, lengths: Lengths) -> str:
+    """The grid as Markdown, each row with the GPU hours that make it."""
+    heads = ["policy", "rounds", "test", "scoring", "paper", "ours", "tokens an answer", "seeds"]
+    heads += [f"GPU-h {device.name}" for device in DEVICES]
+    lines = [heads, ["---"] * len(heads)]
+    for row in found:
+        cells = [row.policy, str(row.rounds), row.split, row.scoring, _percent(row.paper)]
+        cells += [_percent(row.ours) if row.ours else "not run", f"{row.tokens:.0f}" if row.tokens is not None else "-"]
+        cells += [str(row.seeds)]
+        for device in DEVICES:
+            trained = 0.0 if row.policy == "base" else training_hours(shape, device, row.policy, lengths)
+            asked = evaluation_hours(shape, device, row.rounds, PROBLEMS[row.split], lengths)
+            cells.append(f"{trained + asked:.2f}")
+        lines.append(cells)
+    return _markdown(lines)
+
+
+def cost_table(shape: Shape, cases: Mapping[str, Lengths]) -> str:
+    """GPU hours of every run, in each of several cases of lengths."""
+    heads = ["job", "lengths", "tokens sampled", *(f"GPU-h {device.name}" for device in DEVICES)]
+    lines = [heads, ["---"] * len(heads)]
+    for case, lengths in cases.items():
+        for policy in POLICIES[1:]:
+            kind = "GRPO" if policy == EQUAL else policy
+            steps = equal_steps(lengths) if policy == EQUAL else STEPS[kind]
+            hours = [f"{training_hours(shape, device, policy, lengths):.1f}" for device in DEVICES]
+            tokens = f"{steps * generated(kind, lengths) / 1e6:.1f} M"
+            lines.append([f"train {policy}, {steps:,} steps", case, tokens, *hours])
+        problems = sum(PROBLEMS.values())
+        for rounds in (1, 3):
+            hours = [f"{evaluation_hours(shape, device, rounds, problems, lengths):.2f}" for device in DEVICES]
+            tokens = f"{problems * sum(lengths.rounds[:rounds]) / 1e6:.1f} M"
+            lines.append([f"evaluate a policy, {rounds} round{'s' if rounds > 1 else ''}", case, tokens, *hours])
+    return _markdown(lines)
+
+
+def memory_table(shape: Shape) -> str:
+    """Memory of training and of evaluating, the same for every policy."""
+    lines = [["job", "weights", "adapter and its training", "cache", "activations and logits", "peak", "fits"]]
+    lines.append(["---"] * len(lines[0]))
+    jobs = [(f"train, train.micro_batch_tokens={tokens}", tokens) for tokens in (MICRO_BATCH, CONTEXT)]
+    for job, micro_batch in (*jobs, ("evaluate", 0)):
+        need = demand(shape, Job(MODEL, CACHE, micro_batch, moment_bytes=1))
+        adapter = need.adapter + need.gradients + need.optimizer
+        sizes = (need.weights, adapter, need.cache, need.activations + need.logits, need.peak)
+        fits = [device.name for device in DEVICES if device.memory > need.peak]
+        lines.append([job, *(f"{size / GIB:.1f} GiB" for size in sizes), ", ".join(fits) or "none"])
+    return _markdown(lines)
+
+
+def document(runs: Mapping[str, Sequence[Mapping[str, Any]]], prompt: float, tokens: float) -> str:
+    """All tables with what they assume; measured lengths of MOTIF's runs take the place of ``tokens``."""
+    shape = qwen()
+    measured = [run["round_means"] for run in runs.get("MOTIF", ()) if len(run["round_means"]) == len(LIMITS)]
+    means = tuple(map(statistics.fmean, zip(*measured, strict=True))) if measured else (tokens,) * len(LIMITS)
+    name = "measured means" if measured else f"assumed mean of {tokens:.0f}"
+    typical, most = Lengths(means, prompt), budgets(prompt)
+    device = DEVICES[0]
+    limits = ", ".join(f"{limit:.0f}" for limit in most.rounds)
+    return f"""{results_table(rows(runs), shape, typical)}
+Accuracies in %, with 95 % intervals: Wilson's over the problems with one seed (the paper's figures are one run on 500
+and 30 problems), Student's t over seeds with several. The paper scores as `published`. GPU hours are estimates for one
+seed: training and the row's own evaluation, at the {name} new tokens a round.
+
+## GPU hours, estimated
+
+{cost_table(shape, {name: typical, "all budgets used": most})}
+Assumed: {prompt:.0f} tokens of a prompt, {PROGRESS} more of a carried progress; budgets of {limits} tokens
+in rounds 1 to 3; {device.flops_share:.0%} of the data sheet's operations
+and {device.bandwidth_share:.0%} of its bandwidth
+are reached,
+and every decoding step costs {1000 * device.step_seconds:.0f} ms of Python and kernel launches, which decides
+most of it. Nothing here was measured on these devices.
+
+## Memory, estimated
+
+{memory_table(shape)}
+4-bit weights, LoRA of rank 64, 8-bit moments, `engine.max_batch_tokens={CACHE}`, and a micro-batch of one sequence,
+without gradient checkpointing. On 24 GB, add `train.micro_batch_tokens={CONTEXT}`: the gradient stays the same.
+
+## GRPO at MOTIF's tokens
+
+A step of MOTIF samples {sum(TURNS["MOTIF"])} completions, one of GRPO {TURNS["GRPO"][0]}. The tokens of MOTIF's
+{STEPS["MOTIF"]:,} steps are those of {equal_steps(typical):,} steps of GRPO at the {name}, and of
+{equal_steps(most):,} where all budgets are used:
+
+```bash
+python -m src.train experiment=paper-grpo train.steps={equal_steps(typical)}
+```
+"""
+
+
+def _percent(value: Interval | None) -> str:
+    if value is None:
+        return "-"
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * number for number in (value.estimate, value.low, value.high)))
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> None:
+    """Write ``table.md``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="*", type=Path, help="run directories of paper-motif and paper-grpo")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to write table.md")
+    parser.add_argument("--prompt", type=float, default=250, help="assumed tokens of a prompt without a progress")
+    parser.add_argument("--tokens", type=float, default=350, help="assumed mean new tokens of a round, without runs")
+    given = parser.parse_args()
+    try:
+        write_text(given.out / "table.md", document(read(given.runs), given.prompt, given.tokens))
+    except InputError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

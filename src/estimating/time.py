@@ -1,0 +1,70 @@
+"""Seconds on a device: what limits a pass is its arithmetic or the bytes that it moves, whichever takes longer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from src.estimating import operations
+from src.estimating.memory import cache_bytes, weight_bytes
+from src.estimating.shape import Shape
+from src.models import ModelConfig
+
+NF4_MOVED = 1 / 2 + 2 + 2
+"""Bytes moved for a 4-bit weight with several rows: it is read, written out in half precision, and read again."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Peak figures of a maker's data sheet, and the shares of them that are assumed to be reached."""
+
+    name: str
+    memory: float  # bytes
+    peak_flops: float  # dense, half precision, a second
+    bandwidth: float  # bytes a second
+    flops_share: float = 0.4
+    bandwidth_share: float = 0.6
+    step_seconds: float = 0.03  # of every decoding step: Python and kernel launches
+
+    @property
+    def flops(self) -> float:
+        """Operations a second that are reached."""
+        return self.peak_flops * self.flops_share
+
+    @property
+    def moved(self) -> float:
+        """Bytes a second that are reached."""
+        return self.bandwidth * self.bandwidth_share
+
+
+def decoding_step(shape: Shape, model: ModelConfig, device: Device, rows: float, seen: float) -> float:
+    """Seconds in which ``rows`` write a token each, with ``seen`` tokens in the cache: the roofline (Williams et al.,
+    Commun. ACM 52, 2009), and the device's ``step_seconds``."""
+    adapter = _adapter(shape, model)
+    arithmetic = operations.forward(shape, rows, seen, rows, adapter) / device.flops
+    weights = weight_bytes(shape, model)
+    if model.quantization and rows > 1:
+        weights = shape.body * NF4_MOVED + (shape.parameters - shape.body) * model.precision.itemsize
+    memory = (weights + rows * seen * cache_bytes(shape, model)) / device.moved
+    return max(arithmetic, memory) + device.step_seconds
+
+
+def writing(
+    shape: Shape, model: ModelConfig, device: Device, turns: float, prompt: float, tokens: float, cache_tokens: int
+) -> float:
+    """Seconds for ``turns`` of ``tokens`` tokens after prompts, as many at once as the cache holds."""
+    rows = min(turns, max(1, cache_tokens // (prompt + tokens)))
+    prefill = operations.forward(shape, turns * prompt, prompt, turns, _adapter(shape, model)) / device.flops
+    steps = math.ceil(turns / rows) * tokens
+    return prefill + steps * decoding_step(shape, model, device, rows, prompt + tokens / 2)
+
+
+def learning(shape: Shape, model: ModelConfig, device: Device, rows: float, prompt: float, tokens: float) -> float:
+    """Seconds of a forward and backward pass over ``rows``, each with its own prompt."""
+    length = prompt + tokens
+    work = operations.training(shape, rows * length, length, rows * tokens, _adapter(shape, model))
+    return work / device.flops
+
+
+def _adapter(shape: Shape, model: ModelConfig) -> int:
+    return shape.adapter(model.lora.r, tuple(model.lora.targets)) if model.lora else 0

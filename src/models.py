@@ -137,11 +137,21 @@ class ModelConfig:
 
     @property
     def precision(self) -> torch.dtype:
-        """What is computed in; ``dtype=auto`` takes half precision under an adapter on a GPU, and single elsewhere."""
-        half = self.placed == "cuda" and self.lora is not None
+        """What is computed in; ``dtype=auto`` takes half precision under an adapter where the device computes in it (a
+        GPU, a CPU with bfloat16 products), and single elsewhere."""
+        half = self.lora is not None and (self.placed == "cuda" or not HALF_ON_CPU.isdisjoint(_instructions()))
         name = self.dtype if self.dtype != "auto" else ("bfloat16" if half else "float32")
         dtype: torch.dtype = getattr(torch, name)
         return dtype
+
+
+HALF_ON_CPU = frozenset({"amx_bf16", "avx512_bf16"})
+"""Instructions for products of bfloat16, several times as fast as those of float32."""
+
+
+def _instructions() -> set[str]:
+    """What the CPU has, where this torch tells."""
+    return {name for name, there in getattr(torch.cpu, "get_capabilities", dict)().items() if there is True}
 
 
 def packaged(name: str) -> str | None:

@@ -6,7 +6,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch.nn import Parameter
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 class AdamW:
     """Decoupled weight decay (arXiv 1711.05101), linear warm-up, then ``schedule`` down to ``final`` x lr."""
 
+    moment_bytes: ClassVar[int | None] = None  # of each moment of a parameter; None is the parameter's own size
     lr: float
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
@@ -69,6 +70,8 @@ class AdamW:
 @dataclass(frozen=True)
 class AdamW8bit(AdamW):
     """AdamW whose moments take 8 bits each (arXiv 2110.02861), in tensors of 4,096 parameters or more."""
+
+    moment_bytes: ClassVar[int | None] = 1
 
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""

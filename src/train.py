@@ -83,11 +83,10 @@ def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
     scorers = configuration.scorers(config, benchmark, problems)
     saved = checkpoint.latest(run) if checkpoint.steps(run) else None
     needs_base = bool(algorithm.kl_beta) or strategy.continuation == "base"
-    cache = config.engine.get("max_batch_tokens", 0)
-    moments = 1 if "8" in config.optimizer._target_.rpartition(".")[2] else None
-    check_memory(Job(model, cache, config.train.micro_batch_tokens, moments, keep_start=needs_base))
-    policy = load_policy(model, config.seed, saved, codec, keep_start=needs_base)
     settings = configuration.build(config.optimizer)
+    cache = config.engine.get("max_batch_tokens", 0)
+    check_memory(Job(model, cache, config.train.micro_batch_tokens, settings.moment_bytes, keep_start=needs_base))
+    policy = load_policy(model, config.seed, saved, codec, keep_start=needs_base)
     optimizer, schedule = settings.build(policy.parameters(), config.train.steps * algorithm.iterations)
     learner = Learner(
         policy, algorithm, optimizer, schedule, config.train.micro_batch_tokens, config.train.max_grad_norm

@@ -24,6 +24,8 @@ def warm_up(config: DictConfig, run: Path) -> None:
 
     from src import checkpoint
     from src.environment import prepare
+    from src.estimating.fitting import check_memory
+    from src.estimating.memory import Job
     from src.files import write_json
     from src.imitation import imitate, lessons, mean_loss, stream
     from src.models import load_codec, load_policy
@@ -37,12 +39,14 @@ def warm_up(config: DictConfig, run: Path) -> None:
     codec = load_codec(model)
     held_out = splits.validation[: settings.validation_problems]
     configuration.check_lengths(strategy, [*splits.train, *held_out], codec)
+    optimization = configuration.build(config.optimizer)
+    check_memory(Job(model, 0, settings.micro_batch_tokens, optimization.moment_bytes))
     policy = load_policy(model, config.seed, codec=codec)
     end = policy.end_token
     rng = random.Random(f"{config.seed}/warmup/validation")
     seen = [row for problem in held_out for row in lessons(problem, strategy, codec, end, rng)]
     turns = stream(splits.train, strategy, codec, end, config.seed)
-    optimizer, schedule = configuration.build(config.optimizer).build(policy.parameters(), settings.steps)
+    optimizer, schedule = optimization.build(policy.parameters(), settings.steps)
     metrics = MetricsFile(run / "metrics.jsonl", after=0)
     losses = [mean_loss(policy, seen, settings.micro_batch_tokens)]
     print(f"validation loss {losses[0]:.4f}", flush=True)

@@ -350,7 +350,7 @@ def test_the_hash_of_4_bit_weights_holds_their_scales(quantized):
 def test_4_bits_are_refused_where_they_cannot_be(quantized, monkeypatch):
     (error,) = quantized("float64").check()
     assert error.startswith("model.quantization=nf4 cannot compute in model.dtype=float64")
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     (error,) = quantized().check()
     assert "needs the package bitsandbytes" in error
     assert "model.quantization=null" in error
@@ -378,10 +378,16 @@ def test_the_writer_is_the_policy_however_small_its_adapter(folder, quantized, k
 # precision, dates, templates
 
 
-def test_auto_is_single_precision_on_a_cpu_and_half_on_a_gpu(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("instructions", "dtype"),
+    [({"avx2", "avx512_f"}, torch.float32), ({"avx512_f", "avx512_bf16"}, torch.bfloat16), (set(), torch.float32)],
+)
+def test_auto_is_what_the_device_computes_in(folder, monkeypatch, instructions, dtype):
     config = replace(tiny_config(folder), dtype="auto")
-    assert config.precision == torch.float32
-    assert load_policy(config, 0).model.dtype == torch.float32
+    monkeypatch.setattr(models, "_instructions", lambda: instructions)
+    assert config.precision == dtype
+    assert load_policy(config, 0).model.dtype == dtype
+    assert replace(config, lora=None).precision == torch.float32
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert replace(config, device="cuda").precision == torch.bfloat16
     assert replace(config, device="auto").placed == "cuda"

@@ -48,7 +48,7 @@ def test_rows_become_problems(tmp_path: Path) -> None:
     assert (len(splits.train), len(splits.validation)) == (8, 2)
     found = [(problem.id, problem.question, problem.answer) for problem in splits.tests["test"]]
     assert found == [(f"test/n{n}", f"What is {n} + 1?", str(n + 1)) for n in range(20, 23)]
-    assert splits.tests["test"][0].metadata == {"source": "test"}
+    assert splits.tests["test"][0].metadata == {"source": "test", "solution": "It is"}
     ids = {problem.id for problem in [*splits.train, *splits.validation]}
     assert ids == {f"train/n{n}" for n in range(10)}
 

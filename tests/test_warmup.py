@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from src import config as configuration
 from src import solutions
+from src.config import ROOT
 from src.imitation import ImitationConfig, imitate, lessons, mean_loss, stream, surprise
 from src.models import ModelConfig, load_codec, load_policy
 from src.optimizers import AdamW
@@ -45,6 +46,37 @@ def test_steps_are_the_lines_without_calculator_marks_and_the_final_mark():
 def test_a_chain_sum_is_worked_out_term_by_term():
     assert solutions.steps(a_sum("4 - 9 + 13")) == ["4 - 9 = -5", "-5 + 13 = 8"]
     assert solutions.steps(a_sum("-4 - -9")) == ["-4 - -9 = 5"]
+
+
+def test_solutions_come_with_the_data(tmp_path):
+    """GSM8K's layout: the solution, then the gold after its mark."""
+    rows = [
+        {"question": f"{n} eggs, twice?", "answer": f"2*{n} = <<2*{n}={2 * n}>>{2 * n}\n#### {2 * n}"} for n in range(9)
+    ]
+    for file, chosen in (("train", rows[:6]), ("test", rows[6:])):
+        (tmp_path / "gsm8k").mkdir(exist_ok=True)
+        (tmp_path / "gsm8k" / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    overrides = ["benchmark=gsm8k", f"benchmark.source={tmp_path}", "benchmark.validation_size=2", "train.problems=2"]
+    splits = configuration.build(configuration.checked("train", overrides).benchmark).load()
+    for problem in (*splits.train, *splits.validation, *splits.tests["test"]):
+        n = int(problem.question.partition(" ")[0])
+        assert solutions.steps(problem) == [f"2*{n} = {2 * n}"]
+        assert problem.answer == str(2 * n)
+
+
+REAL = ROOT.parent / "shared" / "data" / "gsm8k" / "train.jsonl"
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="needs GSM8K in ../shared/data")
+def test_every_solution_of_gsm8k_is_steps_that_end_in_its_gold():
+    counts = []
+    for number, line in enumerate(REAL.read_text().splitlines()):
+        solution, _, gold = json.loads(line)["answer"].partition("####")
+        steps = solutions.steps(Problem(str(number), "?", gold.strip(), {"solution": solution}))
+        assert not any("<<" in step or ">>" in step or "####" in step for step in steps)
+        counts.append(len(steps))
+    assert len(counts) == 7473
+    assert 3 < sum(counts) / len(counts) < 4
 
 
 @pytest.mark.parametrize("metadata", [{}, {"solution": ""}, {"solution": "#### 3"}, {"expression": "2 * (3 + 4)"}])

@@ -174,12 +174,14 @@ class Dataset:
         question, gold = str(row[table.question]).strip(), str(row[table.answer]).strip()
         if not question:
             raise InputError(f"the question ({table.question}) is empty")
+        metadata = {"source": table.name}
         if table.after is not None:
             if table.after not in gold:
                 raise InputError(f"the answer ({table.answer}) holds no {table.after!r}")
-            gold = gold.rpartition(table.after)[2].strip()
+            solution, _, gold = (part.strip() for part in gold.rpartition(table.after))
+            metadata["solution"] = solution
         number = row[table.id] if table.id else index
-        problem = Problem(f"{table.name}/{number}", question, gold, {"source": table.name})
+        problem = Problem(f"{table.name}/{number}", question, gold, metadata)
         if self.score(problem, f"\\boxed{{{gold}}}") != 1:
             raise InputError(f"the gold {gold!r} would not be judged right itself")
         return problem

@@ -27,6 +27,9 @@ PREFILL = 8192
 PATIENCE = 0.25
 """Turns wait until the work lost by waiting is this share of a step: what admitting them costs beside their prompts."""
 
+SPARE = 1.25
+"""Columns of a cache that grows, as a multiple of what its longest turn needs."""
+
 COMPACT_BELOW = 0.9
 """Share of live rows under which the others are dropped, once no turn waits for their place."""
 
@@ -79,8 +82,13 @@ class Batch:
         longest = max(len(turn.prompt) for turn in turns)
         rows = writing + len(turns)
         if not writing or width > self.cache.width or rows > self.cache.capacity:
-            width = max(width, self.cache.width) if writing else width
-            capacity = min(max(rows, 2 * self.cache.capacity), max(rows, self.budget // width)) if writing else rows
+            if writing:  # with room to spare, since moving all that was written costs more than zeros do
+                if width > self.cache.width:
+                    width = max(width, min(int(SPARE * width), self.budget // rows))
+                width = max(width, self.cache.width)
+                capacity = max(rows, min(2 * self.cache.capacity, self.budget // width))
+            else:
+                capacity = rows
             self._resize(capacity, width, longest)
         if longest > self.time:
             self.end = self.cache.width
@@ -154,32 +162,30 @@ class Batch:
         prompts = sorted({turn.prompt for turn in turns}, key=len)
         for batch in padded_batches([(len(prompt), 0) for prompt in prompts], PREFILL):
             index = {prompts[place]: row for row, place in enumerate(batch)}
-            lengths = torch.tensor([len(prompt) for prompt in index])
-            longest = int(lengths.max())
-            ids = torch.full((len(index), longest), self.weights.pad_token)
-            for prompt, row in index.items():
-                ids[row, : len(prompt)] = torch.tensor(prompt)
-            logits, layers = self.decoder.prefill(ids.to(device), lengths.to(device))
+            lengths = np.array([len(prompt) for prompt in index])
+            ids = torch.tensor([token for prompt in index for token in prompt], device=device)
+            logits, layers = self.decoder.prefill(ids, lengths.tolist())
             rows = [
                 (index[turn.prompt], place) for turn, place in zip(turns, places, strict=True) if turn.prompt in index
             ]
-            source, target = torch.tensor(rows).T
-            # Prompts start together in ``ids`` and end together in the cache, where what comes before is masked.
-            order = torch.arange(longest) - (longest - lengths[source])[:, None]
-            columns = torch.arange(self.time - longest, self.time) % width
-            self.mask[target.to(device)] = -torch.inf
-            self.mask[target[:, None].to(device), columns.to(device)] = torch.where(order < 0, -torch.inf, 0).to(
-                self.mask
-            )
-            self.cache.store(
-                layers, source.to(device), order.clamp(min=0).to(device), target.to(device), columns.to(device)
-            )
+            source, target = (torch.tensor(column, device=device) for column in zip(*rows, strict=True))
+            read = np.array([row for row, _ in rows])
+            # Of every token of every row: where it was read, and its place in the cache, where prompts end together.
+            counts = np.repeat(lengths[read], lengths[read])
+            step = np.arange(len(counts)) - np.repeat(lengths[read].cumsum() - lengths[read], lengths[read])
+            token = np.repeat((lengths.cumsum() - lengths)[read], lengths[read]) + step
+            row = np.repeat([place for _, place in rows], lengths[read])
+            column = (self.time - counts + step) % width
+            tokens, cells, columns = (torch.from_numpy(table).to(device) for table in (token, row, column))
+            self.mask[target] = -torch.inf
+            self.mask[cells, columns] = 0
+            self.cache.store(layers, tokens, cells, columns)
             if len(self.logits) < len(self.turns):
                 fresh = logits.new_zeros(len(self.turns), logits.shape[1])
                 if len(self.logits):
                     fresh[: len(self.logits)] = self.logits
                 self.logits = fresh
-            self.logits[target.to(device)] = logits[source.to(device)]
+            self.logits[target] = logits[source]
 
     # tokens out
 

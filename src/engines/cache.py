@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 KeysValues = tuple[Tensor, Tensor]
-"""Of one layer: ``[rows, heads, tokens, head size]`` each."""
+"""Of one layer: ``[rows, heads, columns, head size]`` each in a cache, ``[tokens, heads, head size]`` of prompts."""
 
 
 class Cache:
@@ -26,7 +26,7 @@ class Cache:
 
     def _room(self, like: Tensor, transposed: bool) -> Tensor:
         # Zeros, since a column that is masked but not a number would still spoil the sum over columns.
-        heads, size = like.shape[1], like.shape[3]
+        heads, size = like.shape[1], like.shape[-1]
         if transposed:
             return like.new_zeros(self.capacity, heads, size, self.width).transpose(2, 3)
         return like.new_zeros(self.capacity, heads, self.width, size)
@@ -48,15 +48,13 @@ class Cache:
             for tensor in layer:
                 tensor[target] = tensor[source]
 
-    def store(
-        self, prompts: Sequence[KeysValues], rows: Tensor, source: Tensor, target: Tensor, columns: Tensor
-    ) -> None:
-        """Copy tokens ``source`` ``[n, tokens]`` of the prompts ``rows`` ``[n]`` to the cache's rows ``target``."""
+    def store(self, prompts: Sequence[KeysValues], tokens: Tensor, rows: Tensor, columns: Tensor) -> None:
+        """Copy ``tokens`` of the prompts to the cache's ``rows`` and ``columns``, all ``[n]``."""
         if not self.layers:
             self.layers = [(self._room(keys, self.transposed), self._room(values, False)) for keys, values in prompts]
         for layer, prompt in zip(self.layers, prompts, strict=True):
             for tensor, new in zip(layer, prompt, strict=True):
-                tensor[target[:, None], :, columns] = new[rows[:, None], :, source]
+                tensor[rows, :, columns] = new[tokens]
 
 
 class Decoder(Protocol):
@@ -65,8 +63,8 @@ class Decoder(Protocol):
     transposed: bool
     dtype: torch.dtype
 
-    def prefill(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, list[KeysValues]]:
-        """Logits ``[rows, vocabulary]`` after prompts ``ids`` ``[rows, tokens]``, padded at their ends."""
+    def prefill(self, ids: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[KeysValues]]:
+        """Logits ``[prompts, vocabulary]`` after prompts of ascending ``lengths``, one after another in ``ids``."""
         ...
 
     def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import Cache as ModelCache
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
@@ -45,18 +47,21 @@ class ForwardDecoder:
         local = kinds - {"full_attention"} if kinds else window is not None
         self.window = window if local else None
 
-    def prefill(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, list[KeysValues]]:
-        cache = DynamicCache()
-        kept, place = torch.unique(lengths - 1, return_inverse=True)
+    def prefill(self, ids: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[KeysValues]]:
+        cache, ends = DynamicCache(), torch.tensor(lengths, device=ids.device)
+        padded = pad_sequence(list(torch.split(ids, list(lengths))), batch_first=True)
+        positions = torch.arange(padded.shape[1], device=ids.device)
+        kept, place = torch.unique(ends - 1, return_inverse=True)
         logits = self.model(
-            input_ids=ids,
-            position_ids=torch.arange(ids.shape[1], device=ids.device).expand(ids.shape),
+            input_ids=padded,
+            position_ids=positions.expand(padded.shape),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=kept,
         ).logits
-        rows = torch.arange(len(ids), device=ids.device)
-        return logits[rows, place], [(layer.keys, layer.values) for layer in cache.layers]
+        rows, real = torch.arange(len(padded), device=ids.device), positions < ends[:, None]
+        layers = [(layer.keys.transpose(1, 2)[real], layer.values.transpose(1, 2)[real]) for layer in cache.layers]
+        return logits[rows, place], layers
 
     def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
         if self.window is not None and mask.shape[1] > self.window:

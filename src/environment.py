@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import json
 import os
@@ -26,6 +27,9 @@ PACKAGES = (
     "wandb",
 )
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameters of glibc's mallopt(3)."""
+
 
 def prepare(threads: int, run: Path) -> dict[str, Any]:
     """Fix what bits depend on (threads, deterministic kernels) and describe it; a resumed run gets its own again.
@@ -35,6 +39,7 @@ def prepare(threads: int, run: Path) -> dict[str, Any]:
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    keep_freed_memory()
     file = run / "environment.json"
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     torch.set_num_threads(threads or earlier.get("threads", torch.get_num_threads()))
@@ -53,6 +58,15 @@ def prepare(threads: int, run: Path) -> dict[str, Any]:
             print(f"warning: {name} was {earlier[name]} and is {now[name]}: the run continues, but not bit for bit")
     write_json(file, now)
     return now
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what large tensors free, instead of asking the kernel for zeroed pages for each of them anew: up
+    to a fifth of a training step. The peak stays what it was."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def set_threads(threads: int) -> None:

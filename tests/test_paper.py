@@ -98,7 +98,7 @@ def test_another_model_changes_nothing_else(recipe):
 
 
 def test_a_split_may_be_asked_without_the_system_prompt():
-    config = checked("evaluate", ["model=smollm2-135m", "benchmark=paper", "evaluation.no_system=[aime2024]"])
+    config = checked("evaluate", ["model/prompts=instruct", "benchmark=paper", "evaluation.no_system=[aime2024]"])
     strategy = configuration.build(config.rounds)
     settings = configuration.build(config.evaluation, EvaluationConfig)
     chains = {split: settings.chains(strategy, split, 2) for split in ("math500", "aime2024")}

@@ -59,8 +59,13 @@ class Workbench:
         return model
 
     def policy(self, lora: Lora | None) -> Policy:
-        """The model, with a fresh adapter or none."""
-        return load_policy(replace(self.model, lora=lora, adapter=None), self.seed)
+        """The model in its precision, with a fresh adapter or none (``dtype=auto`` would ask for another without)."""
+        dtype = str(self.model.precision).removeprefix("torch.")
+        return load_policy(replace(self.model, lora=lora, adapter=None, dtype=dtype), self.seed)
+
+    def sampler(self) -> Policy:
+        """What is sampled from where nothing is trained: the plain model, or with its adapter (``adapter``)."""
+        return self.policy(self.model.lora if self.settings.adapter else None)
 
     def problems(self, benchmark: Any, count: int) -> list[Problem]:
         """The training problems of a benchmark.

@@ -24,7 +24,7 @@ Rounds = Sequence[Sequence[Request]]
 
 def measure(bench: Workbench) -> Measured:
     """Seconds of a problem's later rounds."""
-    policy, settings = bench.policy(None), bench.settings
+    policy, settings = bench.sampler(), bench.settings
     rng = random.Random(bench.seed)
     m, k, rounds = (settings.at_most(size) for size in (RESPONSES, TRAJECTORIES, LATER_ROUNDS))
     new = settings.at_most(settings.new_tokens)

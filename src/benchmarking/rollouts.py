@@ -25,7 +25,7 @@ ABOUT = {
 
 def measure(bench: Workbench) -> Measured:
     """Seconds and tokens a second of each case."""
-    policy = bench.policy(None)
+    policy = bench.sampler()
     ways, notes = own_ways(bench, policy)
     more, missing = others(bench)
     cases = requests(bench.settings, policy, random.Random(bench.seed))

@@ -23,6 +23,7 @@ class Measuring:
     problems: int = 4
     micro_batch_tokens: int = 4096
     limit: int | None = None
+    adapter: bool = False
 
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""

@@ -44,6 +44,8 @@ def prepare(threads: int, run: Path) -> dict[str, Any]:
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     torch.set_num_threads(threads or earlier.get("threads", torch.get_num_threads()))
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # A search aid that writes all new memory once more.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     now = {
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -592,3 +592,20 @@ def test_settings_without_a_meaning_are_refused(kind, settings, text):
 def test_the_defaults_are_valid(kind):
     assert issubclass(kind, Family)
     assert kind().check() == []
+
+
+def test_the_gradient_of_chosen_logprobs_is_that_of_a_log_softmax():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 11, generator=generator, dtype=torch.float64).mul_(4).requires_grad_()
+    tokens, temperature = torch.tensor([3, 3, 0, 10, 7, 1]), torch.tensor([0.5, 1.0, 1.25, 2.0, 1.0, 0.1]).double()
+    for temperatures in (temperature, torch.ones(6)):
+        assert torch.autograd.gradcheck(lambda x, t=temperatures: token_logprobs(x, lambda h: h, tokens, t)[0], logits)
+
+
+def test_extreme_logits_have_finite_logprobs_and_gradients():
+    logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4]], requires_grad=True)
+    logprobs, entropy = token_logprobs(logits, lambda h: h, torch.tensor([1, 2]), torch.ones(2))
+    logprobs.sum().backward()
+    assert logprobs.tolist() == pytest.approx([-2e4, -math.log(3)])
+    assert entropy.tolist() == pytest.approx([0, math.log(3)], abs=1e-3)
+    assert logits.grad.flatten().tolist() == pytest.approx([-1, 1, 0, -1 / 3, -1 / 3, 2 / 3], abs=1e-6)

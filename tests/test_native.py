@@ -54,6 +54,21 @@ def test_swiglu(kernels, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_low_rank_products_side_by_side(kernels, dtype):
+    """One without an adapter among them, and of different ranks and widths."""
+    rows, size, sizes = 5, 23, [(4, 17), (0, 6), (3, 40)]
+    x, out = normal(rows, size, dtype=dtype), normal(rows, 63, seed=1, dtype=dtype)
+    downs = [normal(rank, size, seed=2 + index, dtype=dtype) for index, (rank, _) in enumerate(sizes)]
+    ups = [normal(width, rank, seed=5 + index, dtype=dtype) for index, (rank, width) in enumerate(sizes)]
+    products = [x.double() @ down.double().T @ up.double().T for down, up in zip(downs, ups, strict=True)]
+    expected = out.double() + torch.cat(products, dim=1)
+    columns, flat = torch.cat(downs).T.contiguous(), torch.cat([up.T.flatten() for up in ups])
+    found = kernels.low_rank(x, columns, flat, torch.tensor(sizes).T.contiguous(), out)
+    assert found is out
+    assert_near(found, expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 8), (6, 2, 10), (3, 1, 64)])
 @pytest.mark.parametrize("column", [0, 3, 11])
 def test_attention_over_a_ring(kernels, dtype, heads, groups, size, column):

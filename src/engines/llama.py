@@ -43,33 +43,43 @@ class _Linear:
         self.bias = torch.cat(biases) if any(layer.bias is not None for layer in bare) else None
         packable = self.weight.device.type == "cpu" and self.weight.dtype in (torch.float32, torch.bfloat16)
         self.packed = packable and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-        self.adapter = _adapter(modules, self.weight)
+        self.adapter = _Adapter(modules, self.weight) if any(map(_adapted, modules)) else None
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, kernels: Kernels | None = None) -> Tensor:
         if self.packed:
             product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         else:
             product = linear(x, self.weight, self.bias)
         if self.adapter is None:
             return product
-        down, up = self.adapter
-        return product.add_(linear(linear(x, down), up))
+        return self.adapter.add(x, product) if kernels is None else self.adapter.add_compiled(x, product, kernels)
 
 
-def _adapter(modules: Sequence[Any], like: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The low-rank products beside several weights as one product: all A, and the scaled B on a diagonal of blocks."""
-    if not any(_adapted(module) for module in modules):
-        return None
+class _Adapter:
+    """The low-rank products beside several weights that read the same input."""
 
-    def none(module: Any) -> tuple[Tensor, Tensor]:
-        return like.new_zeros(0, module.in_features), like.new_zeros(module.out_features, 0)
+    def __init__(self, modules: Sequence[Any], like: Tensor) -> None:
+        def none(module: Any) -> tuple[Tensor, Tensor]:
+            return like.new_zeros(0, module.in_features), like.new_zeros(module.out_features, 0)
 
-    pairs = [_low_rank(module) if _adapted(module) else none(module) for module in modules]
-    down = torch.cat([a for a, _ in pairs]).to(like.dtype)
-    up: Tensor = torch.block_diag(*(b for _, b in pairs))  # type: ignore[no-untyped-call]
-    return down, up.to(like.dtype)
+        pairs = [_low_rank(module) if _adapted(module) else none(module) for module in modules]
+        pairs = [(down.to(like.dtype), up.to(like.dtype)) for down, up in pairs]
+        # As one product: all A, and the scaled B on a diagonal of blocks.
+        self.down = torch.cat([down for down, _ in pairs])
+        self.up: Tensor = torch.block_diag(*(up for _, up in pairs))  # type: ignore[no-untyped-call]
+        # As compiled code reads them.
+        self.columns = self.down.T.contiguous()
+        self.rows = torch.cat([up.T.flatten() for _, up in pairs])
+        self.sizes = torch.tensor([(len(down), len(up)) for down, up in pairs]).T.contiguous()
+
+    def add(self, x: Tensor, product: Tensor) -> Tensor:
+        return product.add_(linear(linear(x, self.down), self.up))
+
+    def add_compiled(self, x: Tensor, product: Tensor, kernels: Kernels) -> Tensor:
+        """The same for a few rows, where what a call costs is most of it."""
+        return kernels.low_rank(x, self.columns, self.rows, self.sizes, product)
 
 
 class _Layer:
@@ -226,11 +236,11 @@ class LlamaDecoder:
         fed = torch.empty(rows, self.layers[0].intermediate, dtype=self.dtype)
         delta = None
         for layer, (keys, values) in zip(self.layers, cache.layers, strict=True):
-            qkv = layer.qkv(kernels.norm(delta, residual, layer.before, self.epsilon, normed))
+            qkv = layer.qkv(kernels.norm(delta, residual, layer.before, self.epsilon, normed), kernels)
             kernels.attend(qkv, angles, positions, keys, values, column, mixed)
-            delta = layer.out(mixed.view(rows, -1))
-            gate_up = layer.gate_up(kernels.norm(delta, residual, layer.after, self.epsilon, normed))
-            delta = layer.down(kernels.swiglu(gate_up, fed))
+            delta = layer.out(mixed.view(rows, -1), kernels)
+            gate_up = layer.gate_up(kernels.norm(delta, residual, layer.after, self.epsilon, normed), kernels)
+            delta = layer.down(kernels.swiglu(gate_up, fed), kernels)
         return self.head(kernels.norm(delta, residual, self.norm, self.epsilon, normed))
 
     def _fed(self, layer: _Layer, x: Tensor) -> Tensor:

@@ -104,6 +104,39 @@ void accumulate(const float* factors, const T* table, int64_t stride, int rows, 
         for (int i = 0; i < count; ++i) sums[i] += factors[r] * up(table[r * stride + i]);
 }
 
+// y += (x down) up, for several low-rank products of one input side by side: down [size, all ranks together], up the
+// [rank, width] of each product one after the other, y [rows, all widths together].
+template <class T>
+void low_rank(const T* x, const T* down_, const T* up_, T* y, const int64_t* ranks, const int64_t* widths, int products,
+              int rows, int size, int threads) {
+    int64_t all_ranks = 0, all_widths = 0;
+    for (int p = 0; p < products; ++p) all_ranks += ranks[p], all_widths += widths[p];
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> input(size), inner(all_ranks), sums(all_widths);
+#pragma omp for
+        for (int row = 0; row < rows; ++row) {
+            const T* own = x + int64_t(row) * size;
+            T* to = y + row * all_widths;
+#pragma omp simd
+            for (int i = 0; i < size; ++i) input[i] = up(own[i]);
+            std::fill(inner.begin(), inner.end(), 0.0f);
+            accumulate(input.data(), down_, all_ranks, size, inner.data(), int(all_ranks));
+#pragma omp simd
+            for (int64_t i = 0; i < all_widths; ++i) sums[i] = up(to[i]);
+            const float* factors = inner.data();
+            const T* table = up_;
+            float* part = sums.data();
+            for (int p = 0; p < products; ++p) {
+                accumulate(factors, table, widths[p], int(ranks[p]), part, int(widths[p]));
+                factors += ranks[p], table += ranks[p] * widths[p], part += widths[p];
+            }
+#pragma omp simd
+            for (int64_t i = 0; i < all_widths; ++i) down(sums[i], to[i]);
+        }
+    }
+}
+
 // Rotary positions, the new token's keys and values into `column` of the ring, and attention over the row's own past.
 // qkv [rows, heads + 2 groups, size]; keys [rows, groups, size, width]; values [rows, groups, width, size].
 template <class T>
@@ -242,6 +275,10 @@ void draw(const T* logits, const double* temperature, const double* top_p, const
     }                                                                                                                 \
     void swiglu_##suffix(const T* gate_up, T* out, int rows, int size, int threads) {                                 \
         swiglu(gate_up, out, rows, size, threads);                                                                    \
+    }                                                                                                                 \
+    void low_rank_##suffix(const T* x, const T* down, const T* up, T* y, const int64_t* ranks, const int64_t* widths,    \
+                           int products, int rows, int size, int threads) {                                            \
+        low_rank(x, down, up, y, ranks, widths, products, rows, size, threads);                                        \
     }                                                                                                                 \
     void attend_##suffix(const T* qkv, const float* cosines, const float* sines, const int64_t* positions, T* keys,   \
                          T* values, T* out, int rows, int heads, int groups, int size, int width, int column,         \

@@ -60,7 +60,7 @@ class Kernels:
 
     def __init__(self) -> None:
         library = ctypes.CDLL(str(compiled()))
-        names = ("norm", "swiglu", "attend", "draw")
+        names = ("norm", "swiglu", "low_rank", "attend", "draw")
         self._functions = {
             (name, dtype): library[f"{name}_{str(dtype).removeprefix('torch.')}"] for name in names for dtype in DTYPES
         }
@@ -87,6 +87,15 @@ class Kernels:
         """SwiGLU of rows that hold gate and up side by side."""
         rows, size = out.shape
         self._functions["swiglu", out.dtype](_pointer(gate_up), _pointer(out), rows, size, _threads())
+        return out
+
+    def low_rank(self, x: Tensor, down: Tensor, up: Tensor, sizes: Tensor, out: Tensor) -> Tensor:
+        """Adds several low-rank products of ``x`` to ``out``, side by side; ``sizes`` ``[2, products]`` (int64) are
+        their ranks and widths, ``down`` is ``[size, ranks]``, ``up`` the ``[rank, width]`` of each, laid end to end.
+        """
+        rows, size = x.shape
+        pointers = map(_pointer, (x, down, up, out, sizes[0], sizes[1]))
+        self._functions["low_rank", out.dtype](*pointers, sizes.shape[1], rows, size, _threads())
         return out
 
     def attend(

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
-from src import checkpoint
+from src import attention, checkpoint
 from src.algorithms.logprobs import token_logprobs
 from src.packaged import PACKAGES, checkpoint_folder, weights_file
 from src.packing import layout
@@ -289,6 +289,7 @@ class Policy:
         pad = tokenizer.pad_token_id
         self.pad_token = pad if pad is not None else min(self.end_tokens)
         self.model.eval()  # no dropout: the log-probs that are trained are those that were sampled
+        self._shares = attention.install(self._causal)
 
     @property
     def adapted(self) -> bool:
@@ -387,7 +388,9 @@ class Policy:
 
     @property
     def attention(self) -> float:
-        """What attending to one token costs, as a share of all other work on a token outside the head."""
+        """What attending to one token of a sibling costs, as a share of all other work on a token outside the head."""
+        if self._shares:
+            return 0.0
         config = self.model.config
         head = {
             id(p)
@@ -413,12 +416,18 @@ class Policy:
         plan, device = layout(packs, self.pad_token), self.device
         temperature = torch.tensor([row.temperature for pack in packs for row in pack], dtype=torch.float64)
         body = getattr(self._causal, self._causal.base_model_prefix)
-        with self.as_base() if base else nullcontext():
+        sharing = {"shared": attention.pieces(plan.spans, self.model.dtype)} if self._shares else {}
+        half = self.model.dtype if self.model.dtype in (torch.bfloat16, torch.float16) else None
+        with (
+            self.as_base() if base else nullcontext(),
+            torch.autocast(device.type, half) if half else nullcontext(),  # the adapter's products in half, as sampled
+        ):
             hidden = body(
                 input_ids=plan.ids.to(device),
                 attention_mask=plan.visible.to(device),
                 position_ids=plan.positions.to(device),
                 use_cache=False,
+                **sharing,
             ).last_hidden_state[plan.sequence.to(device), plan.place.to(device)]
             logprobs, entropy = token_logprobs(
                 hidden, self._head, plan.targets.to(device), temperature[plan.row].to(device), entropy_gradient

@@ -60,7 +60,7 @@ class Workbench:
 
     def policy(self, lora: Lora | None) -> Policy:
         """The model in its precision, with a fresh adapter or none (``dtype=auto`` would ask for another without)."""
-        dtype = str(self.model.precision).removeprefix("torch.")
+        dtype: Any = str(self.model.precision).removeprefix("torch.")
         return load_policy(replace(self.model, lora=lora, adapter=None, dtype=dtype), self.seed)
 
     def sampler(self) -> Policy:

@@ -31,6 +31,7 @@ from src.algorithms.logprobs import token_logprobs
 from src.packaged import PACKAGES, checkpoint_folder, weights_file
 from src.packing import layout
 from src.quantized import check_quantization
+from src.recomputing import recompute
 from src.records import InputError, Message, Row, Writer
 
 transformers.utils.logging.disable_progress_bar()
@@ -73,6 +74,7 @@ class ModelConfig:
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "float32"
     quantization: Literal["nf4"] | None = None  # 4-bit weights under the adapter (QLoRA, arXiv 2305.14314)
+    gradient_checkpointing: bool = False  # layers computed again in the backward pass, in place of memory
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lora: Lora | None = Lora()  # null trains all weights
     adapter: str | None = None  # a LoRA adapter to start from, in place of a fresh one: its folder, or a run's
@@ -501,6 +503,8 @@ def load_policy(
     """
     codec = codec or load_codec(config)
     model = _load_model(config)
+    if config.gradient_checkpointing:
+        recompute(model)
     torch.manual_seed(seed)
     if config.lora is None:
         policy = Policy(model, codec, weights_hash(model))

@@ -19,7 +19,7 @@ ORDER = [
     {"verifiers"},
     {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
     {"rollout", "packing"},
-    {"attention"},
+    {"attention", "recomputing"},
     {"models", "checkpoint", "tracking", "evaluation", "metrics", "environment", "collecting"},
     {"learner", "imitation", "estimating", "modelcard", "runner", "display", "profiling"},
     {"trainer"},
@@ -52,7 +52,7 @@ DOORS = {
     "hydra": {"config"},
     "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "warmup", "export", "report", "benchmark"},
     "wandb": {"tracking"},
-    "transformers": {"models", "attention", "packaged", "engines", "pretrain"},
+    "transformers": {"models", "attention", "recomputing", "packaged", "engines", "pretrain"},
     "peft": {"models", "engines"},
     "bitsandbytes": {"quantized", "optimizers"},
     "datasets": {"benchmarks", "benchmarking"},  # the latter for TRL, which takes its prompts so

@@ -18,6 +18,7 @@ from src.estimating.shape import shape_of
 from src.estimating.time import Device, decoding_step, writing
 from src.models import Lora, ModelConfig, blueprint, load_policy
 from src.quantized import check_quantization
+from src.recomputing import recompute
 from src.records import InputError
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -90,13 +91,18 @@ def test_operations_are_those_that_pytorch_counts(r):
     assert whole == expected - 0.5 * attention - first
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize(("dtype", "r"), [("float32", 8), ("float32", 0), ("bfloat16", 8)])
-def test_activations_are_the_bytes_that_autograd_keeps(dtype, r):
+def test_activations_are_the_bytes_that_autograd_keeps(dtype, r, checkpointed):
+    def sized(layers):
+        return Qwen2Config(**{**SMALL.to_dict(), "num_hidden_layers": layers, "layer_types": None})
+
     def kept(layers):
-        config = Qwen2Config(**{**SMALL.to_dict(), "num_hidden_layers": layers, "layer_types": None})
-        network = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        network = AutoModelForCausalLM.from_config(sized(layers), dtype=getattr(torch, dtype))
         network = get_peft_model(network, LoraConfig(r=r, target_modules=list(TARGETS))) if r else network
         plain = network.get_base_model() if r else network
+        if checkpointed:
+            recompute(plain)
         weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
         held = {}
 
@@ -111,8 +117,11 @@ def test_activations_are_the_bytes_that_autograd_keeps(dtype, r):
             plain.model(input_ids=torch.ones(1, 64, dtype=torch.long), attention_mask=mask, use_cache=False)
         return sum(size for size, _ in held.values())
 
-    layer = activation_bytes(shape_of(meta(SMALL)), model(dtype, r), 64) / SMALL.num_hidden_layers
-    assert kept(3) - kept(2) == pytest.approx(layer, rel=0.01)
+    def estimated(layers):
+        settings = replace(model(dtype, r), gradient_checkpointing=checkpointed)
+        return activation_bytes(shape_of(meta(sized(layers))), settings, 64)
+
+    assert kept(3) - kept(2) == pytest.approx(estimated(3) - estimated(2), rel=0.01)
 
 
 def test_four_bits_a_weight_as_bitsandbytes_stores_them():

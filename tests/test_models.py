@@ -22,6 +22,7 @@ from src.models import (
     location,
     weights_hash,
 )
+from src.recomputing import recompute
 from src.records import InputError, Sampling, Turn, Writer
 from src.train import train
 from tests.conftest import run_small
@@ -274,6 +275,33 @@ def test_the_codec_round_trips_and_ends_prompts_for_the_assistant(policy):
     assert chat.count(1) == 3  # the turn starts are special tokens
     assert policy.end_tokens == {2}
     assert policy.pad_token == 0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_checkpointing_keeps_less_and_changes_nothing(folder, dtype):
+    rows = [[row] for row in random_rows(0, [(20, 30), (9, 12)])]
+    outcomes = []
+    for checkpointing in (False, True):
+        config = replace(tiny_config(folder, dtype), gradient_checkpointing=checkpointing)
+        policy, kept = adapted(load_policy(config, 0)), 0
+
+        def pack(tensor):
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            logprobs, _, mask = policy.completion_logprobs(rows)
+        (logprobs * mask).sum().backward()
+        outcomes.append((kept, [logprobs.detach(), *(parameter.grad for parameter in policy.parameters())]))
+    (whole, plain), (less, checkpointed) = outcomes
+    assert less < whole / 2
+    assert all(map(torch.equal, plain, checkpointed))
+
+
+def test_what_cannot_be_computed_again_is_said():
+    with pytest.raises(InputError, match="gradient_checkpointing=true: Linear has no layers"):
+        recompute(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("base", [False, True])

@@ -37,6 +37,11 @@ def check_memory(job: Job) -> None:
     if least(shape, job).peak > free:
         raise InputError(refusal(shape, job, free))
     if (whole := demand(shape, job)).peak > free:
+        again = replace(job, model=replace(job.model, gradient_checkpointing=True))
+        ways = [
+            " ".join(bounded(shape, job, free)),
+            "model.gradient_checkpointing=true" if demand(shape, again).peak <= free else "",
+        ]
         logger.warning(
             "%s: may need up to %s on %s (%s), %s are available; %s would fit",
             job.model.name,
@@ -44,7 +49,7 @@ def check_memory(job: Job) -> None:
             job.model.placed,
             _parts(whole),
             _size(free),
-            " ".join(bounded(shape, job, free)) or "a smaller model",
+            " or ".join(filter(None, ways)) or "a smaller model",
         )
 
 

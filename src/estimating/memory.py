@@ -75,9 +75,10 @@ def activation_bytes(shape: Shape, model: ModelConfig, tokens: int, width: int |
     Full training keeps 4h + f for them. An adapter keeps its inputs and r numbers a matrix in its own precision: at
     full precision 2h + f more, where projections share their inputs; at half, 5h + a + f, since each casts its own.
 
-    Assumes what the learner does: no gradient checkpointing, attention that keeps no tokens x tokens scores, dropout
-    off; and that every projection of a layer of Llama's shape has an adapter. Other shapes are as good as they are
-    similar.
+    With gradient checkpointing that is one layer's; of every layer, its input is kept.
+
+    Assumes what the learner does: attention that keeps no tokens x tokens scores, dropout off; and that every
+    projection of a layer of Llama's shape has an adapter. Other shapes are as good as they are similar.
     """
     size, h, a, f = model.precision.itemsize, shape.hidden, shape.attended, shape.intermediate
     kept: float = size * (4 * a + 3 * f + (width or tokens)) + max(size, 4) * 2 * h + 4 * (shape.heads + 2)
@@ -88,7 +89,7 @@ def activation_bytes(shape: Shape, model: ModelConfig, tokens: int, width: int |
         inputs = 5 * h + a + f if size < own else 2 * h + f
         ranks = model.lora.r * len(shape.adapted(tuple(model.lora.targets))) / shape.layers
         kept += own * (inputs + ranks)
-    return float(tokens * shape.layers * kept)
+    return float(tokens * (shape.layers * size * h + kept if model.gradient_checkpointing else shape.layers * kept))
 
 
 def demand(shape: Shape, job: Job) -> Demand:

@@ -17,17 +17,24 @@ def forward(shape: Shape, tokens: float, seen: float, predicted: float, adapter:
 
 
 def training(
-    shape: Shape, tokens: float, seen: float, predicted: float, adapter: int = 0, chunked: bool = True
+    shape: Shape,
+    tokens: float,
+    seen: float,
+    predicted: float,
+    adapter: int = 0,
+    chunked: bool = True,
+    checkpointed: bool = False,
 ) -> float:
     """Operations of a forward and backward pass.
 
     With all weights trained (``adapter`` 0) a backward pass makes two products for each of the forward's: the
     gradients of the inputs and of the weights, 3 x forward in all. Under LoRA the frozen weights need no gradient, so
     that theirs is 2 x forward, and only the adapter's 3 x. Attention has no weights, but two inputs, and computes its
-    scores anew: 5 products for 2, 3.5 x forward. The head's logits are made anew where they are ``chunked``.
+    scores anew: 5 products for 2, 3.5 x forward. The head's logits are made anew where they are ``chunked``, the
+    layers where they are ``checkpointed``.
     """
-    frozen = adapter > 0
-    body = 2 * tokens * (shape.body * (2 if frozen else 3) + 3 * adapter)
-    attention = 3.5 * 4 * shape.attended * seen * shape.layers * tokens
+    frozen, again = adapter > 0, int(checkpointed)
+    body = 2 * tokens * (shape.body * ((2 if frozen else 3) + again) + (3 + again) * adapter)
+    attention = (3.5 + again) * 4 * shape.attended * seen * shape.layers * tokens
     head = 2 * shape.hidden * shape.vocabulary * predicted * ((2 if frozen else 3) + chunked)
     return body + attention + head

@@ -62,7 +62,10 @@ def writing(
 def learning(shape: Shape, model: ModelConfig, device: Device, rows: float, prompt: float, tokens: float) -> float:
     """Seconds of a forward and backward pass over ``rows``, each with its own prompt."""
     length = prompt + tokens
-    work = operations.training(shape, rows * length, length, rows * tokens, _adapter(shape, model))
+    checkpointed = model.gradient_checkpointing
+    work = operations.training(
+        shape, rows * length, length, rows * tokens, _adapter(shape, model), checkpointed=checkpointed
+    )
     return work / device.flops
 
 

@@ -25,11 +25,16 @@ class Batch:
     advantages: list[Tensor]  # of each row's tokens; none where the row has no loss
     old: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the policy that sampled
     reference: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the adapter switched off
+    sampler_agrees: bool | None = None  # whether the sampler's log-probs may stand for the policy's; None is not known
 
 
 @dataclass
 class Learner:
-    """Applies an algorithm to rows. ``micro_batch_tokens`` bounds memory; the loss is that of the whole batch."""
+    """Applies an algorithm to rows. ``micro_batch_tokens`` bounds memory; the loss is that of the whole batch.
+
+    Where log-probs are wanted before the first step, those that the sampler gave are taken if they are within
+    ``sampler_tolerance`` (nats, the mean over the tokens of one micro-batch) of the policy's own; 0 never takes them.
+    """
 
     policy: Policy
     algorithm: Algorithm
@@ -37,6 +42,7 @@ class Learner:
     schedule: Any
     micro_batch_tokens: int
     max_grad_norm: float
+    sampler_tolerance: float = 0.0
     _sums: dict[str, float] = field(default_factory=dict)
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
@@ -104,10 +110,22 @@ class Learner:
 
     def _divergence(self, batch: Batch, packs: Sequence[Pack]) -> list[Tensor]:
         """The KL estimate of each completion token of some rows, before the first step."""
+        lengths = [len(batch.rows[index].completion) for pack in packs for index in pack]
         with torch.no_grad():
-            logprobs, _, mask = self.policy.completion_logprobs(_rows(batch, packs))
-            kl = self.algorithm.divergence(logprobs, self._reference(batch, packs))
-        return [row[real].double().cpu() for row, real in zip(kl, mask, strict=True)]
+            kl = self.algorithm.divergence(self._before(batch, packs), self._reference(batch, packs))
+        return [row[:length].double().cpu() for row, length in zip(kl, lengths, strict=True)]
+
+    def _before(self, batch: Batch, packs: Sequence[Pack]) -> Tensor:
+        """Log-probs before the first step, ``[rows, tokens]``: the sampler's, if those of the first micro-batch agree
+        with the policy's own."""
+        rows = [batch.rows[index] for pack in packs for index in pack]
+        if batch.sampler_agrees:
+            return _sampled(rows).to(self.policy.device)
+        own, _, mask = self.policy.completion_logprobs(_rows(batch, packs))
+        if batch.sampler_agrees is None:
+            off = float((own - _sampled(rows).to(own)).abs()[mask].mean())
+            batch.sampler_agrees = off <= self.sampler_tolerance and self.sampler_tolerance > 0
+        return own
 
     def _reference(self, batch: Batch, packs: Sequence[Pack]) -> Tensor:
         """Log-probs of the adapter switched off, ``[rows, tokens]``; one pass, whatever the number of iterations."""
@@ -128,7 +146,7 @@ class Learner:
         for index, row, values in zip(group, rows, logprobs.detach(), strict=True):
             batch.old.setdefault(index, values[: len(row.completion)])
         old = _padded([batch.old[i] for i in group])
-        sampled = _padded([torch.tensor(row.logprobs, dtype=torch.float64) for row in rows]).to(logprobs)
+        sampled = _sampled(rows).to(logprobs)
         advantages = _padded([batch.advantages[i] for i in group]).to(logprobs)
         reference = self._reference(batch, packs) if algorithm.kl_beta else None
         losses, sums = algorithm.token_loss(Tokens(logprobs, old, sampled, advantages, mask, entropy, reference))
@@ -148,6 +166,11 @@ class Learner:
 
 def _rows(batch: Batch, packs: Sequence[Pack]) -> list[list[Row]]:
     return [[batch.rows[index] for index in pack] for pack in packs]
+
+
+def _sampled(rows: Sequence[Row]) -> Tensor:
+    """The log-probs that the sampler gave, ``[rows, tokens]``."""
+    return _padded([torch.tensor(row.logprobs, dtype=torch.float64) for row in rows])
 
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:

@@ -21,6 +21,7 @@ from peft import (
     load_peft_weights,
     set_peft_model_state_dict,
 )
+from peft.helpers import disable_input_dtype_casting
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -419,11 +420,7 @@ class Policy:
         temperature = torch.tensor([row.temperature for pack in packs for row in pack], dtype=torch.float64)
         body = getattr(self._causal, self._causal.base_model_prefix)
         sharing = {"shared": attention.pieces(plan.spans, self.model.dtype)} if self._shares else {}
-        half = self.model.dtype if self.model.dtype in (torch.bfloat16, torch.float16) else None
-        with (
-            self.as_base() if base else nullcontext(),
-            torch.autocast(device.type, half) if half else nullcontext(),  # the adapter's products in half, as sampled
-        ):
+        with self.as_base() if base else nullcontext(), self._in_its_precision():
             hidden = body(
                 input_ids=plan.ids.to(device),
                 attention_mask=plan.visible.to(device),
@@ -442,6 +439,16 @@ class Policy:
             entropy.new_zeros(shape).index_put((row, step), entropy),
             mask,
         )
+
+    @contextmanager
+    def _in_its_precision(self) -> Iterator[None]:
+        """An adapter in single precision computes in half beside half-precision weights, as it does when it writes."""
+        dtype = self.model.dtype
+        if dtype not in (torch.bfloat16, torch.float16):
+            yield
+            return
+        with torch.autocast(self.device.type, dtype), disable_input_dtype_casting(self.model):
+            yield
 
     def _head(self, hidden: Tensor) -> Tensor:
         """Logits, as the model itself would compute them from its last hidden states."""

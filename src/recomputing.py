@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
+from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -30,10 +32,16 @@ def recompute(model: nn.Module) -> None:
             "set it to false and bound memory by train.micro_batch_tokens"
         )
     for layer in layers:
-        layer.forward = partial(_again_in_backward, layer.forward)
+        layer.forward = partial(_again_in_backward, layer, layer.forward)
 
 
-def _again_in_backward(forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+def _again_in_backward(layer: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*inputs, **options)
-    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **options)
+    half = torch.is_autocast_enabled(next(layer.parameters()).device.type)
+
+    def contexts() -> tuple[Any, Any]:
+        return nullcontext(), disable_input_dtype_casting(layer, active=half)  # as it was in the forward pass
+
+    keep: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": contexts}
+    return checkpoint(forward, *inputs, **keep, **options)

@@ -88,9 +88,8 @@ def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
     check_memory(Job(model, cache, config.train.micro_batch_tokens, settings.moment_bytes, keep_start=needs_base))
     policy = load_policy(model, config.seed, saved, codec, keep_start=needs_base)
     optimizer, schedule = settings.build(policy.parameters(), config.train.steps * algorithm.iterations)
-    learner = Learner(
-        policy, algorithm, optimizer, schedule, config.train.micro_batch_tokens, config.train.max_grad_norm
-    )
+    bounds = config.train.micro_batch_tokens, config.train.max_grad_norm, config.train.sampler_tolerance
+    learner = Learner(policy, algorithm, optimizer, schedule, *bounds)
     state = State()
     if saved:
         content = checkpoint.load_state(saved)

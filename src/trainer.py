@@ -45,6 +45,7 @@ class TrainConfig:
     problems: int
     micro_batch_tokens: int
     max_grad_norm: float
+    sampler_tolerance: float
     rollouts_every: int
     threads: int
     profile: int = 0
@@ -55,6 +56,8 @@ class TrainConfig:
         errors = [f"train.{name}={getattr(self, name)} must be 1 or more" for name in names if getattr(self, name) < 1]
         if self.max_grad_norm <= 0:
             errors.append(f"train.max_grad_norm={self.max_grad_norm} must be above 0")
+        if self.sampler_tolerance < 0:
+            errors.append(f"train.sampler_tolerance={self.sampler_tolerance} must be 0 (never) or more nats")
         if self.threads < 0:
             errors.append(f"train.threads={self.threads} must be 0 (torch decides) or more")
         if not 0 <= self.profile <= self.steps:

@@ -53,7 +53,7 @@ DOORS = {
     "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "warmup", "export", "report", "benchmark"},
     "wandb": {"tracking"},
     "transformers": {"models", "attention", "recomputing", "packaged", "engines", "pretrain"},
-    "peft": {"models", "engines"},
+    "peft": {"models", "recomputing", "engines"},
     "bitsandbytes": {"quantized", "optimizers"},
     "datasets": {"benchmarks", "benchmarking"},  # the latter for TRL, which takes its prompts so
     "reasoning_gym": {"benchmarks"},

@@ -16,10 +16,10 @@ from src.estimating.fitting import bounded, check_memory, refusal
 from src.estimating.memory import Job, activation_bytes, demand, weight_bytes
 from src.estimating.shape import shape_of
 from src.estimating.time import Device, decoding_step, writing
-from src.models import Lora, ModelConfig, blueprint, load_policy
+from src.models import Lora, ModelConfig, Policy, blueprint, load_codec, load_policy
 from src.quantized import check_quantization
 from src.recomputing import recompute
-from src.records import InputError
+from src.records import InputError, Row
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SMALL = Qwen2Config(
@@ -92,17 +92,24 @@ def test_operations_are_those_that_pytorch_counts(r):
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(("dtype", "r"), [("float32", 8), ("float32", 0), ("bfloat16", 8)])
-def test_activations_are_the_bytes_that_autograd_keeps(dtype, r, checkpointed):
+def test_activations_are_the_bytes_that_autograd_keeps(dtype, r, device, checkpointed):
+    """What the policy does on a GPU is done here too, by asking for the attention that it uses there."""
+    row = Row((1,) * 24, (1,) * 40, (0.0,) * 40, 1.0, 1.0, 1.0, 0, (0,))
+
     def sized(layers):
         return Qwen2Config(**{**SMALL.to_dict(), "num_hidden_layers": layers, "layer_types": None})
 
     def kept(layers):
         network = AutoModelForCausalLM.from_config(sized(layers), dtype=getattr(torch, dtype))
-        network = get_peft_model(network, LoraConfig(r=r, target_modules=list(TARGETS))) if r else network
-        plain = network.get_base_model() if r else network
         if checkpointed:
-            recompute(plain)
+            recompute(network)
+        network = get_peft_model(network, LoraConfig(r=r, target_modules=list(TARGETS))) if r else network
+        policy = Policy(network, load_codec(TINY), "")
+        if device == "cuda":
+            policy.model.set_attn_implementation("sdpa")
+            policy._shares = False
         weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
         held = {}
 
@@ -112,13 +119,12 @@ def test_activations_are_the_bytes_that_autograd_keeps(dtype, r, checkpointed):
                 held[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that its address stays its own
             return tensor
 
-        mask = torch.ones(1, 1, 64, 64, dtype=torch.bool).tril()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            plain.model(input_ids=torch.ones(1, 64, dtype=torch.long), attention_mask=mask, use_cache=False)
+            policy.completion_logprobs([[row]])
         return sum(size for size, _ in held.values())
 
     def estimated(layers):
-        settings = replace(model(dtype, r), gradient_checkpointing=checkpointed)
+        settings = replace(model(dtype, r), device=device, gradient_checkpointing=checkpointed)
         return activation_bytes(shape_of(meta(sized(layers))), settings, 64)
 
     assert kept(3) - kept(2) == pytest.approx(estimated(3) - estimated(2), rel=0.01)

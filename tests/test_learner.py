@@ -261,6 +261,35 @@ def test_rows_without_advantage_are_skipped_but_counted(policy, name, monkeypatc
         assert float((alone - expected).abs().max()) > 1e-3  # dropping them from the denominators would show
 
 
+@pytest.mark.parametrize(("tolerance", "off", "taken"), [(0.0, 0.0, False), (0.1, 0.05, True), (0.1, 0.2, False)])
+def test_the_samplers_logprobs_serve_where_they_agree(policy, monkeypatch, tolerance, off, taken):
+    """Of every micro-batch but the first; the divergence is then off by as much, and the log-probs' pass is saved."""
+    algorithm = GRPO(kl_beta=0.3, kl="k1", kl_in="reward")
+    rows = random_rows(5, LENGTHS, [1.0] * len(LENGTHS))
+    exact = [
+        plain_logprobs(policy, row.prompt, row.completion, row.temperature).detach().sub(off).tolist() for row in rows
+    ]
+    rows = [replace(row, logprobs=tuple(values)) for row, values in zip(rows, exact, strict=True)]
+    passes, forward = [], policy.completion_logprobs
+
+    def counted(packs, base=False, **options):
+        passes.append(base)
+        return forward(packs, base=base, **options)
+
+    oracle = learner(policy, algorithm, tokens=60).prepare(rows)
+    monkeypatch.setattr(policy, "completion_logprobs", counted)
+    own = learner(policy, algorithm, tokens=60)
+    own.sampler_tolerance = tolerance
+    batch = own.prepare(rows)
+    assert passes.count(True) > 2
+    assert passes.count(False) == (1 if taken else passes.count(True))
+    apart = [float((a - b).abs().max()) for a, b in zip(batch.advantages, oracle.advantages, strict=True)]
+    if taken:
+        assert max(apart) == pytest.approx(0.3 * off * max(len(row.completion) for row in rows), rel=0.35)
+    else:
+        assert max(apart) == 0
+
+
 def test_only_rows_without_advantage_give_no_step(policy):
     rows = random_rows(6, LENGTHS, [0.0] * len(LENGTHS))
     before = flat(policy.parameters())

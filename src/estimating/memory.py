@@ -70,10 +70,10 @@ def activation_bytes(shape: Shape, model: ModelConfig, tokens: int, width: int |
     """Bytes that a forward pass over ``tokens`` keeps for its backward pass, in sequences of ``width`` tokens.
 
     A token and layer, in numbers, h hidden, a all heads' width, f intermediate: 2h residuals and 2 scales of the norms
-    (single precision), 3a queries, keys and values (repeated for all heads), a attention's result and its logarithm
-    for each head (single precision), 3f of the gated MLP, ``width`` of the mask; and the inputs of what is trained.
-    Full training keeps 4h + f for them. An adapter keeps its inputs and r numbers a matrix in its own precision: at
-    full precision 2h + f more, where projections share their inputs; at half, 5h + a + f, since each casts its own.
+    (single precision), 2a queries and attention's result, its logarithm for each head (single precision), 3f of the
+    gated MLP; keys and values, on a GPU repeated for all heads and with ``width`` of the mask; and the inputs of what
+    is trained: 4h + f for all weights, 2h + f and r numbers a matrix for an adapter, whose projections share inputs.
+    Beside weights in half precision, so is a copy of the adapter.
 
     With gradient checkpointing that is one layer's; of every layer, its input is kept.
 
@@ -81,15 +81,14 @@ def activation_bytes(shape: Shape, model: ModelConfig, tokens: int, width: int |
     projection of a layer of Llama's shape has an adapter. Other shapes are as good as they are similar.
     """
     size, h, a, f = model.precision.itemsize, shape.hidden, shape.attended, shape.intermediate
-    kept: float = size * (4 * a + 3 * f + (width or tokens)) + max(size, 4) * 2 * h + 4 * (shape.heads + 2)
-    if model.lora is None:
-        kept += size * (4 * h + f)
-    else:
-        own = max(size, 4)
-        inputs = 5 * h + a + f if size < own else 2 * h + f
-        ranks = model.lora.r * len(shape.adapted(tuple(model.lora.targets))) / shape.layers
-        kept += own * (inputs + ranks)
-    return float(tokens * (shape.layers * size * h + kept if model.gradient_checkpointing else shape.layers * kept))
+    keys: float = 2 * shape.kv_heads * shape.head_size if model.placed == "cpu" else 2 * a + (width or tokens)
+    inputs, copy = 4.0 * h + f, 0.0
+    if model.lora is not None:
+        r, targets = model.lora.r, tuple(model.lora.targets)
+        inputs = 2 * h + f + r * len(shape.adapted(targets)) / shape.layers
+        copy = size * shape.adapter(r, targets) / shape.layers if size < 4 else 0.0
+    kept = tokens * (size * (2 * a + 3 * f + keys + inputs) + max(size, 4) * 2 * h + 4 * (shape.heads + 2)) + copy
+    return shape.layers * tokens * size * h + kept if model.gradient_checkpointing else shape.layers * kept
 
 
 def demand(shape: Shape, job: Job) -> Demand:

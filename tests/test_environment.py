@@ -32,4 +32,4 @@ def test_memory_that_was_freed_is_used_again_without_the_kernel():
         how: int(subprocess.check_output([sys.executable, "-c", TOUCH_TWICE, how], cwd=ROOT, text=True))
         for how in ("keep", "leave")
     }
-    assert pages["keep"] < 100 < pages["leave"]
+    assert pages["keep"] < 20 < pages["leave"]  # 32 where the kernel gives 2 MiB at a time

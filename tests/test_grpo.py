@@ -565,6 +565,30 @@ def test_pieces_change_neither_log_probs_nor_gradients(at_once):
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("at_once", [1, 14, 27, 10_000])
+def test_a_frozen_heads_gradient_is_that_of_a_trained_one(at_once):
+    generator = torch.Generator().manual_seed(7)
+    hidden = torch.randn(11, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    head = torch.nn.Linear(5, 7, dtype=torch.float64)
+    tokens, weights = torch.randint(7, (11,), generator=generator), torch.randn(11, generator=generator).double()
+    temperature = torch.rand(11, generator=generator, dtype=torch.float64) + 0.5
+    results = []
+    for trained in (True, False):
+        head.requires_grad_(trained)
+        logprobs, entropy = token_logprobs(hidden, head, tokens, temperature, at_once=at_once)
+        results.append([logprobs, entropy, *torch.autograd.grad((logprobs * weights).sum(), hidden)])
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-13)
+    assert gradcheck(lambda x: token_logprobs(x, head, tokens, temperature, at_once=at_once)[0], (hidden,))
+
+
+def test_a_frozen_head_keeps_no_logits():
+    head = torch.nn.Linear(5, 1000).requires_grad_(False)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda x: x):
+        token_logprobs(torch.randn(8, 5, requires_grad=True), head, torch.zeros(8, dtype=torch.long), torch.ones(8))
+    assert 8 * 1000 not in kept
+
+
 # settings
 
 

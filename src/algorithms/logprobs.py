@@ -25,27 +25,25 @@ def token_logprobs(
 
     ``hidden`` is ``[tokens, width]`` (row t predicts token t), ``tokens`` and ``temperature`` ``[tokens]``, as both
     results; the entropy has a gradient only where asked for. Logits are made for ``at_once / vocabulary`` tokens at a
-    time and, with more than one such piece, made again in the backward pass instead of being kept.
+    time. No gradient keeps them: through a head that is not trained it is taken at once, else they are made again in
+    the backward pass where there is more than one such piece.
     """
-
-    def piece(hidden: Tensor, tokens: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        logits = head(hidden)
-        if not entropy_gradient:
-            found: tuple[Tensor, Tensor] = _Chosen.apply(logits, tokens, temperature)  # type: ignore[no-untyped-call]
-            return found
-        logprobs = _scaled(logits, temperature).log_softmax(-1)
-        return logprobs.gather(-1, tokens[:, None])[:, 0], -(logprobs.exp() * logprobs).sum(-1)
-
-    with torch.no_grad():
-        vocabulary = head(hidden[:1]).shape[-1]
-    size = max(1, at_once // vocabulary)
-    if len(tokens) <= size:
-        return piece(hidden, tokens, temperature)
-    parts = [
-        checkpoint(piece, *inputs, use_reentrant=False)
-        for inputs in zip(*(torch.split(part, size) for part in (hidden, tokens, temperature)), strict=True)
-    ]
+    probe = head(hidden[:1].detach())
+    pieces = [torch.split(part, max(1, at_once // probe.shape[-1])) for part in (hidden, tokens, temperature)]
+    if not (probe.requires_grad or entropy_gradient):
+        parts = [_FrozenHead.apply(head, *inputs) for inputs in zip(*pieces, strict=True)]  # type: ignore[no-untyped-call]
+    elif len(pieces[0]) == 1:
+        parts = [_plain(head, hidden, tokens, temperature)]
+    else:
+        parts = [checkpoint(_plain, head, *inputs, use_reentrant=False) for inputs in zip(*pieces, strict=True)]
     return torch.cat([logprobs for logprobs, _ in parts]), torch.cat([entropy for _, entropy in parts])
+
+
+def _plain(
+    head: Callable[[Tensor], Tensor], hidden: Tensor, tokens: Tensor, temperature: Tensor
+) -> tuple[Tensor, Tensor]:
+    logprobs = _scaled(head(hidden), temperature).log_softmax(-1)
+    return logprobs.gather(-1, tokens[:, None])[:, 0], -(logprobs.exp() * logprobs).sum(-1)
 
 
 def _scaled(logits: Tensor, temperature: Tensor) -> Tensor:
@@ -54,28 +52,36 @@ def _scaled(logits: Tensor, temperature: Tensor) -> Tensor:
     return logits if bool((temperature == 1).all()) else logits / temperature[:, None].to(logits.dtype)
 
 
-class _Chosen(torch.autograd.Function):
-    """The same without a gradient of the entropy: it keeps no table but the logits, and goes over it half as often.
+class _FrozenHead(torch.autograd.Function):
+    """The same where only ``hidden`` has a gradient. Each log-prob depends on its own row of it alone, so that its
+    slope there, as small as the row, is all that the backward pass needs.
 
     d log p(token) / d logits = (1[token] - p) / temperature.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, tokens: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        scaled = _scaled(logits, temperature)
+    def forward(
+        ctx: Any, head: Callable[[Tensor], Tensor], hidden: Tensor, tokens: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        leaf = hidden.detach().requires_grad_(ctx.needs_input_grad[1])
+        with torch.set_grad_enabled(ctx.needs_input_grad[1]):
+            logits = head(leaf)
+        scaled = _scaled(logits.detach(), temperature)
         top = scaled.amax(-1, keepdim=True)
-        shifted = scaled - top
+        shifted = scaled - top if scaled.dtype == logits.dtype else scaled.sub_(top)
+        chosen = shifted.gather(-1, tokens[:, None])[:, 0]
         weights = shifted.exp()
         total = weights.sum(-1)
-        ctx.save_for_backward(logits, tokens, temperature, top, total)
         entropy = total.log() - torch.linalg.vecdot(weights, shifted) / total
+        if ctx.needs_input_grad[1]:
+            rate = temperature.to(weights.dtype).reciprocal()
+            slope = weights.mul_((-rate / total)[:, None])
+            slope[torch.arange(len(tokens), device=tokens.device), tokens] += rate
+            ctx.save_for_backward(*torch.autograd.grad(logits, leaf, slope.to(logits.dtype)))
         ctx.mark_non_differentiable(entropy)
-        return shifted.gather(-1, tokens[:, None])[:, 0] - total.log(), entropy
+        return chosen - total.log(), entropy
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        logits, tokens, temperature, top, total = ctx.saved_tensors
-        each = gradients[0] / temperature.to(gradients[0].dtype)
-        result = (_scaled(logits, temperature) - top).exp_().mul_(-(each / total)[:, None])
-        result[torch.arange(len(tokens), device=tokens.device), tokens] += each
-        return result.to(logits.dtype), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return None, (gradients[0][:, None] * slope).to(slope.dtype), None, None

@@ -30,11 +30,11 @@ def training(
     With all weights trained (``adapter`` 0) a backward pass makes two products for each of the forward's: the
     gradients of the inputs and of the weights, 3 x forward in all. Under LoRA the frozen weights need no gradient, so
     that theirs is 2 x forward, and only the adapter's 3 x. Attention has no weights, but two inputs, and computes its
-    scores anew: 5 products for 2, 3.5 x forward. The head's logits are made anew where they are ``chunked``, the
+    scores anew: 5 products for 2, 3.5 x forward. A trained head's logits are made anew where they are ``chunked``, the
     layers where they are ``checkpointed``.
     """
     frozen, again = adapter > 0, int(checkpointed)
     body = 2 * tokens * (shape.body * ((2 if frozen else 3) + again) + (3 + again) * adapter)
     attention = (3.5 + again) * 4 * shape.attended * seen * shape.layers * tokens
-    head = 2 * shape.hidden * shape.vocabulary * predicted * ((2 if frozen else 3) + chunked)
+    head = 2 * shape.hidden * shape.vocabulary * predicted * (2 if frozen else 3 + chunked)
     return body + attention + head

@@ -53,6 +53,24 @@ def test_swiglu(kernels, dtype):
     assert out[0, 0] == 0
 
 
+@pytest.mark.parametrize("rows", [1, 3, 8, 9, 30])
+@pytest.mark.parametrize("biased", [False, True])
+def test_products_with_packed_weights(kernels, rows, biased):
+    dtype = torch.bfloat16
+    x, weight = normal(rows, 38, dtype=dtype), normal(96, 38, seed=1, dtype=dtype)
+    if not kernels.multiplies(weight):
+        pytest.skip("this processor has no products of bfloat16, or better ones")
+    bias = normal(96, seed=2, dtype=dtype) if biased else None
+    found = kernels.multiply(x, kernels.packed(weight), bias)
+    expected = x.double() @ weight.double().T + (bias.double() if biased else 0)
+    assert_near(found, expected, dtype)
+    for row in range(rows):  # the other rows make no difference, not a bit
+        assert torch.equal(kernels.multiply(x[row : row + 1], kernels.packed(weight), bias)[0], found[row])
+    assert not kernels.multiplies(weight[:95])
+    assert not kernels.multiplies(weight[:, :37])
+    assert not kernels.multiplies(weight.float())
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_low_rank_products_side_by_side(kernels, dtype):
     """One without an adapter among them, and of different ranks and widths."""

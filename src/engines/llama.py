@@ -31,9 +31,10 @@ BLOCK, SCORES = 256, 2**20
 
 
 class _Linear:
-    """A linear layer over several weights at once, packed for oneDNN where that is faster (CPU, float32 and bf16)."""
+    """A linear layer over several weights at once, packed for compiled code or for oneDNN where that is faster (CPU,
+    float32 and bf16)."""
 
-    def __init__(self, *modules: Any) -> None:
+    def __init__(self, *modules: Any, kernels: Kernels | None) -> None:
         bare = [_bare(module) for module in modules]
         self.weight: Tensor = (
             bare[0].weight.data if len(bare) == 1 else torch.cat([layer.weight.data for layer in bare])
@@ -44,12 +45,18 @@ class _Linear:
         packable = self.weight.device.type == "cpu" and self.weight.dtype in (torch.float32, torch.bfloat16)
         self.packed = packable and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
         self.adapter = _Adapter(modules, self.weight) if any(map(_adapted, modules)) else None
-        if self.packed:
+        self.kernels = kernels if kernels is not None and kernels.multiplies(self.weight) else None
+        if self.kernels is not None:
+            self.weight = self.kernels.packed(self.weight)
+        elif self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
     def __call__(self, x: Tensor, kernels: Kernels | None = None) -> Tensor:
-        if self.packed:
-            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        """``kernels`` compute the adapter's products too: for a few rows, where what a call costs is most of it."""
+        if self.kernels is not None:
+            product = self.kernels.multiply(x, self.weight, self.bias)
+        elif self.packed:
+            product = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         else:
             product = linear(x, self.weight, self.bias)
         if self.adapter is None:
@@ -78,19 +85,18 @@ class _Adapter:
         return product.add_(linear(linear(x, self.down), self.up))
 
     def add_compiled(self, x: Tensor, product: Tensor, kernels: Kernels) -> Tensor:
-        """The same for a few rows, where what a call costs is most of it."""
         return kernels.low_rank(x, self.columns, self.rows, self.sizes, product)
 
 
 class _Layer:
     """One layer's weights, by what they are applied to."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, kernels: Kernels | None) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        self.qkv = _Linear(attention.q_proj, attention.k_proj, attention.v_proj)
-        self.out = _Linear(attention.o_proj)
-        self.gate_up = _Linear(mlp.gate_proj, mlp.up_proj)
-        self.down = _Linear(mlp.down_proj)
+        self.qkv = _Linear(attention.q_proj, attention.k_proj, attention.v_proj, kernels=kernels)
+        self.out = _Linear(attention.o_proj, kernels=kernels)
+        self.gate_up = _Linear(mlp.gate_proj, mlp.up_proj, kernels=kernels)
+        self.down = _Linear(mlp.down_proj, kernels=kernels)
         self.intermediate = _bare(mlp.gate_proj).out_features
         self.before, self.after = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
 
@@ -152,9 +158,9 @@ class LlamaDecoder:
         self.rotary = model.model.rotary_emb
         self.embedding: Tensor = _bare(model.model.embed_tokens).weight
         self.dtype = self.embedding.dtype
-        self.layers = [_Layer(layer) for layer in model.model.layers]
+        self.layers = [_Layer(layer, kernels) for layer in model.model.layers]
         self.norm: Tensor = model.model.norm.weight
-        self.head = _Linear(model.lm_head)
+        self.head = _Linear(model.lm_head, kernels=kernels)
         self.cos = self.sin = self.embedding.new_empty(0)
         self.kernels = kernels
 

@@ -1,4 +1,4 @@
-"""Compiling and calling ``native.cpp``: a decoding step's work outside its matrix products, on the CPU."""
+"""Compiling and calling ``native.cpp``: a decoding step's work on the CPU."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from torch import Tensor
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 DTYPES = (torch.float32, torch.bfloat16)
+WIDTH = 32
+"""Outputs of a block of packed weights, as in ``native.cpp``."""
 
 
 class NativeError(RuntimeError):
@@ -64,6 +66,9 @@ class Kernels:
         self._functions = {
             (name, dtype): library[f"{name}_{str(dtype).removeprefix('torch.')}"] for name in names for dtype in DTYPES
         }
+        self._multiplies = hasattr(library, "multiply_bfloat16") and not torch.cpu.get_capabilities().get("amx_bf16")
+        for name in ("pack", "multiply") if self._multiplies else ():
+            self._functions[name, torch.bfloat16] = library[f"{name}_bfloat16"]
         for function in self._functions.values():
             function.restype = None
 
@@ -87,6 +92,29 @@ class Kernels:
         """SwiGLU of rows that hold gate and up side by side."""
         rows, size = out.shape
         self._functions["swiglu", out.dtype](_pointer(gate_up), _pointer(out), rows, size, _threads())
+        return out
+
+    def multiplies(self, weight: Tensor) -> bool:
+        """Whether ``multiply`` takes this weight, and is the fastest: where there are instructions for bfloat16, but
+        not those for whole tiles of it (AMX), which torch's own library makes better use of."""
+        rows, columns = weight.shape
+        return self._multiplies and weight.dtype == torch.bfloat16 and rows % WIDTH == 0 and columns % 2 == 0
+
+    def packed(self, weight: Tensor) -> Tensor:
+        """A weight ``[outputs, inputs]`` as ``multiply`` reads it: blocks of outputs, in them pairs of inputs."""
+        weight = weight.contiguous()
+        outputs, pairs = weight.shape[0], weight.shape[1] // 2
+        packed = torch.empty(outputs // WIDTH, pairs, WIDTH, dtype=torch.int32)
+        self._functions["pack", weight.dtype](_pointer(weight), _pointer(packed), pairs, outputs, _threads())
+        return packed
+
+    def multiply(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+        """``x`` ``[rows, inputs]`` times a packed weight, plus a bias; ``[rows, outputs]``, summed in float32."""
+        blocks, pairs, _ = packed.shape
+        x = x.contiguous()
+        out = x.new_empty(len(x), blocks * WIDTH)
+        pointers = map(_pointer, (x, packed, bias, out))
+        self._functions["multiply", x.dtype](*pointers, len(x), pairs, out.shape[1], _threads())
         return out
 
     def low_rank(self, x: Tensor, down: Tensor, up: Tensor, sizes: Tensor, out: Tensor) -> Tensor:

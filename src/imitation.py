@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from src import solutions
-from src.models import Policy
 from src.packing import micro_batches
+from src.policy import Policy
 from src.records import Codec, InputError, Problem, Row, Status, Turn
 from src.rounds.multi_round import MultiRound
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from src.algorithms.base import Algorithm, Tokens
-from src.models import Policy
 from src.packing import Pack, micro_batches
+from src.policy import Policy
 from src.records import Row
 
 

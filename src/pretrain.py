@@ -106,7 +106,7 @@ def batches(
     exclude: frozenset[str],
 ) -> Iterator[list[Pair]]:
     """One batch a step, of rows of similar length; chains grow longer over the first ``ramp`` of the steps."""
-    from src.models import TokenizerCodec
+    from src.codec import TokenizerCodec
 
     codec = TokenizerCodec(tokenizer)
     pool: list[list[Pair]] = []

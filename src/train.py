@@ -13,7 +13,7 @@ from src.records import InputError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from src.models import Policy
+    from src.policy import Policy
     from src.trainer import State, Study
 
 

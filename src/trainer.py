@@ -18,7 +18,7 @@ from src.engines.base import Engine
 from src.files import write_json
 from src.learner import Learner
 from src.metrics import describe
-from src.models import Policy
+from src.policy import Policy
 from src.profiling import phase, profiled
 from src.records import InputError, Problem, Rollout, Scorer
 from src.rewards.base import Reward

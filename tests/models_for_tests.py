@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from src.models import Lora, ModelConfig, Policy, load_policy
+from src.models import Lora, ModelConfig, load_policy
+from src.policy import Policy
 from src.records import Row
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

@@ -10,7 +10,7 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 from src import attention, packing
-from src.models import Policy
+from src.policy import Policy
 from tests.models_for_tests import random_rows, random_tokens, save_tiny, tiny_policy
 
 SINGLE = [[(9, 4)], [(20, 3)], [(1, 6)]]

@@ -38,7 +38,8 @@ from src.benchmarking.timing import Timed
 from src.benchmarking.trl_trainer import TrlTrainer, missing
 from src.config import ROOT
 from src.engines import native
-from src.models import Lora, Policy, load_policy
+from src.models import Lora, load_policy
+from src.policy import Policy
 from src.records import InputError
 from src.rollout import grow
 from tests.models_for_tests import adapted, save_tiny, tiny_config

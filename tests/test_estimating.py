@@ -16,7 +16,8 @@ from src.estimating.fitting import bounded, check_memory, refusal
 from src.estimating.memory import Job, activation_bytes, demand, weight_bytes
 from src.estimating.shape import shape_of
 from src.estimating.time import Device, decoding_step, writing
-from src.models import Lora, ModelConfig, Policy, blueprint, load_codec, load_policy
+from src.models import Lora, ModelConfig, blueprint, load_codec, load_policy
+from src.policy import Policy
 from src.quantized import check_quantization
 from src.recomputing import recompute
 from src.records import InputError, Row

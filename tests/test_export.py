@@ -17,7 +17,8 @@ from src import checkpoint
 from src import config as configuration
 from src.config import ROOT
 from src.export import export
-from src.models import ModelConfig, Policy, load_policy
+from src.models import ModelConfig, load_policy
+from src.policy import Policy
 from src.records import InputError
 from tests.models_for_tests import adapted
 

@@ -11,17 +11,9 @@ from peft import LoraConfig
 
 from src import checkpoint, models
 from src import config as configuration
+from src.codec import TokenizerCodec
 from src.engines.transformers import TransformersEngine
-from src.models import (
-    Lora,
-    ModelConfig,
-    TokenizerCodec,
-    adapter_folder,
-    load_codec,
-    load_policy,
-    location,
-    weights_hash,
-)
+from src.models import Lora, ModelConfig, adapter_folder, load_codec, load_policy, location, weights_hash
 from src.recomputing import recompute
 from src.records import InputError, Sampling, Turn, Writer
 from src.train import train

@@ -12,7 +12,8 @@ from src import config as configuration
 from src.benchmarking.settings import Measuring
 from src.benchmarking.timing import Timed, speedup
 from src.engines.base import Engine
-from src.models import Lora, ModelConfig, Policy, load_policy
+from src.models import Lora, ModelConfig, load_policy
+from src.policy import Policy
 from src.records import InputError, Problem, Writer
 
 

@@ -14,7 +14,8 @@ import torch
 
 from src.benchmarking.base import Unending, Workbench
 from src.engines.base import Engine
-from src.models import Policy, location
+from src.models import location
+from src.policy import Policy
 from src.records import InputError, Sampling, Turn, Writer
 
 GENERATE = "generate"

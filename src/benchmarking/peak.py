@@ -15,7 +15,7 @@ from src.algorithms.logprobs import token_logprobs
 from src.records import Row, Sampling, Turn
 
 if TYPE_CHECKING:
-    from src.models import Policy
+    from src.policy import Policy
 
 STATUS = Path("/proc/self/status")
 WIDTH = 64

@@ -10,7 +10,7 @@ from src.benchmarking.base import Measured, Workbench, comparison
 from src.benchmarking.generating import GENERATE, Request, generate, others, own_ways, random_prompt
 from src.benchmarking.settings import Measuring
 from src.benchmarking.timing import alternate
-from src.models import Policy
+from src.policy import Policy
 
 BATCH = 64
 """Rows of a case, and of ``skewed`` those that ``generate`` writes at once."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from src.benchmarking.base import Measured, Table, Unending, Workbench
 from src.benchmarking.generating import Request, ours, random_prompt
 from src.benchmarking.timing import alternate
-from src.models import Policy
+from src.policy import Policy
 
 BATCHES = (1, 8, 32, 64, 128)
 TRAFFIC = 512

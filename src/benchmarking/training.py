@@ -15,8 +15,9 @@ from src.benchmarking.timing import alternate
 from src.benchmarking.trl_trainer import TrlTrainer, alternating, missing
 from src.engines.base import Engine
 from src.learner import Learner
-from src.models import Lora, Policy
+from src.models import Lora
 from src.optimizers import AdamW
+from src.policy import Policy
 from src.records import Row, Sampling, Turn
 
 ROWS = 8

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from src.models import Policy
+from src.policy import Policy
 from src.records import Row
 
 ENDLESS = [-1]

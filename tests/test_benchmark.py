@@ -239,9 +239,14 @@ def test_the_step_that_is_compared_is_trls_own(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(missing() is not None, reason="TRL is installed with the extra dev")
 def test_both_steps_are_compared_at_equal_tokens(tmp_path: Path) -> None:
-    ways = training.measure(bench(tmp_path)).numbers["ways"]
+    desk = bench(tmp_path)
+    ways = training.measure(desk).numbers["ways"]
+    engines, _ = generating.own_engines(desk, desk.policy(None))
     assert [(one["case"], one["way"]) for one in ways] == [
-        (case, way) for case in ("training", "whole step") for way in (training.TRL, training.OURS)
+        ("training", training.TRL),
+        ("training", training.OURS),
+        ("whole step", training.TRL),
+        *(("whole step", name) for name in engines),
     ]
     assert {one["tokens"] for one in ways} == {4 * 4}
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -114,16 +115,20 @@ class VLLM:
 Way = Callable[[Sequence[Request]], int]
 
 
-def own_ways(bench: Workbench, policy: Policy) -> tuple[dict[str, Way], list[str]]:
+def own_engines(bench: Workbench, policy: Policy) -> tuple[dict[str, Engine], list[str]]:
     """The engine without and with compiled code; why there is no such code, if there is none."""
-    plain = bench.engine(Unending(policy), native=False)
-    ways: dict[str, Way] = {TORCH: lambda requests: ours(plain, requests)}
-    compiled = bench.engine(Unending(policy), native=True)
+    plain, compiled = (bench.engine(Unending(policy), native=native) for native in (False, True))
     try:
         ours(compiled, [Request((0,), 1)])
     except InputError as error:
-        return ways, [f"{COMPILED}: left out ({error})"]
-    return {**ways, COMPILED: lambda requests: ours(compiled, requests)}, []
+        return {TORCH: plain}, [f"{COMPILED}: left out ({error})"]
+    return {TORCH: plain, COMPILED: compiled}, []
+
+
+def own_ways(bench: Workbench, policy: Policy) -> tuple[dict[str, Way], list[str]]:
+    """What ``own_engines`` write for requests, and what is left out."""
+    engines, notes = own_engines(bench, policy)
+    return {name: partial(ours, engine) for name, engine in engines.items()}, notes
 
 
 def others(bench: Workbench) -> tuple[dict[str, Way], list[str]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from src.algorithms.grpo import GRPO
-from src.benchmarking.base import Measured, Unending, Workbench, comparison
-from src.benchmarking.generating import random_prompt
+from src.benchmarking.base import Measured, Workbench, comparison
+from src.benchmarking.generating import own_engines, random_prompt
 from src.benchmarking.timing import alternate
 from src.benchmarking.trl_trainer import TrlTrainer, alternating, missing
 from src.engines.base import Engine
@@ -44,7 +45,7 @@ def measure(bench: Workbench) -> Measured:
     prompt = random_prompt(rng, policy, settings.at_most(settings.prompt_tokens))
     rows = group(prompt, [random_prompt(rng, policy, new) for _ in range(count)])
     learner = own_learner(policy, settings.micro_batch_tokens)
-    engine = bench.engine(Unending(policy))
+    engines, notes = own_engines(bench, policy)
     with tempfile.TemporaryDirectory() as folder:
         trl = TrlTrainer(theirs, count, new, MAX_GRAD_NORM, RATE, str(Path(folder)))
         timed = {
@@ -54,14 +55,18 @@ def measure(bench: Workbench) -> Measured:
             "whole step": alternate(
                 {
                     TRL: lambda: trl.whole_step(prompt),
-                    OURS: lambda: whole_step(engine, learner, prompt, count, new),
+                    **{
+                        name: partial(whole_step, engine, learner, prompt, count, new)
+                        for name, engine in engines.items()
+                    },
                 },
                 settings.repeats,
                 settings.warmup,
             ),
         }
     table, numbers = comparison("A GRPO step against TRL's", timed, TRL)
-    return Measured(about, [table], [f"prompt of {len(prompt)} tokens, shared by the group"], {"ways": numbers})
+    notes = [f"prompt of {len(prompt)} tokens, shared by the group", *notes]
+    return Measured(about, [table], notes, {"ways": numbers})
 
 
 def group(

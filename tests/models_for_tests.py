@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -117,3 +119,16 @@ def plain_logprobs(
         logits = policy.model(input_ids=ids, use_cache=False).logits
     distribution = (logits[0, len(prompt) - 1 : -1] / (temperature or 1.0)).log_softmax(-1)
     return distribution.gather(-1, torch.tensor(completion)[:, None])[:, 0]
+
+
+@contextmanager
+def kept_for_backward() -> Iterator[list[torch.Tensor]]:
+    """The tensors that autograd keeps of what is computed inside, held so that each address stays its own."""
+    kept: list[torch.Tensor] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield kept

@@ -15,6 +15,7 @@ from src.algorithms.formulas import kl_estimate
 from src.algorithms.grpo import GRPO
 from src.algorithms.gspo import GSPO
 from src.algorithms.logprobs import token_logprobs
+from tests.models_for_tests import kept_for_backward
 
 
 def tokens(logprobs, old, advantages, mask=None, reference=None, sampled=None, entropy=None):
@@ -576,6 +577,7 @@ def test_a_frozen_heads_gradient_is_that_of_a_trained_one(at_once):
     for trained in (True, False):
         head.requires_grad_(trained)
         logprobs, entropy = token_logprobs(hidden, head, tokens, temperature, at_once=at_once)
+        assert not entropy.requires_grad
         results.append([logprobs, entropy, *torch.autograd.grad((logprobs * weights).sum(), hidden)])
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-13)
     assert gradcheck(lambda x: token_logprobs(x, head, tokens, temperature, at_once=at_once)[0], (hidden,))
@@ -583,10 +585,10 @@ def test_a_frozen_heads_gradient_is_that_of_a_trained_one(at_once):
 
 def test_a_frozen_head_keeps_no_logits():
     head = torch.nn.Linear(5, 1000).requires_grad_(False)
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda x: x):
+    with kept_for_backward() as kept:
         token_logprobs(torch.randn(8, 5, requires_grad=True), head, torch.zeros(8, dtype=torch.long), torch.ones(8))
-    assert 8 * 1000 not in kept
+    assert kept
+    assert 8 * 1000 not in [tensor.numel() for tensor in kept]
 
 
 # settings

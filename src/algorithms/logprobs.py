@@ -33,17 +33,26 @@ def token_logprobs(
     if not (probe.requires_grad or entropy_gradient):
         parts = [_FrozenHead.apply(head, *inputs) for inputs in zip(*pieces, strict=True)]  # type: ignore[no-untyped-call]
     elif len(pieces[0]) == 1:
-        parts = [_plain(head, hidden, tokens, temperature)]
+        parts = [_plain(entropy_gradient, head, hidden, tokens, temperature)]
     else:
-        parts = [checkpoint(_plain, head, *inputs, use_reentrant=False) for inputs in zip(*pieces, strict=True)]
+        parts = [
+            checkpoint(_plain, entropy_gradient, head, *inputs, use_reentrant=False)
+            for inputs in zip(*pieces, strict=True)
+        ]
     return torch.cat([logprobs for logprobs, _ in parts]), torch.cat([entropy for _, entropy in parts])
 
 
 def _plain(
-    head: Callable[[Tensor], Tensor], hidden: Tensor, tokens: Tensor, temperature: Tensor
+    entropy_gradient: bool,
+    head: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    tokens: Tensor,
+    temperature: Tensor,
 ) -> tuple[Tensor, Tensor]:
     logprobs = _scaled(head(hidden), temperature).log_softmax(-1)
-    return logprobs.gather(-1, tokens[:, None])[:, 0], -(logprobs.exp() * logprobs).sum(-1)
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        entropy = -(logprobs.exp() * logprobs).sum(-1)
+    return logprobs.gather(-1, tokens[:, None])[:, 0], entropy
 
 
 def _scaled(logits: Tensor, temperature: Tensor) -> Tensor:

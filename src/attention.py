@@ -32,7 +32,7 @@ class Piece:
 
     def __init__(self, span: Span, precision: torch.dtype) -> None:
         self.span, self.precision = span, precision
-        self.options: dict[str, Any] = {"is_causal": span.mask is None}
+        self.options: dict[str, Any] = {"dropout_p": 0.0, "is_causal": span.mask is None}
         if span.mask is not None:
             self.options["attn_mask"] = torch.zeros(span.mask.shape, dtype=precision).masked_fill_(
                 ~span.mask, -torch.inf
@@ -100,12 +100,11 @@ class _SharedPrompt(torch.autograd.Function):
         found = [torch.zeros_like(tensor, dtype=ctx.pieces[0].precision) for tensor in (queries, keys, values)]
         for piece, normaliser in zip(ctx.pieces, normalisers, strict=True):
             inputs = piece.own(queries), piece.seen(keys), piece.seen(values)
-            parts = _attend_backward(
-                *(piece.own_gradient(gradients[0]), *inputs, piece.own(result), normaliser),
-                **{"dropout_p": 0.0, "scale": ctx.scale, **piece.options},
-            )
-            for put, table, part in zip((piece.put_own, piece.put_seen, piece.put_seen), found, parts, strict=True):
-                put(table, part)
+            gradient, mixed = piece.own_gradient(gradients[0]), piece.own(result)
+            query, key, value = _attend_backward(gradient, *inputs, mixed, normaliser, scale=ctx.scale, **piece.options)
+            piece.put_own(found[0], query)
+            piece.put_seen(found[1], key)
+            piece.put_seen(found[2], value)
         query, key, value = (table.to(queries.dtype) for table in found)
         return query, key, value, None, None
 

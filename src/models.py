@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from src import checkpoint
 from src.codec import TokenizerCodec
+from src.engines.native import instructions
 from src.packaged import PACKAGES, checkpoint_folder, weights_file
 from src.policy import Policy, adapter_weights
 from src.quantized import check_quantization
@@ -130,7 +131,7 @@ class ModelConfig:
     def precision(self) -> torch.dtype:
         """What is computed in; ``dtype=auto`` takes half precision under an adapter where the device computes in it (a
         GPU, a CPU with bfloat16 products), and single elsewhere."""
-        half = self.lora is not None and (self.placed == "cuda" or not HALF_ON_CPU.isdisjoint(_instructions()))
+        half = self.lora is not None and (self.placed == "cuda" or not HALF_ON_CPU.isdisjoint(instructions()))
         name = self.dtype if self.dtype != "auto" else ("bfloat16" if half else "float32")
         dtype: torch.dtype = getattr(torch, name)
         return dtype
@@ -138,11 +139,6 @@ class ModelConfig:
 
 HALF_ON_CPU = frozenset({"amx_bf16", "avx512_bf16"})
 """Instructions for products of bfloat16, several times as fast as those of float32."""
-
-
-def _instructions() -> set[str]:
-    """What the CPU has, where this torch tells."""
-    return {name for name, there in getattr(torch.cpu, "get_capabilities", dict)().items() if there is True}
 
 
 def packaged(name: str) -> str | None:

@@ -10,8 +10,7 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 from src import attention, packing
-from src.policy import Policy
-from tests.models_for_tests import random_rows, random_tokens, save_tiny, tiny_policy
+from tests.models_for_tests import kept_for_backward, random_rows, random_tokens, save_tiny, tiny_policy
 
 SINGLE = [[(9, 4)], [(20, 3)], [(1, 6)]]
 FAMILIES = [[(9, 4), (9, 1), (9, 31)], [(20, 3)], [(1, 6), (1, 7)], [(33, 16), (33, 15), (33, 8), (33, 40)]]
@@ -123,18 +122,9 @@ def test_one_copy_of_a_prompt_is_kept_for_the_backward_pass(folder):
     """What autograd holds on to grows with the tokens, not with completions x prompt."""
 
     def held(completions: int) -> int:
-        total = 0
-
-        def pack(tensor):
-            nonlocal total
-            if tensor.dim() == 4:
-                total += tensor.numel()
-            return tensor
-
-        policy: Policy = tiny_policy(folder)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            policy.completion_logprobs(packed([[(80, 2)] * completions]))
-        return total
+        with kept_for_backward() as kept:
+            tiny_policy(folder).completion_logprobs(packed([[(80, 2)] * completions]))
+        return sum(tensor.numel() for tensor in kept if tensor.dim() == 4)
 
     four, eight, twelve = held(4), held(8), held(12)
     assert twelve - eight == eight - four < four

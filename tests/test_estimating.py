@@ -21,6 +21,7 @@ from src.policy import Policy
 from src.quantized import check_quantization
 from src.recomputing import recompute
 from src.records import InputError, Row
+from tests.models_for_tests import kept_for_backward
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SMALL = Qwen2Config(
@@ -112,17 +113,10 @@ def test_activations_are_the_bytes_that_autograd_keeps(dtype, r, device, checkpo
             policy.model.set_attn_implementation("sdpa")
             policy._shares = False
         weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-        held = {}
-
-        def pack(tensor):
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                held[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that its address stays its own
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with kept_for_backward() as found:
             policy.completion_logprobs([[row]])
-        return sum(size for size, _ in held.values())
+        sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in found}
+        return sum(size for address, size in sizes.items() if address not in weights)
 
     def estimated(layers):
         settings = replace(model(dtype, r), device=device, gradient_checkpointing=checkpointed)

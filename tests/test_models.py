@@ -18,7 +18,15 @@ from src.recomputing import recompute
 from src.records import InputError, Sampling, Turn, Writer
 from src.train import train
 from tests.conftest import run_small
-from tests.models_for_tests import adapted, plain_logprobs, random_rows, save_tiny, tiny_config, tiny_policy
+from tests.models_for_tests import (
+    adapted,
+    kept_for_backward,
+    plain_logprobs,
+    random_rows,
+    save_tiny,
+    tiny_config,
+    tiny_policy,
+)
 
 
 @pytest.fixture(scope="module")
@@ -275,17 +283,12 @@ def test_checkpointing_keeps_less_and_changes_nothing(folder, dtype):
     outcomes = []
     for checkpointing in (False, True):
         config = replace(tiny_config(folder, dtype), gradient_checkpointing=checkpointing)
-        policy, kept = adapted(load_policy(config, 0)), 0
-
-        def pack(tensor):
-            nonlocal kept
-            kept += tensor.numel()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        policy = adapted(load_policy(config, 0))
+        with kept_for_backward() as kept:
             logprobs, _, mask = policy.completion_logprobs(rows)
+        size = sum(tensor.numel() for tensor in kept)
         (logprobs * mask).sum().backward()
-        outcomes.append((kept, [logprobs.detach(), *(parameter.grad for parameter in policy.parameters())]))
+        outcomes.append((size, [logprobs.detach(), *(parameter.grad for parameter in policy.parameters())]))
     (whole, plain), (less, checkpointed) = outcomes
     assert less < whole / 2
     assert all(map(torch.equal, plain, checkpointed))
@@ -404,7 +407,7 @@ def test_the_writer_is_the_policy_however_small_its_adapter(folder, quantized, k
 )
 def test_auto_is_what_the_device_computes_in(folder, monkeypatch, instructions, dtype):
     config = replace(tiny_config(folder), dtype="auto")
-    monkeypatch.setattr(models, "_instructions", lambda: instructions)
+    monkeypatch.setattr(models, "instructions", lambda: instructions)
     assert config.precision == dtype
     assert load_policy(config, 0).model.dtype == dtype
     assert replace(config, lora=None).precision == torch.float32

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from src.benchmarking.base import Measured, Unending, Workbench, comparison
-from src.benchmarking.generating import Request, generate, own_ways, random_prompt
+from src.benchmarking.base import Measured, Workbench, comparison
+from src.benchmarking.generating import Request, generate, own_engines, random_prompt
 from src.benchmarking.timing import alternate
 from src.engines.base import Engine
 from src.records import Sampling, Turn
@@ -34,8 +34,7 @@ def measure(bench: Workbench) -> Measured:
 
     second = [Request(one, new) for one in [prompt() for _ in range(m)] for _ in range(k)]
     asked = [second, *([Request(prompt(), new) for _ in range(m * k)] for _ in range(rounds - 1))]
-    ways, notes = own_ways(bench, policy)
-    engines = {name: bench.engine(Unending(policy), native=index == 1) for index, name in enumerate(ways)}
+    engines, notes = own_engines(bench, policy)
     run: dict[str, Callable[[], int]] = {
         ONE_BY_ONE: lambda: sum(generate(policy, one, 1) for one in asked),
         BATCHED: lambda: sum(generate(policy, one, len(one)) for one in asked),

@@ -271,8 +271,8 @@ void draw(const T* logits, const double* temperature, const double* top_p, const
 }
 
 #ifdef __AVX512BF16__
-// y = x W^T + bias for some rows and WIDTH outputs, in registers: every weight is loaded once for ROWS rows. W is packed
-// [pairs of inputs, outputs, 2], so that an instruction adds the products of a pair to 16 outputs.
+// y = x W^T + bias for some rows and WIDTH outputs, in registers: every weight is loaded once for ROWS rows. W is
+// packed [pairs of inputs, outputs, 2], so that an instruction adds the products of a pair to 16 outputs.
 constexpr int ROWS = 8, WIDTH = 32;
 
 template <int N>
@@ -306,10 +306,12 @@ void pack(const uint32_t* weight, uint32_t* packed, int pairs, int width, int th
     for (int block = 0; block < width / WIDTH; ++block)
         for (int pair = 0; pair < pairs; ++pair)
             for (int out = 0; out < WIDTH; ++out)
-                packed[(int64_t(block) * pairs + pair) * WIDTH + out] = weight[(int64_t(block) * WIDTH + out) * pairs + pair];
+                packed[(int64_t(block) * pairs + pair) * WIDTH + out] =
+                    weight[(int64_t(block) * WIDTH + out) * pairs + pair];
 }
 
-void multiply(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int rows, int pairs, int width, int threads) {
+void multiply(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int rows, int pairs, int width,
+              int threads) {
     using Tile = void (*)(const bf16*, const bf16*, const bf16*, bf16*, int, int64_t);
     constexpr Tile tiles[] = {tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>, tile<7>, tile<8>};
 #pragma omp parallel for num_threads(threads)
@@ -333,9 +335,9 @@ void multiply(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int 
     void swiglu_##suffix(const T* gate_up, T* out, int rows, int size, int threads) {                                 \
         swiglu(gate_up, out, rows, size, threads);                                                                    \
     }                                                                                                                 \
-    void low_rank_##suffix(const T* x, const T* down, const T* up, T* y, const int64_t* ranks, const int64_t* widths,    \
-                           int products, int rows, int size, int threads) {                                            \
-        low_rank(x, down, up, y, ranks, widths, products, rows, size, threads);                                        \
+    void low_rank_##suffix(const T* x, const T* down, const T* up, T* y, const int64_t* ranks, const int64_t* widths, \
+                           int products, int rows, int size, int threads) {                                           \
+        low_rank(x, down, up, y, ranks, widths, products, rows, size, threads);                                       \
     }                                                                                                                 \
     void attend_##suffix(const T* qkv, const float* cosines, const float* sines, const int64_t* positions, T* keys,   \
                          T* values, T* out, int rows, int heads, int groups, int size, int width, int column,         \

@@ -66,7 +66,7 @@ class Kernels:
         self._functions = {
             (name, dtype): library[f"{name}_{str(dtype).removeprefix('torch.')}"] for name in names for dtype in DTYPES
         }
-        self._multiplies = hasattr(library, "multiply_bfloat16") and not torch.cpu.get_capabilities().get("amx_bf16")
+        self._multiplies = hasattr(library, "multiply_bfloat16") and "amx_bf16" not in instructions()
         for name in ("pack", "multiply") if self._multiplies else ():
             self._functions[name, torch.bfloat16] = library[f"{name}_bfloat16"]
         for function in self._functions.values():
@@ -154,6 +154,11 @@ class Kernels:
         tensors = (logits.contiguous(), temperature, top_p, uniform, tokens, logprobs)
         self._functions["draw", logits.dtype](*map(_pointer, tensors), rows, size, _threads())
         return tokens, logprobs
+
+
+def instructions() -> set[str]:
+    """What the CPU has, where this torch tells."""
+    return {name for name, there in getattr(torch.cpu, "get_capabilities", dict)().items() if there is True}
 
 
 def _threads() -> int:

@@ -87,22 +87,31 @@ def test_low_rank_products_side_by_side(kernels, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 8), (6, 2, 10), (3, 1, 64)])
-@pytest.mark.parametrize("column", [0, 3, 11])
-def test_attention_over_a_ring(kernels, dtype, heads, groups, size, column):
-    """The oracle walks through each row's past in order, token by token."""
-    rows, width = 5, 12
+@pytest.mark.parametrize(
+    ("heads", "groups", "size", "width"),
+    [(4, 4, 8, 12), (6, 2, 10, 12), (3, 1, 64, 12), (9, 3, 64, 75), (6, 1, 64, 130), (10, 2, 128, 75)],
+)
+@pytest.mark.parametrize("place", [0.0, 0.3, 1.0])
+def test_attention_over_a_ring(kernels, dtype, heads, groups, size, width, place):
+    """The oracle walks through each row's past in order, token by token; the rest of the ring is not read."""
+    rows, column = 6, int(place * (width - 1))
+    positions = torch.tensor([0, 1, 5, width // 2, width - 2, width - 1])
     qkv = normal(rows, heads + 2 * groups, size, dtype=dtype)
     keys, values = (normal(rows, groups, width, size, seed=seed, dtype=dtype) for seed in (1, 2))
+    for row, position in enumerate(positions.tolist()):
+        for back in range(position + 1, width):
+            keys[row, :, (column - back) % width] = values[row, :, (column - back) % width] = torch.nan
     ring = keys.transpose(2, 3).contiguous(), values.clone()
     cos, sin = normal(width, size, seed=3), normal(width, size, seed=4)
-    positions = torch.tensor([0, 1, 5, 10, 11])
     out = torch.empty(rows, heads, size, dtype=dtype)
     kernels.attend(qkv, (cos, sin), positions, ring[0].transpose(2, 3), ring[1], column, out)
 
     x = qkv.double()
     turned = x * cos[positions, None] + x.roll(size // 2, -1) * sin[positions, None]
-    turned[:, heads:] = turned[:, heads:].to(dtype)  # as the cache holds them
+    turned[:, :heads] *= size**-0.5
+    paired = size % 64 == 0 and kernels.multiplies(torch.empty(32, 2, dtype=dtype))
+    rounded = 0 if paired else heads  # keys as the cache holds them, queries as they are multiplied in pairs
+    turned[:, rounded:] = turned[:, rounded:].to(dtype)
     expected = torch.zeros(rows, heads, size, dtype=torch.float64)
     for row, position in enumerate(positions.tolist()):
         past = [(column - back) % width for back in range(position, 0, -1)]
@@ -110,12 +119,12 @@ def test_attention_over_a_ring(kernels, dtype, heads, groups, size, column):
             group = head * groups // heads
             own = torch.cat([keys[row, group, past].double(), turned[row, heads + group : heads + group + 1]])
             added = torch.cat([values[row, group, past].double(), x[row, heads + groups + group :][:1]])
-            expected[row, head] = (own @ turned[row, head] / size**0.5).softmax(-1) @ added
+            expected[row, head] = (own @ turned[row, head]).softmax(-1) @ added
     assert_near(out, expected, dtype)
 
     keys[:, :, column], values[:, :, column] = turned[:, heads : heads + groups].to(dtype), qkv[:, -groups:]
-    assert_near(ring[0].transpose(2, 3), keys, dtype)
-    assert torch.equal(ring[1], values)
+    assert_near(ring[0].transpose(2, 3).nan_to_num(), keys.nan_to_num(), dtype)
+    assert torch.equal(ring[1].nan_to_num(), values.nan_to_num())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

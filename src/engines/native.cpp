@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 #ifdef __AVX512BF16__
 #include <immintrin.h>
@@ -141,16 +142,169 @@ void low_rank(const T* x, const T* down_, const T* up_, T* y, const int64_t* ran
     }
 }
 
+// scores become exp(score - their maximum), and their sum is returned.
+float exponentials(float* scores, int count) {
+    float top = scores[0], total = 0;
+#pragma omp simd reduction(max : top)
+    for (int i = 0; i < count; ++i) top = std::max(top, scores[i]);
+#pragma omp simd reduction(+ : total)
+    for (int i = 0; i < count; ++i) {
+        scores[i] = exponential(scores[i] - top);
+        total += scores[i];
+    }
+    return total;
+}
+
+// The columns of a row: one stretch or, where the ring has come round, two.
+struct Stretches {
+    int count, starts[2], counts[2];
+    Stretches(int count, int column, int width) : count(count) {
+        const int first = column + 1 - count;
+        starts[0] = first < 0 ? first + width : first, starts[1] = 0;
+        counts[0] = first < 0 ? -first : count, counts[1] = first < 0 ? column + 1 : 0;
+    }
+};
+
+// Attention of some queries (scaled, turned, [heads, size]) to the columns of their group of keys and values.
+template <class T>
+struct Attention {
+    std::vector<float> scores, mixed;
+    Attention(int, int size, int width) : scores(width), mixed(size) {}
+
+    void operator()(const float* queries, const T* k, const T* v, const Stretches& own, T* out, int heads, int size,
+                    int width) {
+        for (int head = 0; head < heads; ++head, queries += size, out += size) {
+            std::fill_n(scores.begin(), own.count, 0.0f);
+            accumulate(queries, k + own.starts[0], width, size, scores.data(), own.counts[0]);
+            accumulate(queries, k + own.starts[1], width, size, scores.data() + own.counts[0], own.counts[1]);
+            const float total = exponentials(scores.data(), own.count);
+            std::fill_n(mixed.begin(), size, 0.0f);
+            accumulate(scores.data(), v + int64_t(own.starts[0]) * size, size, own.counts[0], mixed.data(), size);
+            accumulate(scores.data() + own.counts[0], v + int64_t(own.starts[1]) * size, size, own.counts[1],
+                       mixed.data(), size);
+            for (int i = 0; i < size; ++i) down(mixed[i] / total, out[i]);
+        }
+    }
+};
+
+#ifdef __AVX512BF16__
+constexpr int HEADS = 4;  // that share what is loaded of their keys and values
+
+// A value of two rows at a time, as the product of pairs takes them, and its 32 sums back in order.
+struct Pairs {
+    __m512bh low, high;
+    Pairs(__m512i one, __m512i other)
+        : low((__m512bh)_mm512_unpacklo_epi16(one, other)), high((__m512bh)_mm512_unpackhi_epi16(one, other)) {}
+};
+
+struct Sums {
+    __m512 low = _mm512_setzero_ps(), high = _mm512_setzero_ps();
+    void add(const Pairs& pairs, const bf16* factors) {
+        int32_t bits;
+        std::memcpy(&bits, factors, 4);
+        const __m512bh both = (__m512bh)_mm512_set1_epi32(bits);
+        low = _mm512_dpbf16_ps(low, pairs.low, both);
+        high = _mm512_dpbf16_ps(high, pairs.high, both);
+    }
+    void store(float* to) const {
+        const __m512i order = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+        const __m512i rest = _mm512_add_epi32(order, _mm512_set1_epi32(8));
+        _mm512_storeu_ps(to, _mm512_permutex2var_ps(low, order, high));
+        _mm512_storeu_ps(to + 16, _mm512_permutex2var_ps(low, rest, high));
+    }
+};
+
+// Into the second cache, for the next group or row, whose keys and values follow: they are read in steps that the
+// processor does not foresee. Past the end of memory it does nothing.
+inline void fetch(const bf16* at) { _mm_prefetch((const char*)at, _MM_HINT_T1); }
+
+// Scores of N queries with `count` columns of keys; writes up to 31 places too many.
+template <int N>
+void score(const bf16* queries, const bf16* keys, int64_t width, int size, int count, float* scores, int64_t room) {
+    for (int at = 0; at < count; at += 32) {
+        const __mmask32 some = count - at < 32 ? (1u << (count - at)) - 1 : ~0u;
+        Sums sums[N];
+        for (int i = 0; i < size; i += 2) {
+            const bf16* from = keys + i * width + at;
+            const Pairs pairs(_mm512_maskz_loadu_epi16(some, from), _mm512_maskz_loadu_epi16(some, from + width));
+            fetch(from + size * width), fetch(from + size * width + width);
+            for (int n = 0; n < N; ++n) sums[n].add(pairs, queries + n * size + i);
+        }
+        for (int n = 0; n < N; ++n) sums[n].store(scores + n * room + at);
+    }
+}
+
+// 64 numbers of each column's values times its factor, added up over both stretches, for N queries. The next group's
+// values are `each` numbers further.
+template <int N>
+void mix(const bf16* factors, int64_t room, const bf16* values, const Stretches& own, int size, int64_t each,
+         float* mixed) {
+    Sums sums[N][2];
+    for (int stretch = 0; stretch < 2; ++stretch) {
+        const bf16* from = values + int64_t(own.starts[stretch]) * size;
+        for (int t = 0; t < own.counts[stretch]; t += 2, from += 2 * size) {
+            const bool two = t + 1 < own.counts[stretch];
+            for (int part = 0; part < 2; ++part) {
+                const bf16* at = from + 32 * part;
+                const Pairs pairs(_mm512_loadu_si512(at), two ? _mm512_loadu_si512(at + size) : _mm512_setzero_si512());
+                fetch(at + each), fetch(at + each + size);
+                for (int n = 0; n < N; ++n) sums[n][part].add(pairs, factors + n * room + t);
+            }
+        }
+        factors += own.counts[stretch];
+    }
+    for (int n = 0; n < N; ++n)
+        for (int part = 0; part < 2; ++part) sums[n][part].store(mixed + n * size + 32 * part);
+}
+
+// The same in pairs, for sizes that are multiples of 64: queries and exponentials are rounded to bfloat16, sums stay in
+// float32, and heads share what is loaded.
+struct PairedAttention {
+    const int room;
+    std::vector<bf16> rounded, factors;
+    std::vector<float> scores, mixed;
+    PairedAttention(int heads, int size, int width)
+        : room(width + 32), rounded(heads * size), factors(HEADS * room), scores(HEADS * room), mixed(HEADS * size) {}
+
+    void operator()(const float* queries, const bf16* k, const bf16* v, const Stretches& own, bf16* out, int heads,
+                    int size, int width) {
+        using Score = void (*)(const bf16*, const bf16*, int64_t, int, int, float*, int64_t);
+        using Mix = void (*)(const bf16*, int64_t, const bf16*, const Stretches&, int, int64_t, float*);
+        constexpr Score by_queries[] = {score<1>, score<2>, score<3>, score<4>};
+        constexpr Mix by_factors[] = {mix<1>, mix<2>, mix<3>, mix<4>};
+        for (int i = 0; i < heads * size; ++i) down(queries[i], rounded[i]);
+        for (int head = 0; head < heads; head += HEADS) {
+            const int some = std::min(HEADS, heads - head);
+            float totals[HEADS];
+            for (int stretch = 0, at = 0; stretch < 2; at += own.counts[stretch++])
+                by_queries[some - 1](&rounded[head * size], k + own.starts[stretch], width, size, own.counts[stretch],
+                                     &scores[at], room);
+            for (int n = 0; n < some; ++n) {
+                float* from = &scores[n * room];
+                totals[n] = exponentials(from, own.count);
+                from[own.count] = 0;  // beside an odd last column
+                for (int i = 0; i <= own.count; ++i) down(from[i], factors[n * room + i]);
+            }
+            for (int part = 0; part < size; part += 64)
+                by_factors[some - 1](factors.data(), room, v + part, own, size, int64_t(size) * width, &mixed[part]);
+            for (int n = 0; n < some; ++n)
+                for (int i = 0; i < size; ++i) down(mixed[n * size + i] / totals[n], out[(head + n) * size + i]);
+        }
+    }
+};
+#endif
+
 // Rotary positions, the new token's keys and values into `column` of the ring, and attention over the row's own past.
 // qkv [rows, heads + 2 groups, size]; keys [rows, groups, size, width]; values [rows, groups, width, size].
-template <class T>
-void attend(const T* qkv, const float* cosines, const float* sines, const int64_t* positions, T* keys, T* values,
-            T* out, int rows, int heads, int groups, int size, int width, int column, int threads) {
+template <class A, class T>
+void attend_by(const T* qkv, const float* cosines, const float* sines, const int64_t* positions, T* keys, T* values,
+               T* out, int rows, int heads, int groups, int size, int width, int column, int threads) {
     const int each = heads / groups, half = size / 2;
     const float scale = 1.0f / std::sqrt(float(size));
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> query(size), scores(width), mixed(size);
+        std::vector<float> queries(each * size);
+        A attention(each, size, width);
 #pragma omp for collapse(2) schedule(dynamic, 4)
         for (int row = 0; row < rows; ++row)
             for (int group = 0; group < groups; ++group) {
@@ -165,32 +319,24 @@ void attend(const T* qkv, const float* cosines, const float* sines, const int64_
                 for (int i = 0; i < size; ++i)
                     down(turned(own + (heads + group) * size, i), k[int64_t(i) * width + column]);
                 std::memcpy(v + int64_t(column) * size, own + (heads + groups + group) * size, size * sizeof(T));
-
-                // The row's columns, in one stretch or, where the ring has come round, in two.
-                const int count = int(positions[row]) + 1, first = column + 1 - count;
-                const int starts[2] = {first < 0 ? first + width : first, 0};
-                const int counts[2] = {first < 0 ? -first : count, first < 0 ? column + 1 : 0};
-                for (int head = group * each; head < (group + 1) * each; ++head) {
-                    for (int i = 0; i < size; ++i) query[i] = turned(own + head * size, i) * scale;
-                    std::fill_n(scores.begin(), count, 0.0f);
-                    accumulate(query.data(), k + starts[0], width, size, scores.data(), counts[0]);
-                    accumulate(query.data(), k + starts[1], width, size, scores.data() + counts[0], counts[1]);
-                    float top = scores[0], total = 0;
-#pragma omp simd reduction(max : top)
-                    for (int i = 0; i < count; ++i) top = std::max(top, scores[i]);
-#pragma omp simd reduction(+ : total)
-                    for (int i = 0; i < count; ++i) {
-                        scores[i] = exponential(scores[i] - top);
-                        total += scores[i];
-                    }
-                    std::fill_n(mixed.begin(), size, 0.0f);
-                    accumulate(scores.data(), v + int64_t(starts[0]) * size, size, counts[0], mixed.data(), size);
-                    accumulate(scores.data() + counts[0], v, size, counts[1], mixed.data(), size);
-                    T* to = out + (int64_t(row) * heads + head) * size;
-                    for (int i = 0; i < size; ++i) down(mixed[i] / total, to[i]);
-                }
+                for (int head = 0; head < each; ++head)
+                    for (int i = 0; i < size; ++i)
+                        queries[head * size + i] = turned(own + (group * each + head) * size, i) * scale;
+                attention(queries.data(), k, v, Stretches(int(positions[row]) + 1, column, width),
+                          out + (int64_t(row) * heads + group * each) * size, each, size, width);
             }
     }
+}
+
+template <class T, class... Rest>
+void attend(const T* qkv, const float* cosines, const float* sines, const int64_t* positions, T* keys, T* values,
+            T* out, int rows, int heads, int groups, int size, Rest... rest) {
+    auto* run = attend_by<Attention<T>, T>;
+#ifdef __AVX512BF16__
+    if constexpr (std::is_same_v<T, bf16>)
+        if (size % 64 == 0) run = attend_by<PairedAttention, T>;
+#endif
+    run(qkv, cosines, sines, positions, keys, values, out, rows, heads, groups, size, rest...);
 }
 
 // The first token whose cumulative weight exceeds `uniform` of the total.

@@ -97,8 +97,36 @@ class _Layer:
         self.out = _Linear(attention.o_proj, kernels=kernels)
         self.gate_up = _Linear(mlp.gate_proj, mlp.up_proj, kernels=kernels)
         self.down = _Linear(mlp.down_proj, kernels=kernels)
-        self.intermediate = _bare(mlp.gate_proj).out_features
         self.before, self.after = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+
+
+class _Residual:
+    """The residual stream ``[rows, size]``: in float32 with compiled code, else in the model's own precision."""
+
+    def __init__(self, x: Tensor, epsilon: float, kernels: Kernels | None) -> None:
+        self.x = x if kernels is None else x.float()
+        self.epsilon, self.kernels = epsilon, kernels
+
+    def normed(self, delta: Tensor | None, weight: Tensor) -> Tensor:
+        """Its RMSNorm, once ``delta`` is added to it."""
+        if self.kernels is not None:
+            out = torch.empty(self.x.shape, dtype=weight.dtype)
+            return self.kernels.norm(delta, self.x, weight, self.epsilon, out)
+        if delta is not None:
+            self.x = self.x + delta
+        return rms_norm(self.x, weight.shape, weight, self.epsilon)
+
+    def of(self, rows: Tensor) -> _Residual:
+        """A copy of some rows."""
+        return _Residual(self.x[rows], self.epsilon, self.kernels)
+
+
+def _swiglu(gate_up: Tensor, kernels: Kernels | None) -> Tensor:
+    """SwiGLU (arXiv 2002.05202) of rows that hold gate and up side by side."""
+    if kernels is not None:
+        return kernels.swiglu(gate_up, gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2))
+    gate, up = gate_up.chunk(2, dim=-1)
+    return silu(gate) * up
 
 
 def _bare(module: Any) -> Any:
@@ -169,9 +197,12 @@ class LlamaDecoder:
         sizes = [count * length for count, length in shapes]
         places = torch.cat([torch.arange(length, device=ids.device) for length in lengths])
         cos, sin = (table[places][:, None] for table in self._angles(max(lengths)))
-        x, cached = embedding(ids, self.embedding), []
+        # In float32 torch's own operations do as well.
+        kernels = self.kernels if self.dtype == torch.bfloat16 else None
+        residual = _Residual(embedding(ids, self.embedding), self.epsilon, kernels)
+        delta, cached = None, []
         for layer in self.layers:
-            qkv = layer.qkv(self._normed(x, layer.before)).view(len(ids), -1, self.size)
+            qkv = layer.qkv(residual.normed(delta, layer.before)).view(len(ids), -1, self.size)
             turned = self._turned(qkv[:, : -self.groups], cos, sin)
             queries, keys, values = turned[:, : self.heads], turned[:, self.heads :], qkv[:, -self.groups :]
             split = zip(*(torch.split(part, sizes) for part in (queries, keys, values)), strict=True)
@@ -180,10 +211,11 @@ class LlamaDecoder:
                 for parts, shape in zip(split, shapes, strict=True)
             ]
             cached.append((keys, values))
-            x = x + layer.out(torch.cat(mixed))
-            x = self._fed(layer, x)
-        ends = torch.tensor(lengths, device=x.device).cumsum(0) - 1
-        return self.head(self._normed(x[ends], self.norm)), cached
+            gate_up = layer.gate_up(residual.normed(layer.out(torch.cat(mixed)), layer.after))
+            delta = layer.down(_swiglu(gate_up, kernels))
+        assert delta is not None  # a model has a layer
+        ends = torch.tensor(lengths, device=ids.device).cumsum(0) - 1
+        return self.head(residual.of(ends).normed(delta[ends], self.norm)), cached
 
     def _attended(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Causal attention inside prompts of one length, ``[rows, tokens, heads, size]``; gives ``[all tokens, …]``."""
@@ -215,9 +247,9 @@ class LlamaDecoder:
         group = self.heads // self.groups
         cos, sin = (table[positions][:, None] for table in self._angles(cache.width))
         bias = mask[:, None, None].expand(rows, self.groups, group, end).reshape(-1, group, end)
-        x = embedding(tokens, self.embedding)
+        residual, delta = _Residual(embedding(tokens, self.embedding), self.epsilon, None), None
         for layer, (keys, values) in zip(self.layers, cache.layers, strict=True):
-            qkv = layer.qkv(self._normed(x, layer.before)).view(rows, -1, self.size)
+            qkv = layer.qkv(residual.normed(delta, layer.before)).view(rows, -1, self.size)
             turned = self._turned(qkv[:, : -self.groups], cos, sin)
             keys[:rows, :, column] = turned[:, self.heads :]
             values[:rows, :, column] = qkv[:, -self.groups :]
@@ -228,33 +260,22 @@ class LlamaDecoder:
                 alpha=self.size**-0.5,
             )
             mixed = torch.bmm(scores.softmax(-1), values[:rows].flatten(0, 1)[:, :end])
-            x = x + layer.out(mixed.view(rows, -1))
-            x = self._fed(layer, x)
-        return self.head(self._normed(x, self.norm))
+            gate_up = layer.gate_up(residual.normed(layer.out(mixed.view(rows, -1)), layer.after))
+            delta = layer.down(_swiglu(gate_up, None))
+        return self.head(residual.normed(delta, self.norm))
 
     def _native_step(self, kernels: Kernels, tokens: Tensor, positions: Tensor, cache: Cache, column: int) -> Tensor:
         rows = len(tokens)
         cos, sin = self._angles(cache.width)
         angles = cos.float(), sin.float()
-        residual = embedding(tokens, self.embedding).float()
-        normed = torch.empty(residual.shape, dtype=self.dtype)
+        residual, delta = _Residual(embedding(tokens, self.embedding), self.epsilon, kernels), None
         mixed = torch.empty(rows, self.heads, self.size, dtype=self.dtype)
-        fed = torch.empty(rows, self.layers[0].intermediate, dtype=self.dtype)
-        delta = None
         for layer, (keys, values) in zip(self.layers, cache.layers, strict=True):
-            qkv = layer.qkv(kernels.norm(delta, residual, layer.before, self.epsilon, normed), kernels)
+            qkv = layer.qkv(residual.normed(delta, layer.before), kernels)
             kernels.attend(qkv, angles, positions, keys, values, column, mixed)
-            delta = layer.out(mixed.view(rows, -1), kernels)
-            gate_up = layer.gate_up(kernels.norm(delta, residual, layer.after, self.epsilon, normed), kernels)
-            delta = layer.down(kernels.swiglu(gate_up, fed), kernels)
-        return self.head(kernels.norm(delta, residual, self.norm, self.epsilon, normed))
-
-    def _fed(self, layer: _Layer, x: Tensor) -> Tensor:
-        gate, up = layer.gate_up(self._normed(x, layer.after)).chunk(2, dim=-1)
-        return x + layer.down(silu(gate) * up)
-
-    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
-        return rms_norm(x, weight.shape, weight, self.epsilon)
+            gate_up = layer.gate_up(residual.normed(layer.out(mixed.view(rows, -1), kernels), layer.after), kernels)
+            delta = layer.down(_swiglu(gate_up, kernels), kernels)
+        return self.head(residual.normed(delta, self.norm))
 
     def _turned(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotary positions (arXiv 2104.09864), halves of a head against each other; ``sin`` carries their sign."""

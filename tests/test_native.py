@@ -102,16 +102,14 @@ def test_attention_over_a_ring(kernels, dtype, heads, groups, size, width, place
         for back in range(position + 1, width):
             keys[row, :, (column - back) % width] = values[row, :, (column - back) % width] = torch.nan
     ring = keys.transpose(2, 3).contiguous(), values.clone()
-    cos, sin = normal(width, size, seed=3), normal(width, size, seed=4)
+    angles = normal(width, size, seed=3)
+    cos, sin = angles.cos(), angles.sin()
     out = torch.empty(rows, heads, size, dtype=dtype)
     kernels.attend(qkv, (cos, sin), positions, ring[0].transpose(2, 3), ring[1], column, out)
 
     x = qkv.double()
     turned = x * cos[positions, None] + x.roll(size // 2, -1) * sin[positions, None]
-    turned[:, :heads] *= size**-0.5
-    paired = size % 64 == 0 and kernels.multiplies(torch.empty(32, 2, dtype=dtype))
-    rounded = 0 if paired else heads  # keys as the cache holds them, queries as they are multiplied in pairs
-    turned[:, rounded:] = turned[:, rounded:].to(dtype)
+    turned[:, heads:] = turned[:, heads:].to(dtype)  # as the cache holds them
     expected = torch.zeros(rows, heads, size, dtype=torch.float64)
     for row, position in enumerate(positions.tolist()):
         past = [(column - back) % width for back in range(position, 0, -1)]
@@ -119,7 +117,7 @@ def test_attention_over_a_ring(kernels, dtype, heads, groups, size, width, place
             group = head * groups // heads
             own = torch.cat([keys[row, group, past].double(), turned[row, heads + group : heads + group + 1]])
             added = torch.cat([values[row, group, past].double(), x[row, heads + groups + group :][:1]])
-            expected[row, head] = (own @ turned[row, head]).softmax(-1) @ added
+            expected[row, head] = (own @ turned[row, head] / size**0.5).softmax(-1) @ added
     assert_near(out, expected, dtype)
 
     keys[:, :, column], values[:, :, column] = turned[:, heads : heads + groups].to(dtype), qkv[:, -groups:]

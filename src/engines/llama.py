@@ -6,7 +6,7 @@ are one product, keys and values are not repeated for their group of queries, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -193,16 +193,41 @@ class LlamaDecoder:
         self.kernels = kernels
 
     def prefill(self, ids: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[KeysValues]]:
-        shapes = [(len(list(run)), length) for length, run in groupby(lengths)]  # of prompts of one length
-        sizes = [count * length for count, length in shapes]
-        places = torch.cat([torch.arange(length, device=ids.device) for length in lengths])
-        cos, sin = (table[places][:, None] for table in self._angles(max(lengths)))
         # In float32 torch's own operations do as well.
         kernels = self.kernels if self.dtype == torch.bfloat16 else None
+        attend = self._attention(lengths)
         residual = _Residual(embedding(ids, self.embedding), self.epsilon, kernels)
         delta, cached = None, []
         for layer in self.layers:
             qkv = layer.qkv(residual.normed(delta, layer.before)).view(len(ids), -1, self.size)
+            mixed, keys = attend(qkv)
+            cached.append((keys, qkv[:, -self.groups :]))
+            gate_up = layer.gate_up(residual.normed(layer.out(mixed), layer.after))
+            delta = layer.down(_swiglu(gate_up, kernels))
+        assert delta is not None  # a model has a layer
+        ends = torch.tensor(lengths, device=ids.device).cumsum(0) - 1
+        return self.head(residual.of(ends).normed(delta[ends], self.norm)), cached
+
+    def _attention(self, lengths: Sequence[int]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """What makes of prompts' ``[tokens, heads + 2 groups, size]`` causal attention inside each, ``[tokens, all]``,
+        and the keys turned by their positions."""
+        kernels, device = self.kernels, self.embedding.device
+        angles = self._angles(max(lengths))
+        if kernels is not None and kernels.reads(self.dtype, self.size):
+            tables, counts = (angles[0].float(), angles[1].float()), torch.tensor(lengths)
+
+            def compiled(qkv: Tensor) -> tuple[Tensor, Tensor]:
+                mixed = kernels.read(qkv, tables, counts, qkv.new_empty(len(qkv), self.heads, self.size))
+                return mixed.flatten(1), qkv[:, self.heads : -self.groups]
+
+            return compiled
+
+        shapes = [(len(list(run)), length) for length, run in groupby(lengths)]  # of prompts of one length
+        sizes = [count * length for count, length in shapes]
+        places = torch.cat([torch.arange(length, device=device) for length in lengths])
+        cos, sin = (table[places][:, None] for table in angles)
+
+        def plain(qkv: Tensor) -> tuple[Tensor, Tensor]:
             turned = self._turned(qkv[:, : -self.groups], cos, sin)
             queries, keys, values = turned[:, : self.heads], turned[:, self.heads :], qkv[:, -self.groups :]
             split = zip(*(torch.split(part, sizes) for part in (queries, keys, values)), strict=True)
@@ -210,12 +235,9 @@ class LlamaDecoder:
                 self._attended(*(part.unflatten(0, shape) for part in parts))
                 for parts, shape in zip(split, shapes, strict=True)
             ]
-            cached.append((keys, values))
-            gate_up = layer.gate_up(residual.normed(layer.out(torch.cat(mixed)), layer.after))
-            delta = layer.down(_swiglu(gate_up, kernels))
-        assert delta is not None  # a model has a layer
-        ends = torch.tensor(lengths, device=ids.device).cumsum(0) - 1
-        return self.head(residual.of(ends).normed(delta[ends], self.norm)), cached
+            return torch.cat(mixed), keys
+
+        return plain
 
     def _attended(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Causal attention inside prompts of one length, ``[rows, tokens, heads, size]``; gives ``[all tokens, …]``."""

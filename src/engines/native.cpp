@@ -146,7 +146,10 @@ void low_rank(const T* x, const T* down_, const T* up_, T* y, const int64_t* ran
 float exponentials(float* scores, int count) {
     float top = scores[0], total = 0;
 #pragma omp simd reduction(max : top)
-    for (int i = 0; i < count; ++i) top = std::max(top, scores[i]);
+    for (int i = 0; i < count; ++i) {
+        const float score = scores[i];  // a value: of references no vector is made
+        top = score > top ? score : top;
+    }
 #pragma omp simd reduction(+ : total)
     for (int i = 0; i < count; ++i) {
         scores[i] = exponential(scores[i] - top);
@@ -165,7 +168,7 @@ struct Stretches {
     }
 };
 
-// Attention of some queries (scaled, turned, [heads, size]) to the columns of their group of keys and values.
+// Attention of some heads' queries (scaled, turned, [heads, size]) to the columns of their group of keys and values.
 template <class T>
 struct Attention {
     std::vector<float> scores, mixed;
@@ -188,7 +191,7 @@ struct Attention {
 };
 
 #ifdef __AVX512BF16__
-constexpr int HEADS = 4;  // that share what is loaded of their keys and values
+constexpr int QUERIES = 6;  // at most, that share what is loaded of keys and values: their sums fill the registers
 
 // A value of two rows at a time, as the product of pairs takes them, and its 32 sums back in order.
 struct Pairs {
@@ -213,6 +216,14 @@ struct Sums {
         _mm512_storeu_ps(to + 16, _mm512_permutex2var_ps(low, rest, high));
     }
 };
+
+// Numbers whose count is a multiple of 16, to bfloat16.
+inline void down(const float* from, bf16* to, int count) {
+    for (int i = 0; i < count; i += 16) {
+        const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
+        std::memcpy(to + i, &rounded, sizeof rounded);
+    }
+}
 
 // Into the second cache, for the next group or row, whose keys and values follow: they are read in steps that the
 // processor does not foresee. Past the end of memory it does nothing.
@@ -258,48 +269,65 @@ void mix(const bf16* factors, int64_t room, const bf16* values, const Stretches&
 }
 
 // The same in pairs, for sizes that are multiples of 64: queries and exponentials are rounded to bfloat16, sums stay in
-// float32, and heads share what is loaded.
+// float32, and queries share what is loaded: those of the heads and, where several tokens follow each other, theirs.
 struct PairedAttention {
     const int room;
     std::vector<bf16> rounded, factors;
     std::vector<float> scores, mixed;
-    PairedAttention(int heads, int size, int width)
-        : room(width + 32), rounded(heads * size), factors(HEADS * room), scores(HEADS * room), mixed(HEADS * size) {}
+    PairedAttention(int queries, int size, int width)
+        : room(width + 32),
+          rounded(queries * size),
+          factors(QUERIES * room),
+          scores(QUERIES * room),
+          mixed(QUERIES * size) {}
 
+    // The queries are [tokens, heads, size]; `own` are the columns of the last token, the one before sees one less.
+    // Tokens are `stride` numbers apart in `out`.
     void operator()(const float* queries, const bf16* k, const bf16* v, const Stretches& own, bf16* out, int heads,
-                    int size, int width) {
+                    int size, int width, int tokens = 1, int64_t stride = 0) {
         using Score = void (*)(const bf16*, const bf16*, int64_t, int, int, float*, int64_t);
         using Mix = void (*)(const bf16*, int64_t, const bf16*, const Stretches&, int, int64_t, float*);
-        constexpr Score by_queries[] = {score<1>, score<2>, score<3>, score<4>};
-        constexpr Mix by_factors[] = {mix<1>, mix<2>, mix<3>, mix<4>};
-        for (int i = 0; i < heads * size; ++i) down(queries[i], rounded[i]);
-        for (int head = 0; head < heads; head += HEADS) {
-            const int some = std::min(HEADS, heads - head);
-            float totals[HEADS];
+        constexpr Score by_queries[] = {score<1>, score<2>, score<3>, score<4>, score<5>, score<6>};
+        constexpr Mix by_factors[] = {mix<1>, mix<2>, mix<3>, mix<4>, mix<5>, mix<6>};
+        const int padded = (own.count + 31) / 32 * 32;  // whole vectors, and a partner for an odd last column
+        const int all = tokens * heads, parts = (all + QUERIES - 1) / QUERIES;
+        down(queries, rounded.data(), all * size);
+        for (int part = 0; part < parts; ++part) {
+            const int first = all * part / parts, some = all * (part + 1) / parts - first;
             for (int stretch = 0, at = 0; stretch < 2; at += own.counts[stretch++])
-                by_queries[some - 1](&rounded[head * size], k + own.starts[stretch], width, size, own.counts[stretch],
+                by_queries[some - 1](&rounded[first * size], k + own.starts[stretch], width, size, own.counts[stretch],
                                      &scores[at], room);
+            float totals[QUERIES];
             for (int n = 0; n < some; ++n) {
                 float* from = &scores[n * room];
-                totals[n] = exponentials(from, own.count);
-                from[own.count] = 0;  // beside an odd last column
-                for (int i = 0; i <= own.count; ++i) down(from[i], factors[n * room + i]);
+                std::fill(from + own.count - (tokens - 1 - (first + n) / heads), from + padded, -INFINITY);
+                totals[n] = exponentials(from, padded);
+                down(from, &factors[n * room], padded);
             }
-            for (int part = 0; part < size; part += 64)
-                by_factors[some - 1](factors.data(), room, v + part, own, size, int64_t(size) * width, &mixed[part]);
-            for (int n = 0; n < some; ++n)
-                for (int i = 0; i < size; ++i) down(mixed[n * size + i] / totals[n], out[(head + n) * size + i]);
+            for (int i = 0; i < size; i += 64)
+                by_factors[some - 1](factors.data(), room, v + i, own, size, int64_t(size) * width, &mixed[i]);
+            for (int n = 0; n < some; ++n) {
+                bf16* to = out + (first + n) / heads * stride + (first + n) % heads * size;
+                for (int i = 0; i < size; ++i) mixed[n * size + i] /= totals[n];
+                down(&mixed[n * size], to, size);
+            }
         }
     }
 };
 #endif
+
+// x by its rotary position: halves of a head against each other; the sines carry their sign.
+template <class T>
+inline float turned(const T* x, const float* cosine, const float* sine, int i, int size) {
+    return up(x[i]) * cosine[i] + up(x[i < size / 2 ? i + size / 2 : i - size / 2]) * sine[i];
+}
 
 // Rotary positions, the new token's keys and values into `column` of the ring, and attention over the row's own past.
 // qkv [rows, heads + 2 groups, size]; keys [rows, groups, size, width]; values [rows, groups, width, size].
 template <class A, class T>
 void attend_by(const T* qkv, const float* cosines, const float* sines, const int64_t* positions, T* keys, T* values,
                T* out, int rows, int heads, int groups, int size, int width, int column, int threads) {
-    const int each = heads / groups, half = size / 2;
+    const int each = heads / groups;
     const float scale = 1.0f / std::sqrt(float(size));
 #pragma omp parallel num_threads(threads)
     {
@@ -311,17 +339,15 @@ void attend_by(const T* qkv, const float* cosines, const float* sines, const int
                 const T* own = qkv + int64_t(row) * (heads + 2 * groups) * size;
                 const float* cosine = cosines + positions[row] * size;
                 const float* sine = sines + positions[row] * size;
-                const auto turned = [&](const T* x, int i) {
-                    return up(x[i]) * cosine[i] + up(x[i < half ? i + half : i - half]) * sine[i];
-                };
                 T* k = keys + (int64_t(row) * groups + group) * size * width;
                 T* v = values + (int64_t(row) * groups + group) * size * width;
                 for (int i = 0; i < size; ++i)
-                    down(turned(own + (heads + group) * size, i), k[int64_t(i) * width + column]);
+                    down(turned(own + (heads + group) * size, cosine, sine, i, size), k[int64_t(i) * width + column]);
                 std::memcpy(v + int64_t(column) * size, own + (heads + groups + group) * size, size * sizeof(T));
                 for (int head = 0; head < each; ++head)
                     for (int i = 0; i < size; ++i)
-                        queries[head * size + i] = turned(own + (group * each + head) * size, i) * scale;
+                        queries[head * size + i] =
+                            turned(own + (group * each + head) * size, cosine, sine, i, size) * scale;
                 attention(queries.data(), k, v, Stretches(int(positions[row]) + 1, column, width),
                           out + (int64_t(row) * heads + group * each) * size, each, size, width);
             }
@@ -338,6 +364,71 @@ void attend(const T* qkv, const float* cosines, const float* sines, const int64_
 #endif
     run(qkv, cosines, sines, positions, keys, values, out, rows, heads, groups, size, rest...);
 }
+
+#ifdef __AVX512BF16__
+constexpr int TOKENS = 128;  // of a prompt that are one piece of work
+
+// Causal attention inside prompts that lie one after another in qkv [tokens, heads + 2 groups, size], whose keys are
+// turned in place.
+void read(bf16* qkv, const float* cosines, const float* sines, const int64_t* lengths, bf16* out, int prompts, int heads,
+          int groups, int size, int threads) {
+    struct Piece {
+        int64_t prompt;  // where it begins
+        int first, last;
+    };
+    const int each = heads / groups, together = std::max(1, QUERIES / each);
+    const int64_t stride = int64_t(heads + 2 * groups) * size;
+    const float scale = 1.0f / std::sqrt(float(size));
+    std::vector<Piece> pieces;
+    int longest = 0;
+    for (int64_t prompt = 0, start = 0; prompt < prompts; start += lengths[prompt++]) {
+        const int length = int(lengths[prompt]);
+        longest = std::max(longest, length);
+        for (int first = 0; first < length; first += TOKENS)
+            pieces.push_back({start, first, std::min(first + TOKENS, length)});
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<float> queries(together * each * size), both(size);
+        std::vector<bf16> keys(int64_t(size) * longest), values(int64_t(size) * longest);
+        PairedAttention attention(together * each, size, longest);
+#pragma omp for schedule(dynamic)
+        for (size_t piece = 0; piece < pieces.size(); ++piece)
+            for (int token = pieces[piece].first; token < pieces[piece].last; ++token)
+                for (int group = 0; group < groups; ++group) {
+                    bf16* key = qkv + (pieces[piece].prompt + token) * stride + (heads + group) * size;
+                    for (int i = 0; i < size; ++i)
+                        both[i] = turned(key, cosines + token * size, sines + token * size, i, size);
+                    for (int i = 0; i < size; ++i) down(both[i], key[i]);
+                }
+#pragma omp for collapse(2) schedule(dynamic)
+        for (size_t piece = 0; piece < pieces.size(); ++piece)
+            for (int group = 0; group < groups; ++group) {
+                const int first = pieces[piece].first, last = pieces[piece].last;
+                bf16* prompt = qkv + pieces[piece].prompt * stride;
+                for (int token = 0; token < last; ++token) {
+                    const bf16* key = prompt + token * stride + (heads + group) * size;
+                    for (int i = 0; i < size; ++i) keys[int64_t(i) * last + token] = key[i];
+                    std::memcpy(&values[int64_t(token) * size], key + groups * size, size * sizeof(bf16));
+                }
+                for (int token = first; token < last; token += together) {
+                    const int tokens = std::min(together, last - token);
+                    for (int n = 0; n < tokens * each; ++n) {
+                        const int at = token + n / each;
+                        const bf16* query = prompt + at * stride + (group * each + n % each) * size;
+                        for (int i = 0; i < size; ++i)
+                            queries[n * size + i] =
+                                turned(query, cosines + at * size, sines + at * size, i, size) * scale;
+                    }
+                    attention(queries.data(), keys.data(), values.data(),
+                              Stretches(token + tokens, token + tokens - 1, last),
+                              out + ((pieces[piece].prompt + token) * heads + group * each) * size, each, size, last,
+                              tokens, int64_t(heads) * size);
+                }
+            }
+    }
+}
+#endif
 
 // The first token whose cumulative weight exceeds `uniform` of the total.
 int64_t invert(const std::vector<float>& weights, const std::vector<double>& sums, double uniform) {
@@ -505,6 +596,10 @@ void pack_bfloat16(const uint32_t* weight, uint32_t* packed, int pairs, int widt
 void multiply_bfloat16(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int rows, int pairs, int width,
                        int threads) {
     multiply(x, weight, bias, y, rows, pairs, width, threads);
+}
+void read_bfloat16(bf16* qkv, const float* cosines, const float* sines, const int64_t* lengths, bf16* out, int prompts,
+                   int heads, int groups, int size, int threads) {
+    read(qkv, cosines, sines, lengths, out, prompts, heads, groups, size, threads);
 }
 #endif
 }

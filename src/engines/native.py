@@ -67,7 +67,7 @@ class Kernels:
             (name, dtype): library[f"{name}_{str(dtype).removeprefix('torch.')}"] for name in names for dtype in DTYPES
         }
         self._multiplies = hasattr(library, "multiply_bfloat16") and "amx_bf16" not in instructions()
-        for name in ("pack", "multiply") if self._multiplies else ():
+        for name in ("pack", "multiply", "read") if self._multiplies else ():
             self._functions[name, torch.bfloat16] = library[f"{name}_bfloat16"]
         for function in self._functions.values():
             function.restype = None
@@ -145,6 +145,19 @@ class Kernels:
         _, groups, width, _ = values.shape
         pointers = map(_pointer, (qkv, *angles, positions, keys, values, out))
         self._functions["attend", out.dtype](*pointers, rows, heads, groups, size, width, column, _threads())
+        return out
+
+    def reads(self, dtype: torch.dtype, size: int) -> bool:
+        """Whether ``read`` takes heads of this size, and is the fastest, as ``multiplies``."""
+        return self._multiplies and dtype == torch.bfloat16 and size % (2 * WIDTH) == 0
+
+    def read(self, qkv: Tensor, angles: tuple[Tensor, Tensor], lengths: Tensor, out: Tensor) -> Tensor:
+        """Causal attention inside prompts of some ``lengths`` (int64), one after another, as ``attend``; the keys in
+        ``qkv`` are turned in place."""
+        _, heads, size = out.shape
+        groups = (qkv.shape[1] - heads) // 2
+        pointers = map(_pointer, (qkv, *angles, lengths, out))
+        self._functions["read", out.dtype](*pointers, len(lengths), heads, groups, size, _threads())
         return out
 
     def draw(self, logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:

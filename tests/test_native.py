@@ -125,6 +125,34 @@ def test_attention_over_a_ring(kernels, dtype, heads, groups, size, width, place
     assert torch.equal(ring[1].nan_to_num(), values.nan_to_num())
 
 
+@pytest.mark.parametrize(("heads", "groups", "size"), [(9, 3, 64), (7, 1, 64), (14, 2, 64), (8, 2, 128), (4, 4, 64)])
+@pytest.mark.parametrize("lengths", [[1], [1, 37, 2, 128], [129], [300, 33]])
+def test_attention_inside_prompts(kernels, heads, groups, size, lengths):
+    dtype = torch.bfloat16
+    if not kernels.reads(dtype, size):
+        pytest.skip("this processor has no products of bfloat16, or better ones")
+    qkv = normal(sum(lengths), heads + 2 * groups, size, dtype=dtype)
+    angles = normal(max(lengths), size, seed=3)
+    cos, sin = angles.cos(), angles.sin()
+    expected, turned_keys = [], []
+    for prompt in torch.split(qkv.double(), lengths):
+        tokens = len(prompt)
+        turned = prompt * cos[:tokens, None] + prompt.roll(size // 2, -1) * sin[:tokens, None]
+        keys = turned[:, heads : heads + groups].to(dtype)
+        each = [part.repeat_interleave(heads // groups, 1) for part in (keys.double(), prompt[:, -groups:])]
+        scores = torch.einsum("qhd,khd->hqk", turned[:, :heads], each[0]) / size**0.5
+        ahead = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
+        weights = scores.masked_fill(ahead, -torch.inf).softmax(-1)
+        expected.append(torch.einsum("hqk,khd->qhd", weights, each[1]))
+        turned_keys.append(keys)
+    before = qkv.clone()
+    out = kernels.read(qkv, (cos, sin), torch.tensor(lengths), torch.empty(len(qkv), heads, size, dtype=dtype))
+    assert_near(out, torch.cat(expected), dtype)
+    assert_near(qkv[:, heads : heads + groups], torch.cat(turned_keys), dtype)
+    assert torch.equal(qkv[:, :heads], before[:, :heads])
+    assert torch.equal(qkv[:, -groups:], before[:, -groups:])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [5, 329, 3000])
 def test_draw_is_what_torch_draws(kernels, dtype, size):

@@ -510,10 +510,12 @@ void draw(const T* logits, const double* temperature, const double* top_p, const
 #ifdef __AVX512BF16__
 // y = x W^T + bias for some rows and WIDTH outputs, in registers: every weight is loaded once for ROWS rows. W is
 // packed [pairs of inputs, outputs, 2], so that an instruction adds the products of a pair to 16 outputs.
+// Meanwhile `step` weights per pair of `ahead` are fetched, for the next tiles.
 constexpr int ROWS = 8, WIDTH = 32;
 
 template <int N>
-void tile(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int pairs, int64_t width) {
+void tile(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int pairs, int64_t width, const bf16* ahead,
+          int step) {
     __m512 sums[N][2];
     for (int half = 0; half < 2; ++half) {
         float start[16] = {};
@@ -522,6 +524,8 @@ void tile(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int pair
     }
     for (int pair = 0; pair < pairs; ++pair) {
         const bf16* at = weight + int64_t(pair) * 2 * WIDTH;
+        fetch(ahead + pair * step);
+        if (step > WIDTH) fetch(ahead + pair * step + WIDTH);
         const __m512bh first = (__m512bh)_mm512_loadu_si512(at), second = (__m512bh)_mm512_loadu_si512(at + WIDTH);
         for (int row = 0; row < N; ++row) {
             int32_t inputs;
@@ -549,15 +553,17 @@ void pack(const uint32_t* weight, uint32_t* packed, int pairs, int width, int th
 
 void multiply(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int rows, int pairs, int width,
               int threads) {
-    using Tile = void (*)(const bf16*, const bf16*, const bf16*, bf16*, int, int64_t);
+    const int step = 2 * WIDTH / ((rows + ROWS - 1) / ROWS);  // all tiles of a block fetch the next block, each its share
+    using Tile = void (*)(const bf16*, const bf16*, const bf16*, bf16*, int, int64_t, const bf16*, int);
     constexpr Tile tiles[] = {tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>, tile<7>, tile<8>};
 #pragma omp parallel for num_threads(threads)
     for (int block = 0; block < width / WIDTH; ++block) {
         const int at = block * WIDTH;
         const bf16* own = weight + int64_t(at) * pairs * 2;
-        for (int row = 0; row < rows; row += ROWS)
+        const bf16* ahead = own + int64_t(WIDTH) * pairs * 2;
+        for (int row = 0; row < rows; row += ROWS, ahead += pairs * step)
             tiles[std::min(rows - row, ROWS) - 1](x + int64_t(row) * pairs * 2, own, bias ? bias + at : nullptr,
-                                                  y + int64_t(row) * width + at, pairs, width);
+                                                  y + int64_t(row) * width + at, pairs, width, ahead, step);
     }
 }
 #endif

@@ -113,7 +113,7 @@ class _Residual:
             out = torch.empty(self.x.shape, dtype=weight.dtype)
             return self.kernels.norm(delta, self.x, weight, self.epsilon, out)
         if delta is not None:
-            self.x = self.x + delta
+            self.x += delta
         return rms_norm(self.x, weight.shape, weight, self.epsilon)
 
     def of(self, rows: Tensor) -> _Residual:
@@ -126,7 +126,7 @@ def _swiglu(gate_up: Tensor, kernels: Kernels | None) -> Tensor:
     if kernels is not None:
         return kernels.swiglu(gate_up, gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2))
     gate, up = gate_up.chunk(2, dim=-1)
-    return silu(gate) * up
+    return silu(gate).mul_(up)
 
 
 def _bare(module: Any) -> Any:
@@ -202,11 +202,12 @@ class LlamaDecoder:
             qkv = layer.qkv(residual.normed(delta, layer.before)).view(len(ids), -1, self.size)
             mixed, keys = attend(qkv)
             cached.append((keys, qkv[:, -self.groups :]))
+            if layer is self.layers[-1]:  # beyond the last keys and values, only the ends are looked at
+                ends = torch.tensor(lengths, device=ids.device).cumsum(0) - 1
+                mixed, residual = mixed[ends], residual.of(ends)
             gate_up = layer.gate_up(residual.normed(layer.out(mixed), layer.after))
             delta = layer.down(_swiglu(gate_up, kernels))
-        assert delta is not None  # a model has a layer
-        ends = torch.tensor(lengths, device=ids.device).cumsum(0) - 1
-        return self.head(residual.of(ends).normed(delta[ends], self.norm)), cached
+        return self.head(residual.normed(delta, self.norm)), cached
 
     def _attention(self, lengths: Sequence[int]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """What makes of prompts' ``[tokens, heads + 2 groups, size]`` causal attention inside each, ``[tokens, all]``,
@@ -226,21 +227,25 @@ class LlamaDecoder:
         sizes = [count * length for count, length in shapes]
         places = torch.cat([torch.arange(length, device=device) for length in lengths])
         cos, sin = (table[places][:, None] for table in angles)
+        ahead: dict[tuple[int, int], Tensor] = {}
 
         def plain(qkv: Tensor) -> tuple[Tensor, Tensor]:
             turned = self._turned(qkv[:, : -self.groups], cos, sin)
             queries, keys, values = turned[:, : self.heads], turned[:, self.heads :], qkv[:, -self.groups :]
             split = zip(*(torch.split(part, sizes) for part in (queries, keys, values)), strict=True)
             mixed = [
-                self._attended(*(part.unflatten(0, shape) for part in parts))
-                for parts, shape in zip(split, shapes, strict=True)
+                self._attended(q.unflatten(0, shape), k.unflatten(0, shape), v.unflatten(0, shape), ahead)
+                for (q, k, v), shape in zip(split, shapes, strict=True)
             ]
             return torch.cat(mixed), keys
 
         return plain
 
-    def _attended(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Causal attention inside prompts of one length, ``[rows, tokens, heads, size]``; gives ``[all tokens, …]``."""
+    def _attended(self, queries: Tensor, keys: Tensor, values: Tensor, ahead: dict[tuple[int, int], Tensor]) -> Tensor:
+        """Causal attention inside prompts of one length, ``[rows, tokens, heads, size]``; gives ``[all tokens, …]``.
+
+        ``ahead`` keeps what hides the tokens ahead of a block's queries, for the other layers.
+        """
         rows, tokens, heads, size = queries.shape
         if not (queries.is_cpu and queries.dtype == torch.bfloat16):
             q, k, v = (part.transpose(1, 2) for part in (queries, keys, values))
@@ -256,8 +261,10 @@ class LlamaDecoder:
             for start in range(0, tokens, BLOCK):
                 end = min(start + BLOCK, tokens)
                 q = queries[some, start:end].transpose(1, 2).reshape(len(k), -1, size)
-                ahead = q.new_full((end - start, end), -torch.inf).triu(start + 1).repeat(grouped[2], 1)
-                scores = torch.baddbmm(ahead, q, k[:, :end].transpose(1, 2), alpha=size**-0.5)
+                if (start, end) not in ahead:
+                    mask = q.new_full((end - start, end), -torch.inf).triu(start + 1)
+                    ahead[start, end] = mask.repeat(grouped[2], 1)
+                scores = torch.baddbmm(ahead[start, end], q, k[:, :end].transpose(1, 2), alpha=size**-0.5)
                 found = torch.bmm(scores.softmax(-1), v[:, :end])
                 mixed[some, :, :, start:end] = found.view(-1, *grouped[1:], end - start, size)
         return mixed.flatten(1, 2).transpose(1, 2).reshape(rows * tokens, -1)

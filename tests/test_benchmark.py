@@ -179,7 +179,7 @@ def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     ways, notes = generating.others(bench(tmp_path))
     assert ways == {}
-    assert "vLLM: not installed" in notes
+    assert notes == ["vLLM: not installed", "OpenVINO GenAI: not installed"]
     assert missing() == "trl and datasets: not installed (pip install trl)"
     left_out = training.measure(bench(tmp_path))
     assert left_out.tables == []

@@ -1,9 +1,10 @@
-"""Ways to write completions of given lengths: this project's engine, transformers' ``generate``, vLLM."""
+"""Ways to write completions of given lengths: this project's engine, transformers' ``generate``, vLLM, OpenVINO."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from src.benchmarking.base import Unending, Workbench
@@ -21,6 +23,12 @@ from src.records import InputError, Sampling, Turn, Writer
 
 GENERATE = "generate"
 TORCH, COMPILED = "ours, plain torch", "ours, compiled"
+
+ROWS, PREFILL = 256, 8192
+"""Rows that OpenVINO GenAI may write together, and prompt tokens that it may read at once."""
+
+ALL = 2**31 - 1
+"""A ``top_k`` that keeps the whole vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,9 @@ class VLLM:
     """The same model in vLLM; wants the package and a free accelerator, or its build for CPUs."""
 
     def __init__(self, bench: Workbench) -> None:
+        # Its build for CPUs leaves a core alone, and takes nearly all memory, unless it is told otherwise.
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{torch.get_num_threads() - 1}")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
         self.vllm = importlib.import_module("vllm")
         model = bench.model
         self.llm = self.vllm.LLM(
@@ -101,6 +112,7 @@ class VLLM:
             dtype=str(model.precision).removeprefix("torch."),
             max_model_len=model.context,
             seed=bench.seed,
+            gpu_memory_utilization=0.5,  # the other ways' weights are there too
             enable_prefix_caching=False,  # or the warm-up would have read the prompts already
         )
 
@@ -110,6 +122,39 @@ class VLLM:
         prompts = [{"prompt_token_ids": list(request.prompt)} for request in requests]
         outputs = self.llm.generate(prompts, sampling, use_tqdm=False)
         return sum(len(output.outputs[0].token_ids) for output in outputs)
+
+
+class OpenVINO:
+    """The same model in OpenVINO GenAI, on the CPU, from a folder that ``optimum-cli export openvino`` wrote."""
+
+    def __init__(self, bench: Workbench, folder: str) -> None:
+        self.openvino, self.genai = (importlib.import_module(name) for name in ("openvino", "openvino_genai"))
+        scheduler = self.genai.SchedulerConfig()
+        scheduler.max_num_seqs = ROWS
+        scheduler.max_num_batched_tokens = PREFILL
+        scheduler.enable_prefix_caching = False
+        precision = "bf16" if bench.model.precision == torch.bfloat16 else "f32"
+        self.pipeline = self.genai.ContinuousBatchingPipeline(
+            folder,
+            scheduler,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": precision,
+                "KV_CACHE_PRECISION": precision,
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            },
+        )
+
+    def __call__(self, requests: Sequence[Request]) -> int:
+        prompts = [self.openvino.Tensor(np.array([request.prompt])) for request in requests]
+        sampling = [
+            self.genai.GenerationConfig(
+                do_sample=True, temperature=1.0, top_k=ALL, max_new_tokens=request.new, ignore_eos=True, rng_seed=row
+            )
+            for row, request in enumerate(requests)
+        ]
+        outputs = self.pipeline.generate(prompts, sampling)
+        return sum(len(output.m_generation_ids[0]) for output in outputs)
 
 
 Way = Callable[[Sequence[Request]], int]
@@ -133,7 +178,16 @@ def own_ways(bench: Workbench, policy: Policy) -> tuple[dict[str, Way], list[str
 
 def others(bench: Workbench) -> tuple[dict[str, Way], list[str]]:
     """Engines of others that are installed; which are not."""
-    notes = ["OpenVINO GenAI: not measured by this command"]
+    ways: dict[str, Way] = {}
+    notes = []
     if importlib.util.find_spec("vllm") is None:
-        return {}, [*notes, "vLLM: not installed"]
-    return {"vLLM": VLLM(bench)}, notes
+        notes.append("vLLM: not installed")
+    else:
+        ways["vLLM"] = VLLM(bench)
+    if importlib.util.find_spec("openvino_genai") is None:
+        notes.append("OpenVINO GenAI: not installed")
+    elif bench.settings.openvino is None:
+        notes.append("OpenVINO GenAI: left out (measuring.openvino names no exported model)")
+    else:
+        ways["OpenVINO GenAI"] = OpenVINO(bench, bench.settings.openvino)
+    return ways, notes

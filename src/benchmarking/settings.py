@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Section = Literal["rollouts", "pattern", "training", "step", "scaling", "memory", "roofline"]
@@ -24,6 +25,7 @@ class Measuring:
     micro_batch_tokens: int = 4096
     limit: int | None = None
     adapter: bool = False
+    openvino: str | None = None
 
     def check(self) -> list[str]:
         """What is wrong with the settings, in words."""
@@ -35,6 +37,11 @@ class Measuring:
             errors.append(f"measuring.warmup={self.warmup} must be 0 (no run before those that count) or more")
         if self.limit is not None and self.limit < 2:
             errors.append(f"measuring.limit={self.limit} must be 2 or more, or null")
+        if self.openvino is not None and not (Path(self.openvino) / "openvino_model.xml").is_file():
+            errors.append(
+                f"measuring.openvino={self.openvino}: there is no openvino_model.xml; valid: null, or a folder that "
+                f"`optimum-cli export openvino --model … --task text-generation-with-past` wrote"
+            )
         if not self.sections:
             errors.append("measure=[] measures nothing; name one section at least, e.g. measure=[rollouts]")
         if "rollouts" in self.sections and not self.cases:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +74,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
         ("measuring.repeats=0", "measuring.repeats=0 must be 1 or more"),
         ("measuring.warmup=-1", "measuring.warmup=-1 must be 0"),
         ("measuring.limit=1", "measuring.limit=1 must be 2 or more, or null"),
+        ("measuring.openvino=/nowhere", "measuring.openvino=/nowhere: there is no openvino_model.xml"),
         ("measuring.repeat=3", "did you mean measuring.repeats"),
         ("seed=x", "seed='x': must be a whole number"),
     ],
@@ -184,6 +186,37 @@ def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     left_out = training.measure(bench(tmp_path))
     assert left_out.tables == []
     assert "trl and datasets: not installed" in left_out.notes[0]
+
+
+def test_openvino_is_asked_for_the_same_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    class Pipeline:
+        def __init__(self, folder: str, scheduler: Any, device: str, properties: dict[str, Any]) -> None:
+            asked.update(folder=folder, device=device, precision=properties["INFERENCE_PRECISION_HINT"])
+
+        def generate(self, prompts: list[Any], sampling: list[Any]) -> list[Any]:
+            asked["prompts"] = [prompt.tolist() for prompt in prompts]
+            asked["new"] = [(one.max_new_tokens, one.ignore_eos, one.do_sample, one.temperature) for one in sampling]
+            return [SimpleNamespace(m_generation_ids=[[0] * one.max_new_tokens]) for one in sampling]
+
+    genai = SimpleNamespace(
+        SchedulerConfig=SimpleNamespace, GenerationConfig=SimpleNamespace, ContinuousBatchingPipeline=Pipeline
+    )
+    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Tensor=np.asarray))
+    monkeypatch.setitem(sys.modules, "openvino_genai", genai)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name == "openvino_genai" else None)
+    (tmp_path / "openvino_model.xml").touch()
+    ways, notes = generating.others(bench(tmp_path, f"measuring.openvino={tmp_path}"))
+    assert notes == ["vLLM: not installed"]
+    assert ways["OpenVINO GenAI"]([Request((5, 6), 3), Request((7,), 2)]) == 5
+    assert asked == {
+        "folder": str(tmp_path),
+        "device": "CPU",
+        "precision": "f32",
+        "prompts": [[[5, 6]], [[7]]],
+        "new": [(3, True, True, 1.0), (2, True, True, 1.0)],
+    }
 
 
 def test_the_cases_have_the_sizes_they_are_said_to_have(policy: Policy) -> None:

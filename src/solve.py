@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def solve(config: DictConfig) -> None:
     """One chain of rounds, printed token by token, then the answer that it states."""
     from src.environment import set_threads
+    from src.estimating.fitting import check_memory
+    from src.estimating.memory import Job
     from src.models import load_codec, load_policy
     from src.protocol import stated_answer
     from src.records import InputError, Problem
@@ -31,6 +33,7 @@ def solve(config: DictConfig) -> None:
     problem = Problem("question", str(config.question), "")
     codec = load_codec(model)
     configuration.check_lengths(chain, [problem], codec)
+    check_memory(Job(model, model.context))  # the cache of one row
     policy = load_policy(model, config.seed, saved, codec)
     engine = configuration.build(config.engine, weights=policy)
     shown: dict[Turn, list[int]] = {}

@@ -10,6 +10,8 @@ from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, Qwen2Config
 
+from src import config as configuration
+from src import models
 from src.estimating import fitting, operations
 from src.estimating.available import available
 from src.estimating.fitting import bounded, check_memory, refusal
@@ -21,6 +23,7 @@ from src.policy import Policy
 from src.quantized import check_quantization
 from src.recomputing import recompute
 from src.records import InputError, Row
+from src.solve import solve
 from tests.models_for_tests import kept_for_backward
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -53,6 +56,13 @@ def meta(config):
 def model(dtype="float32", r=8, quantization=None):
     lora = Lora(r=r, alpha=r) if r else None
     return ModelConfig("x", 2048, 1024, dtype=dtype, device="cpu", lora=lora, quantization=quantization)
+
+
+def test_solve_refuses_what_cannot_fit_before_weights_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "available", lambda device: 1000)
+    monkeypatch.setattr(models, "load_policy", lambda *arguments: pytest.fail("weights were loaded"))
+    with pytest.raises(InputError, match="are available"):
+        solve(configuration.checked("solve", ["model=tiny", "question=7 + 5"]))
 
 
 def test_published_parameter_counts_of_qwen():

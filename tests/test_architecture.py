@@ -44,7 +44,7 @@ PLUG_INS = {
 
 SHARED = {
     *("base", "perturbations"),
-    *("sampling", "cache", "batch", "forward", "llama", "native"),
+    *("sampling", "cache", "prefixes", "batch", "forward", "prompts", "llama", "native"),
     *("logprobs", "formulas", "family"),
 }
 """Modules of a plug-in package that its plug-ins build on."""

@@ -126,8 +126,18 @@ def test_attention_over_a_ring(kernels, dtype, heads, groups, size, width, place
 
 
 @pytest.mark.parametrize(("heads", "groups", "size"), [(9, 3, 64), (7, 1, 64), (14, 2, 64), (8, 2, 128), (4, 4, 64)])
-@pytest.mark.parametrize("lengths", [[1], [1, 37, 2, 128], [129], [300, 33]])
-def test_attention_inside_prompts(kernels, heads, groups, size, lengths):
+@pytest.mark.parametrize(
+    ("lengths", "known"),
+    [
+        ([1], [0]),
+        ([1, 37, 2, 128], [0, 0, 0, 0]),
+        ([129], [0]),
+        ([300, 33], [0, 0]),
+        ([37, 64, 300, 301], [36, 0, 1, 140]),
+    ],
+)
+def test_attention_inside_prompts(kernels, heads, groups, size, lengths, known):
+    """Known tokens are not asked for; their keys and values are there, and stay as they are."""
     dtype = torch.bfloat16
     if not kernels.reads(dtype, size):
         pytest.skip("this processor has no products of bfloat16, or better ones")
@@ -135,6 +145,7 @@ def test_attention_inside_prompts(kernels, heads, groups, size, lengths):
     angles = normal(max(lengths), size, seed=3)
     cos, sin = angles.cos(), angles.sin()
     expected, turned_keys = [], []
+    new = torch.cat([torch.arange(length) >= count for length, count in zip(lengths, known, strict=True)])
     for prompt in torch.split(qkv.double(), lengths):
         tokens = len(prompt)
         turned = prompt * cos[:tokens, None] + prompt.roll(size // 2, -1) * sin[:tokens, None]
@@ -145,12 +156,14 @@ def test_attention_inside_prompts(kernels, heads, groups, size, lengths):
         weights = scores.masked_fill(ahead, -torch.inf).softmax(-1)
         expected.append(torch.einsum("hqk,khd->qhd", weights, each[1]))
         turned_keys.append(keys)
-    before = qkv.clone()
-    out = kernels.read(qkv, (cos, sin), torch.tensor(lengths), torch.empty(len(qkv), heads, size, dtype=dtype))
-    assert_near(out, torch.cat(expected), dtype)
-    assert_near(qkv[:, heads : heads + groups], torch.cat(turned_keys), dtype)
-    assert torch.equal(qkv[:, :heads], before[:, :heads])
-    assert torch.equal(qkv[:, -groups:], before[:, -groups:])
+    keys, values = torch.cat(turned_keys), qkv[:, -groups:]
+    there = [torch.where(new[:, None, None], torch.nan, tensor) for tensor in (keys, values)]
+    out = torch.full((int(new.sum()), heads, size), torch.nan, dtype=dtype)
+    kernels.read(qkv[new], (cos, sin), torch.tensor(lengths), torch.tensor(known), *there, out)
+    assert_near(out, torch.cat(expected)[new], dtype)
+    assert_near(there[0], keys, dtype)
+    assert torch.equal(there[0][~new], keys[~new])
+    assert torch.equal(there[1], values)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -29,8 +29,11 @@ def measure(bench: Workbench) -> Measured:
     m, k, rounds = (settings.at_most(size) for size in (RESPONSES, TRAJECTORIES, LATER_ROUNDS))
     new = settings.at_most(settings.new_tokens)
 
+    question = random_prompt(rng, policy, settings.at_most(settings.prompt_tokens))
+
     def prompt() -> tuple[int, ...]:
-        return random_prompt(rng, policy, settings.at_most(rng.randint(250, 340)))
+        rest = settings.at_most(rng.randint(250, 340)) - len(question)
+        return question + random_prompt(rng, policy, max(1, rest))
 
     second = [Request(one, new) for one in [prompt() for _ in range(m)] for _ in range(k)]
     asked = [second, *([Request(prompt(), new) for _ in range(m * k)] for _ in range(rounds - 1))]
@@ -43,7 +46,8 @@ def measure(bench: Workbench) -> Measured:
     timed = {f"{m} x {k} x {rounds}": alternate(run, settings.repeats, settings.warmup)}
     table, numbers = comparison("The published call pattern against batches", timed, ONE_BY_ONE)
     about = (
-        f"{m} responses x {k} trajectories x {rounds} later rounds of one problem, {new} new tokens each. The "
+        f"{m} responses x {k} trajectories x {rounds} later rounds of one problem, {new} new tokens each; prompts "
+        f"of 250 to 340 tokens, which open with the same {len(question)}. The "
         f"published code makes {m * k * rounds} calls of generate, one after the other; in a batch they are {rounds}."
     )
     return Measured(about, [table], notes, {"ways": numbers, "calls": m * k * rounds, "batches": rounds})

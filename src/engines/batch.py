@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from src.engines.base import OnToken, Weights, padded_batches
 from src.engines.cache import Cache, Decoder, Draw
+from src.engines.prefixes import Prefixes
 from src.engines.sampling import uniforms
 from src.protocol import ANSWER_END
 from src.records import Status, Turn
@@ -26,6 +27,9 @@ PREFILL = 8192
 
 PATIENCE = 0.25
 """Turns wait until the work lost by waiting is this share of a step: what admitting them costs beside their prompts."""
+
+PREFIXES = 1 / 8
+"""Prompt tokens that are kept to go on from, as a share of the batch's."""
 
 SPARE = 1.25
 """Columns of a cache that grows, as a multiple of what its longest turn needs."""
@@ -40,7 +44,8 @@ def need(turn: Turn) -> int:
 
 
 class Batch:
-    """Turns of one writer in flight; rows x columns of the cache stay under ``budget``, but for one row alone.
+    """Turns of one writer in flight; rows x columns of the cache stay under ``budget``, but for one row alone, and
+    prompts that are kept under a share of it.
 
     ``closing`` are the tokens that can complete the protocol's closing tag.
     """
@@ -49,6 +54,7 @@ class Batch:
         self.decoder, self.draw, self.weights, self.closing, self.budget = decoder, draw, weights, closing, budget
         self.device = weights.device
         self.cache = Cache(decoder.transposed)
+        self.prefixes = Prefixes(int(PREFIXES * budget) if decoder.continues else 0)
         self.turns: list[Turn | None] = []  # of each row; None where it has ended
         self.time = self.end = 0  # now, and how many columns have been written
         self.logits = torch.empty(0)
@@ -157,14 +163,19 @@ class Batch:
         self.random[row, : sampling.max_new_tokens] = uniforms([turn.stream], sampling.max_new_tokens)[0]
 
     def _prefill(self, turns: Sequence[Turn], places: Sequence[int]) -> None:
-        """Fill the cache with the prompts of the rows ``places``; a prompt that several share is read once."""
+        """Fill the cache with the prompts of the rows ``places``; what prompts share is read once: the whole of it,
+        or a beginning that was read before."""
         device, width = self.device, self.cache.width
         prompts = sorted({turn.prompt for turn in turns}, key=len)
         for batch in padded_batches([(len(prompt), 0) for prompt in prompts], PREFILL):
             index = {prompts[place]: row for row, place in enumerate(batch)}
             lengths = np.array([len(prompt) for prompt in index])
             ids = torch.tensor([token for prompt in index for token in prompt], device=device)
-            logits, layers = self.decoder.prefill(ids, lengths.tolist())
+            prefixes = [self.prefixes.of(prompt) for prompt in index]
+            logits, layers = self.decoder.prefill(ids, lengths.tolist(), prefixes)
+            for prompt, prefix, end in zip(index, prefixes, lengths.cumsum().tolist(), strict=True):
+                if prefix is None or prefix.count < len(prompt) / 2:
+                    self.prefixes.keep(prompt, layers, end - len(prompt))
             rows = [
                 (index[turn.prompt], place) for turn, place in zip(turns, places, strict=True) if turn.prompt in index
             ]

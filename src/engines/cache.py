@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -10,6 +11,14 @@ from torch import Tensor
 
 KeysValues = tuple[Tensor, Tensor]
 """Of one layer: ``[rows, heads, columns, head size]`` each in a cache, ``[tokens, heads, head size]`` of prompts."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The first ``count`` tokens of a prompt, as the first of those whose keys and values are in ``layers``."""
+
+    count: int
+    layers: Sequence[KeysValues]
 
 
 class Cache:
@@ -61,10 +70,14 @@ class Decoder(Protocol):
     """What the engine needs of a model: logits after prompts, and after one more token of every row."""
 
     transposed: bool
+    continues: bool  # whether it goes on from prefixes; otherwise it is given none
     dtype: torch.dtype
 
-    def prefill(self, ids: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[KeysValues]]:
-        """Logits ``[prompts, vocabulary]`` after prompts of ascending ``lengths``, one after another in ``ids``."""
+    def prefill(
+        self, ids: Tensor, lengths: Sequence[int], prefixes: Sequence[Prefix | None]
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """Logits ``[prompts, vocabulary]`` after prompts of ascending ``lengths``, one after another in ``ids``, and
+        keys and values of all their tokens; where there is a prefix, only what comes after it is read."""
         ...
 
     def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:

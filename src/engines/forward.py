@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import Cache as ModelCache
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from src.engines.cache import Cache, KeysValues
+from src.engines.cache import Cache, KeysValues, Prefix
 from src.records import InputError
 
 
@@ -38,7 +38,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
 class ForwardDecoder:
     """The model's own ``forward``, over a cache that does not grow."""
 
-    transposed = False
+    transposed = continues = False
 
     def __init__(self, model: Any) -> None:
         self.model, self.dtype = model, model.dtype
@@ -47,7 +47,9 @@ class ForwardDecoder:
         local = kinds - {"full_attention"} if kinds else window is not None
         self.window = window if local else None
 
-    def prefill(self, ids: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[KeysValues]]:
+    def prefill(
+        self, ids: Tensor, lengths: Sequence[int], prefixes: Sequence[Prefix | None]
+    ) -> tuple[Tensor, list[KeysValues]]:
         cache, ends = DynamicCache(), torch.tensor(lengths, device=ids.device)
         padded = pad_sequence(list(torch.split(ids, list(lengths))), batch_first=True)
         positions = torch.arange(padded.shape[1], device=ids.device)

@@ -6,17 +6,17 @@ are one product, keys and values are not repeated for their group of queries, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
-from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, linear, rms_norm, silu
 
-from src.engines.cache import Cache, KeysValues
+from src.engines.cache import Cache, KeysValues, Prefix
 from src.engines.native import Kernels
+from src.engines.prompts import PromptAttention, turned
 
 MODELS = {"LlamaForCausalLM", "Qwen2ForCausalLM"}
 ROPES = {"default", "linear", "llama3", "yarn"}
@@ -24,10 +24,6 @@ ROPES = {"default", "linear", "llama3", "yarn"}
 
 LARGEST = 8 * 2**30
 """Bytes of weights above which a second copy of them is not made."""
-
-
-BLOCK, SCORES = 256, 2**20
-"""Queries, and attention's scores, that are computed at once in half precision on a CPU: what its cache holds."""
 
 
 class _Linear:
@@ -160,7 +156,7 @@ def _plain_lora(module: Any) -> bool:
 class LlamaDecoder:
     """Weights read once from a transformers model, for as long as those do not change."""
 
-    transposed = True
+    transposed = continues = True
 
     @staticmethod
     def fits(model: Any) -> bool:
@@ -192,82 +188,24 @@ class LlamaDecoder:
         self.cos = self.sin = self.embedding.new_empty(0)
         self.kernels = kernels
 
-    def prefill(self, ids: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[KeysValues]]:
+    def prefill(
+        self, ids: Tensor, lengths: Sequence[int], prefixes: Sequence[Prefix | None]
+    ) -> tuple[Tensor, list[KeysValues]]:
         # In float32 torch's own operations do as well.
         kernels = self.kernels if self.dtype == torch.bfloat16 else None
-        attend = self._attention(lengths)
-        residual = _Residual(embedding(ids, self.embedding), self.epsilon, kernels)
+        reads = kernels is not None and kernels.reads(self.dtype, self.size)
+        attend = PromptAttention(lengths, prefixes, self._angles(max(lengths)), self.groups, kernels if reads else None)
+        residual = _Residual(embedding(ids[attend.new], self.embedding), self.epsilon, kernels)
         delta, cached = None, []
-        for layer in self.layers:
-            qkv = layer.qkv(residual.normed(delta, layer.before)).view(len(ids), -1, self.size)
-            mixed, keys = attend(qkv)
-            cached.append((keys, qkv[:, -self.groups :]))
+        for index, layer in enumerate(self.layers):
+            qkv = layer.qkv(residual.normed(delta, layer.before)).view(len(attend.new), -1, self.size)
+            mixed, seen = attend(qkv, index)
+            cached.append(seen)
             if layer is self.layers[-1]:  # beyond the last keys and values, only the ends are looked at
-                ends = torch.tensor(lengths, device=ids.device).cumsum(0) - 1
-                mixed, residual = mixed[ends], residual.of(ends)
+                mixed, residual = mixed[attend.ends], residual.of(attend.ends)
             gate_up = layer.gate_up(residual.normed(layer.out(mixed), layer.after))
             delta = layer.down(_swiglu(gate_up, kernels))
         return self.head(residual.normed(delta, self.norm)), cached
-
-    def _attention(self, lengths: Sequence[int]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """What makes of prompts' ``[tokens, heads + 2 groups, size]`` causal attention inside each, ``[tokens, all]``,
-        and the keys turned by their positions."""
-        kernels, device = self.kernels, self.embedding.device
-        angles = self._angles(max(lengths))
-        if kernels is not None and kernels.reads(self.dtype, self.size):
-            tables, counts = (angles[0].float(), angles[1].float()), torch.tensor(lengths)
-
-            def compiled(qkv: Tensor) -> tuple[Tensor, Tensor]:
-                mixed = kernels.read(qkv, tables, counts, qkv.new_empty(len(qkv), self.heads, self.size))
-                return mixed.flatten(1), qkv[:, self.heads : -self.groups]
-
-            return compiled
-
-        shapes = [(len(list(run)), length) for length, run in groupby(lengths)]  # of prompts of one length
-        sizes = [count * length for count, length in shapes]
-        places = torch.cat([torch.arange(length, device=device) for length in lengths])
-        cos, sin = (table[places][:, None] for table in angles)
-        ahead: dict[tuple[int, int], Tensor] = {}
-
-        def plain(qkv: Tensor) -> tuple[Tensor, Tensor]:
-            turned = self._turned(qkv[:, : -self.groups], cos, sin)
-            queries, keys, values = turned[:, : self.heads], turned[:, self.heads :], qkv[:, -self.groups :]
-            split = zip(*(torch.split(part, sizes) for part in (queries, keys, values)), strict=True)
-            mixed = [
-                self._attended(q.unflatten(0, shape), k.unflatten(0, shape), v.unflatten(0, shape), ahead)
-                for (q, k, v), shape in zip(split, shapes, strict=True)
-            ]
-            return torch.cat(mixed), keys
-
-        return plain
-
-    def _attended(self, queries: Tensor, keys: Tensor, values: Tensor, ahead: dict[tuple[int, int], Tensor]) -> Tensor:
-        """Causal attention inside prompts of one length, ``[rows, tokens, heads, size]``; gives ``[all tokens, …]``.
-
-        ``ahead`` keeps what hides the tokens ahead of a block's queries, for the other layers.
-        """
-        rows, tokens, heads, size = queries.shape
-        if not (queries.is_cpu and queries.dtype == torch.bfloat16):
-            q, k, v = (part.transpose(1, 2) for part in (queries, keys, values))
-            mixed = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=heads != self.groups)
-            return mixed.transpose(1, 2).reshape(rows * tokens, -1)
-        # Plain products in half precision are twice as fast as the fused kernel, while scores fit into the cache.
-        grouped = (rows, self.groups, heads // self.groups)
-        mixed = queries.new_empty(*grouped, tokens, size)
-        at_once = max(1, SCORES // (heads * min(BLOCK, tokens) * tokens))
-        for first in range(0, rows, at_once):
-            some = slice(first, first + at_once)
-            k, v = (part[some].transpose(1, 2).flatten(0, 1) for part in (keys, values))
-            for start in range(0, tokens, BLOCK):
-                end = min(start + BLOCK, tokens)
-                q = queries[some, start:end].transpose(1, 2).reshape(len(k), -1, size)
-                if (start, end) not in ahead:
-                    mask = q.new_full((end - start, end), -torch.inf).triu(start + 1)
-                    ahead[start, end] = mask.repeat(grouped[2], 1)
-                scores = torch.baddbmm(ahead[start, end], q, k[:, :end].transpose(1, 2), alpha=size**-0.5)
-                found = torch.bmm(scores.softmax(-1), v[:, :end])
-                mixed[some, :, :, start:end] = found.view(-1, *grouped[1:], end - start, size)
-        return mixed.flatten(1, 2).transpose(1, 2).reshape(rows * tokens, -1)
 
     def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
         if self.kernels is not None:
@@ -279,12 +217,12 @@ class LlamaDecoder:
         residual, delta = _Residual(embedding(tokens, self.embedding), self.epsilon, None), None
         for layer, (keys, values) in zip(self.layers, cache.layers, strict=True):
             qkv = layer.qkv(residual.normed(delta, layer.before)).view(rows, -1, self.size)
-            turned = self._turned(qkv[:, : -self.groups], cos, sin)
-            keys[:rows, :, column] = turned[:, self.heads :]
+            both = turned(qkv[:, : -self.groups], cos, sin)
+            keys[:rows, :, column] = both[:, self.heads :]
             values[:rows, :, column] = qkv[:, -self.groups :]
             scores = torch.baddbmm(
                 bias,
-                turned[:, : self.heads].reshape(-1, group, self.size),
+                both[:, : self.heads].reshape(-1, group, self.size),
                 keys[:rows].flatten(0, 1)[:, :end].transpose(1, 2),
                 alpha=self.size**-0.5,
             )
@@ -305,10 +243,6 @@ class LlamaDecoder:
             gate_up = layer.gate_up(residual.normed(layer.out(mixed.view(rows, -1), kernels), layer.after), kernels)
             delta = layer.down(_swiglu(gate_up, kernels), kernels)
         return self.head(residual.normed(delta, self.norm))
-
-    def _turned(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Rotary positions (arXiv 2104.09864), halves of a head against each other; ``sin`` carries their sign."""
-        return torch.addcmul(x * cos, x.roll(self.size // 2, -1), sin)
 
     def _angles(self, length: int) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines of positions up to ``length``, from the model's own module."""

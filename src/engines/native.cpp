@@ -368,61 +368,66 @@ void attend(const T* qkv, const float* cosines, const float* sines, const int64_
 #ifdef __AVX512BF16__
 constexpr int TOKENS = 128;  // of a prompt that are one piece of work
 
-// Causal attention inside prompts that lie one after another in qkv [tokens, heads + 2 groups, size], whose keys are
-// turned in place.
-void read(bf16* qkv, const float* cosines, const float* sines, const int64_t* lengths, bf16* out, int prompts, int heads,
-          int groups, int size, int threads) {
+// Causal attention inside prompts that lie one after another. Of each, some tokens are known: their keys and values are
+// in [tokens, groups, size], where those of the new tokens go; qkv [new tokens, heads + 2 groups, size] and out have
+// the new ones only.
+void read(const bf16* qkv, const float* cosines, const float* sines, const int64_t* lengths, const int64_t* known,
+          bf16* keys, bf16* values, bf16* out, int prompts, int heads, int groups, int size, int threads) {
     struct Piece {
-        int64_t prompt;  // where it begins
+        int64_t prompt, asked;  // where the prompt begins among all tokens, and would begin among the new ones
         int first, last;
     };
     const int each = heads / groups, together = std::max(1, QUERIES / each);
-    const int64_t stride = int64_t(heads + 2 * groups) * size;
+    const int64_t stride = int64_t(heads + 2 * groups) * size, kept = int64_t(groups) * size;
     const float scale = 1.0f / std::sqrt(float(size));
     std::vector<Piece> pieces;
     int longest = 0;
-    for (int64_t prompt = 0, start = 0; prompt < prompts; start += lengths[prompt++]) {
+    for (int64_t prompt = 0, start = 0, asked = 0; prompt < prompts; start += lengths[prompt++]) {
         const int length = int(lengths[prompt]);
         longest = std::max(longest, length);
-        for (int first = 0; first < length; first += TOKENS)
-            pieces.push_back({start, first, std::min(first + TOKENS, length)});
+        asked -= known[prompt];
+        for (int first = int(known[prompt]); first < length; first += TOKENS)
+            pieces.push_back({start, asked, first, std::min(first + TOKENS, length)});
+        asked += length;
     }
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> queries(together * each * size), both(size);
-        std::vector<bf16> keys(int64_t(size) * longest), values(int64_t(size) * longest);
+        std::vector<bf16> columns(int64_t(size) * longest), rows(int64_t(size) * longest);
         PairedAttention attention(together * each, size, longest);
 #pragma omp for schedule(dynamic)
         for (size_t piece = 0; piece < pieces.size(); ++piece)
             for (int token = pieces[piece].first; token < pieces[piece].last; ++token)
                 for (int group = 0; group < groups; ++group) {
-                    bf16* key = qkv + (pieces[piece].prompt + token) * stride + (heads + group) * size;
+                    const bf16* key = qkv + (pieces[piece].asked + token) * stride + (heads + group) * size;
+                    const int64_t to = (pieces[piece].prompt + token) * kept + group * size;
                     for (int i = 0; i < size; ++i)
                         both[i] = turned(key, cosines + token * size, sines + token * size, i, size);
-                    for (int i = 0; i < size; ++i) down(both[i], key[i]);
+                    for (int i = 0; i < size; ++i) down(both[i], keys[to + i]);
+                    std::memcpy(values + to, key + kept, size * sizeof(bf16));
                 }
 #pragma omp for collapse(2) schedule(dynamic)
         for (size_t piece = 0; piece < pieces.size(); ++piece)
             for (int group = 0; group < groups; ++group) {
                 const int first = pieces[piece].first, last = pieces[piece].last;
-                bf16* prompt = qkv + pieces[piece].prompt * stride;
                 for (int token = 0; token < last; ++token) {
-                    const bf16* key = prompt + token * stride + (heads + group) * size;
-                    for (int i = 0; i < size; ++i) keys[int64_t(i) * last + token] = key[i];
-                    std::memcpy(&values[int64_t(token) * size], key + groups * size, size * sizeof(bf16));
+                    const int64_t from = (pieces[piece].prompt + token) * kept + group * size;
+                    for (int i = 0; i < size; ++i) columns[int64_t(i) * last + token] = keys[from + i];
+                    std::memcpy(&rows[int64_t(token) * size], values + from, size * sizeof(bf16));
                 }
                 for (int token = first; token < last; token += together) {
                     const int tokens = std::min(together, last - token);
                     for (int n = 0; n < tokens * each; ++n) {
                         const int at = token + n / each;
-                        const bf16* query = prompt + at * stride + (group * each + n % each) * size;
+                        const bf16* query =
+                            qkv + (pieces[piece].asked + at) * stride + (group * each + n % each) * size;
                         for (int i = 0; i < size; ++i)
                             queries[n * size + i] =
                                 turned(query, cosines + at * size, sines + at * size, i, size) * scale;
                     }
-                    attention(queries.data(), keys.data(), values.data(),
+                    attention(queries.data(), columns.data(), rows.data(),
                               Stretches(token + tokens, token + tokens - 1, last),
-                              out + ((pieces[piece].prompt + token) * heads + group * each) * size, each, size, last,
+                              out + ((pieces[piece].asked + token) * heads + group * each) * size, each, size, last,
                               tokens, int64_t(heads) * size);
                 }
             }
@@ -603,9 +608,10 @@ void multiply_bfloat16(const bf16* x, const bf16* weight, const bf16* bias, bf16
                        int threads) {
     multiply(x, weight, bias, y, rows, pairs, width, threads);
 }
-void read_bfloat16(bf16* qkv, const float* cosines, const float* sines, const int64_t* lengths, bf16* out, int prompts,
-                   int heads, int groups, int size, int threads) {
-    read(qkv, cosines, sines, lengths, out, prompts, heads, groups, size, threads);
+void read_bfloat16(const bf16* qkv, const float* cosines, const float* sines, const int64_t* lengths,
+                   const int64_t* known, bf16* keys, bf16* values, bf16* out, int prompts, int heads, int groups,
+                   int size, int threads) {
+    read(qkv, cosines, sines, lengths, known, keys, values, out, prompts, heads, groups, size, threads);
 }
 #endif
 }

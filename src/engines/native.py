@@ -151,13 +151,24 @@ class Kernels:
         """Whether ``read`` takes heads of this size, and is the fastest, as ``multiplies``."""
         return self._multiplies and dtype == torch.bfloat16 and size % (2 * WIDTH) == 0
 
-    def read(self, qkv: Tensor, angles: tuple[Tensor, Tensor], lengths: Tensor, out: Tensor) -> Tensor:
-        """Causal attention inside prompts of some ``lengths`` (int64), one after another, as ``attend``; the keys in
-        ``qkv`` are turned in place."""
+    def read(
+        self,
+        qkv: Tensor,
+        angles: tuple[Tensor, Tensor],
+        lengths: Tensor,
+        known: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        out: Tensor,
+    ) -> Tensor:
+        """Causal attention inside prompts of some ``lengths`` (int64), one after another, as ``attend``.
+
+        Of each, ``known`` tokens have been read before: ``keys`` and ``values`` ``[all tokens, groups, size]`` hold
+        theirs, and get those of the others, which alone are in ``qkv`` and in ``out``.
+        """
         _, heads, size = out.shape
-        groups = (qkv.shape[1] - heads) // 2
-        pointers = map(_pointer, (qkv, *angles, lengths, out))
-        self._functions["read", out.dtype](*pointers, len(lengths), heads, groups, size, _threads())
+        pointers = map(_pointer, (qkv, *angles, lengths, known, keys, values, out))
+        self._functions["read", out.dtype](*pointers, len(lengths), heads, keys.shape[1], size, _threads())
         return out
 
     def draw(self, logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 class TransformersEngine:
     """Writes turns in one batch that is refilled as turns end.
 
-    ``max_batch_tokens`` bounds the key-value cache: rows x (prompt + new tokens) stay under it. ``native`` compiles
-    what a step does outside its matrix products (CPU, float32 and bfloat16, Llama shape): ``auto`` where it can.
+    ``max_batch_tokens`` bounds the key-value cache: rows x (prompt + new tokens) stay under it, and questions that
+    later rounds open with under an eighth of it. ``native`` compiles what a step does outside its matrix products (CPU,
+    float32 and bfloat16, Llama shape): ``auto`` where it can.
     """
 
     weights: Weights

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from src.algorithms.logprobs import LOGITS_AT_ONCE
+from src.engines.batch import PREFIXES
 from src.estimating.shape import Shape
 from src.models import ModelConfig
 
@@ -112,7 +113,7 @@ def demand(shape: Shape, job: Job) -> Demand:
         gradients=trained,
         optimizer=2 * (trained if job.moment_bytes is None else job.moment_bytes * trained // max(size, 4)),
         merging=merged if job.cache_tokens else 0,
-        cache=cache_bytes(shape, model) * job.cache_tokens,
+        cache=cache_bytes(shape, model) * job.cache_tokens * (1 + PREFIXES),
         activations=activation_bytes(shape, model, job.micro_batch_tokens) if job.micro_batch_tokens else 0,
         logits=logits,
     )

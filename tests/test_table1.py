@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,9 @@ def test_the_estimate_is_of_the_recipes():
     assert (model.lora.r, sorted(model.lora.targets)) == (table.MODEL.lora.r, sorted(table.MODEL.lora.targets))
     need = demand(table.qwen(), Job(table.MODEL, table.CACHE, table.MICRO_BATCH, moment_bytes=1))
     assert need.optimizer == need.adapter / 2  # two moments of a byte, parameters of four
+
+
+def test_the_recorded_table_is_what_the_command_writes():
+    """It has no runs yet: all of its numbers are the paper's, or estimates."""
+    recorded = (Path(table.__file__).parent / "table.md").read_text(encoding="utf-8")
+    assert recorded == table.document({}, 250, 350)

@@ -284,7 +284,7 @@ most of it. Nothing here was measured on these devices.
 
 {memory_table(shape)}
 4-bit weights, LoRA of rank 64, 8-bit moments, `engine.max_batch_tokens={CACHE}`, and a micro-batch of one sequence,
-without gradient checkpointing. On 24 GB, add `train.micro_batch_tokens={CONTEXT}`: the gradient stays the same.
+without gradient checkpointing. `train.micro_batch_tokens={CONTEXT}` takes less, and the gradient stays the same.
 
 ## GRPO at MOTIF's tokens
 

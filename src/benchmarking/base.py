@@ -125,3 +125,9 @@ def comparison(title: str, cases: Mapping[Any, Mapping[str, Timed]], reference: 
     found = [row for case, timed in cases.items() for row in compared(case, timed, reference)]
     headings = ("case", "way", "seconds", "tokens/s", f"times as fast as {reference}")
     return Table(title, headings, [text for text, _ in found]), [numbers for _, numbers in found]
+
+
+def span(lengths: Sequence[int]) -> str:
+    """A number, or the smallest and the largest of several."""
+    low, high = min(lengths), max(lengths)
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from src.benchmarking.base import Measured, Workbench, comparison
+from src.benchmarking.base import Measured, Workbench, comparison, span
 from src.benchmarking.generating import Request, generate, own_engines, random_prompt
 from src.benchmarking.timing import alternate
 from src.engines.base import Engine
@@ -22,33 +22,46 @@ Rounds = Sequence[Sequence[Request]]
 """The requests of each later round; request i of a round continues request i of the round before."""
 
 
+LONG = (250, 340)
+"""Tokens of a later round's prompt, from and to: a question, and a progress of some length."""
+
+
 def measure(bench: Workbench) -> Measured:
-    """Seconds of a problem's later rounds."""
+    """Seconds of a problem's later rounds, with short prompts and with long ones."""
     policy, settings = bench.sampler(), bench.settings
     rng = random.Random(bench.seed)
     m, k, rounds = (settings.at_most(size) for size in (RESPONSES, TRAJECTORIES, LATER_ROUNDS))
-    new = settings.at_most(settings.new_tokens)
+    new, short = settings.at_most(settings.new_tokens), settings.at_most(settings.prompt_tokens)
+    question = random_prompt(rng, policy, short)
 
-    question = random_prompt(rng, policy, settings.at_most(settings.prompt_tokens))
+    def long_prompt() -> tuple[int, ...]:
+        return question + random_prompt(rng, policy, max(1, settings.at_most(rng.randint(*LONG)) - short))
 
-    def prompt() -> tuple[int, ...]:
-        rest = settings.at_most(rng.randint(250, 340)) - len(question)
-        return question + random_prompt(rng, policy, max(1, rest))
+    def requests(prompt: Callable[[], tuple[int, ...]]) -> Rounds:
+        second = [Request(one, new) for one in [prompt() for _ in range(m)] for _ in range(k)]
+        return [second, *([Request(prompt(), new) for _ in range(m * k)] for _ in range(rounds - 1))]
 
-    second = [Request(one, new) for one in [prompt() for _ in range(m)] for _ in range(k)]
-    asked = [second, *([Request(prompt(), new) for _ in range(m * k)] for _ in range(rounds - 1))]
+    cases = [requests(prompt) for prompt in (lambda: random_prompt(rng, policy, short), long_prompt)]
     engines, notes = own_engines(bench, policy)
-    run: dict[str, Callable[[], int]] = {
-        ONE_BY_ONE: lambda: sum(generate(policy, one, 1) for one in asked),
-        BATCHED: lambda: sum(generate(policy, one, len(one)) for one in asked),
-        **{f"{name}, a round at once": partial(grown, engine, asked) for name, engine in engines.items()},
+
+    def ways(asked: Rounds) -> dict[str, Callable[[], int]]:
+        return {
+            ONE_BY_ONE: lambda: sum(generate(policy, one, 1) for one in asked),
+            BATCHED: lambda: sum(generate(policy, one, len(one)) for one in asked),
+            **{f"{name}, a round at once": partial(grown, engine, asked) for name, engine in engines.items()},
+        }
+
+    timed = {
+        f"prompts of {span([len(one.prompt) for some in asked for one in some])} tokens": alternate(
+            ways(asked), settings.repeats, settings.warmup
+        )
+        for asked in cases
     }
-    timed = {f"{m} x {k} x {rounds}": alternate(run, settings.repeats, settings.warmup)}
     table, numbers = comparison("The published call pattern against batches", timed, ONE_BY_ONE)
     about = (
-        f"{m} responses x {k} trajectories x {rounds} later rounds of one problem, {new} new tokens each; prompts "
-        f"of 250 to 340 tokens, which open with the same {len(question)}. The "
-        f"published code makes {m * k * rounds} calls of generate, one after the other; in a batch they are {rounds}."
+        f"{m} responses x {k} trajectories x {rounds} later rounds of one problem, {new} new tokens each; long prompts "
+        f"open with the same {short} tokens, the question. The published code makes {m * k * rounds} calls of "
+        f"generate, one after the other; in a batch they are {rounds}."
     )
     return Measured(about, [table], notes, {"ways": numbers, "calls": m * k * rounds, "batches": rounds})
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from functools import partial
 
-from src.benchmarking.base import Measured, Workbench, comparison
+from src.benchmarking.base import Measured, Workbench, comparison, span
 from src.benchmarking.generating import GENERATE, Request, generate, others, own_ways, random_prompt
 from src.benchmarking.settings import Measuring
 from src.benchmarking.timing import alternate
@@ -73,9 +73,4 @@ def skewed_length(rng: random.Random, longest: int) -> int:
 def size(case: list[Request]) -> str:
     """Rows, and their lengths."""
     prompts, new = ([len(request.prompt) for request in case], [request.new for request in case])
-    return f"{len(case)} rows, prompts of {_span(prompts)}, {_span(new)} new tokens (mean {sum(new) / len(new):.0f})"
-
-
-def _span(lengths: list[int]) -> str:
-    low, high = min(lengths), max(lengths)
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{len(case)} rows, prompts of {span(prompts)}, {span(new)} new tokens (mean {sum(new) / len(new):.0f})"

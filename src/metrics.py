@@ -8,7 +8,7 @@ from typing import Any
 
 from src.credit.base import Credited
 from src.protocol import well_formed
-from src.records import Rollout, Scores, Status
+from src.records import Rollout, Scores, Status, Turn
 
 
 def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited) -> dict[str, float]:
@@ -36,8 +36,16 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
         name = f"completion/round_{number}"
         metrics[f"{name}/mean_tokens"] = statistics.fmean(len(turn.completion) for turn in turns)
         metrics[f"{name}/truncated"] = statistics.fmean(turn.status == Status.TRUNCATED for turn in turns)
+        metrics[f"{name}/logprob"] = mean_logprob(turns)
         metrics[f"{name}/well_formed"] = statistics.fmean(well_formed(turn.text) for turn in turns)
         metrics[f"{name}/carried_cut"] = statistics.fmean(turn.carried_cut for turn in turns)
     metrics["tokens/generated"] = sum(rollout.tokens for rollout in rollouts)
     metrics["tokens/trained"] = sum(len(row.completion) for row in credited.rows)
     return metrics
+
+
+def mean_logprob(turns: Sequence[Turn]) -> float:
+    """How likely the model finds a token that it writes: the mean log-prob at temperature 1, whatever temperature the
+    turns were sampled at; 0 where nothing was written."""
+    logprobs = [logprob for turn in turns for logprob in turn.model_logprobs]
+    return statistics.fmean(logprobs) if logprobs else 0.0

@@ -56,9 +56,9 @@ class Turn:
     """One round of thought: a fresh context, and what was written in it.
 
     ``prompt`` and ``completion`` are token ids; ``logprobs`` has one entry per completion token, under the
-    distribution at ``sampling.temperature`` before any top-p. The end-of-sequence token, when written, is part of the
-    completion. ``stream`` keys the turn's random numbers, so that they depend on the turn alone and not on the batch it
-    ran in.
+    distribution at ``sampling.temperature`` before any top-p, and ``model_logprobs`` the same at temperature 1. The
+    end-of-sequence token, when written, is part of the completion. ``stream`` keys the turn's random numbers, so that
+    they depend on the turn alone and not on the batch it ran in.
     """
 
     path: Path
@@ -75,6 +75,7 @@ class Turn:
     status: Status = Status.OPEN
     completion: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
+    model_logprobs: tuple[float, ...] = ()
     text: str = ""
 
     @property

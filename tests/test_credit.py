@@ -8,7 +8,7 @@ import pytest
 
 from src.algorithms.grpo import GRPO
 from src.credit.first import First
-from src.metrics import describe
+from src.metrics import describe, mean_logprob
 from src.protocol import stated_answer
 from src.records import Path, Problem, Rollout, Sampling, Status, Turn
 from src.rewards.base import Reward
@@ -111,7 +111,16 @@ def test_metrics_describe_the_first_round_and_each_rounds_completions() -> None:
     assert metrics["advantage/zero_std_groups"] == 0.5
     assert metrics["completion/round_2/well_formed"] == 3 / 4
     assert metrics["tokens/generated"] == 22
+    assert metrics["completion/round_1/logprob"] == 0.0  # nothing is known of them
     assert metrics["tokens/trained"] == 10
+
+
+def test_log_probs_are_averaged_over_tokens_at_temperature_one() -> None:
+    turns = [
+        Turn((0,), (5,), Sampling(3, temperature=0.5), logprobs=(-9.0,), model_logprobs=(-0.5,)),
+        Turn((1,), (5,), Sampling(3), logprobs=(-1.0, -2.0, -3.0), model_logprobs=(-1.0, -2.0, -3.0)),
+    ]
+    assert mean_logprob(turns) == pytest.approx(-6.5 / 4)
 
 
 def shifted(groups: list[list[float]]) -> list[list[float]]:

@@ -95,6 +95,7 @@ def assert_same_turns(result, expected):
     for path, turn in expected.items():
         assert result[path].completion == turn.completion
         assert result[path].logprobs == pytest.approx(turn.logprobs, abs=1e-9)
+        assert result[path].model_logprobs == pytest.approx(turn.model_logprobs, abs=1e-9)
         assert (result[path].status, result[path].text) == (turn.status, turn.text)
 
 
@@ -134,8 +135,10 @@ def test_logprobs_are_those_of_a_plain_forward_pass(dtype, decoder, policy, exac
         base = turn.writer == Writer.BASE
         with torch.no_grad():
             expected = plain_logprobs(weights, turn.prompt, turn.completion, turn.sampling.temperature, base)
+            at_one = plain_logprobs(weights, turn.prompt, turn.completion, 1.0, base)
             other = plain_logprobs(weights, turn.prompt, turn.completion, turn.sampling.temperature, not base)
         assert turn.logprobs == pytest.approx(expected.tolist(), abs=tolerance)
+        assert turn.model_logprobs == pytest.approx(at_one.tolist(), abs=tolerance)
         differs += float((expected - other).abs().max()) > 0.01
     assert differs > 20  # the adapter does something, so each writer is told from the other
 

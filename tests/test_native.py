@@ -175,13 +175,14 @@ def test_draw_is_what_torch_draws(kernels, dtype, size):
     logits[:50] = logits[:50].round()  # ties
     logits[50:60, :3] = -torch.inf
     temperature = torch.tensor([rng.choice((0.0, 0.5, 1.0, 1.0, 1.3)) for _ in range(rows)], dtype=torch.float64)
-    top_p = torch.tensor([rng.choice((0.3, 0.9, 1.0, 1.0)) for _ in range(rows)], dtype=torch.float64)
+    top_p = torch.tensor([rng.choice((0.001, 0.3, 0.9, 0.999, 1.0, 1.0)) for _ in range(rows)], dtype=torch.float64)
     uniform = sampling.uniforms([1], rows)[0]
-    tokens, logprobs = kernels.draw(logits, temperature, top_p, uniform)
-    exact, expected = sampling.draw(logits.double(), temperature, top_p, uniform)
+    tokens, logprobs, at_one = kernels.draw(logits, temperature, top_p, uniform)
+    exact, expected, expected_at_one = sampling.draw(logits.double(), temperature, top_p, uniform)
     assert (tokens != exact).sum() <= 2  # a uniform number on the border between two tokens
     same = tokens == exact
     np.testing.assert_allclose(logprobs[same], expected[same], atol=3e-6)
+    np.testing.assert_allclose(at_one[same], expected_at_one[same], atol=3e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.5])
@@ -190,7 +191,7 @@ def test_frequencies(kernels, temperature, top_p):
     logits = [1.5, -0.3, 0.2, 2.1, -1.0, 0.9, 0.0, 1.1, -40.0]
     count = 40_000
     columns = [torch.full((count,), value, dtype=torch.float64) for value in (temperature, top_p)]
-    tokens, _ = kernels.draw(torch.tensor([logits]).expand(count, -1), *columns, sampling.uniforms([7], count)[0])
+    tokens, *_ = kernels.draw(torch.tensor([logits]).expand(count, -1), *columns, sampling.uniforms([7], count)[0])
     shares = np.exp(np.array(logits) / temperature)
     shares /= shares.sum()
     order = np.argsort(-shares)
@@ -208,7 +209,7 @@ def test_an_impossible_token_is_never_drawn(kernels, uniform, top_p):
     logits = torch.full((1, 300), -torch.inf)
     logits[0, [130, 131, 200]] = torch.tensor([0.0, 1.0, 0.5])
     one = torch.ones(1, dtype=torch.float64)
-    tokens, _ = kernels.draw(logits, one, top_p * one, uniform * one)
+    tokens, *_ = kernels.draw(logits, one, top_p * one, uniform * one)
     assert tokens.tolist() == ([130] if uniform == 0 else [200])
 
 
@@ -218,8 +219,8 @@ def test_broken_logits_give_no_finite_logprob(kernels, value, temperature):
     logits = normal(2, 200)
     logits[1, 17] = value
     one = torch.ones(2, dtype=torch.float64)
-    tokens, logprobs = kernels.draw(logits, temperature * one, one, 0.5 * one)
-    assert logprobs.isfinite().tolist() == [True, False]
+    tokens, logprobs, at_one = kernels.draw(logits, temperature * one, one, 0.5 * one)
+    assert logprobs.isfinite().tolist() == at_one.isfinite().tolist() == [True, False]
     assert 0 <= int(tokens.min()) <= int(tokens.max()) < 200
 
 
@@ -234,9 +235,9 @@ def test_threads_do_not_matter(kernels):
             results.append(kernels.draw(logits, one, 0.9 * one, uniform))
     finally:
         torch.set_num_threads(threads)
-    for tokens, logprobs in results:
+    for tokens, *logprobs in results:
         assert torch.equal(tokens, results[0][0])
-        assert torch.equal(logprobs, results[0][1])
+        assert all(map(torch.equal, logprobs, results[0][1:]))
 
 
 # with and without a compiler

@@ -47,19 +47,19 @@ def assert_distribution(tokens: torch.Tensor, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize("temperature", [0.25, 0.7, 1.0, 1.5, 4.0])
 def test_frequencies_are_those_of_the_softmax(temperature):
-    tokens, _ = drawn(LOGITS, temperature, 1.0)
+    tokens, *_ = drawn(LOGITS, temperature, 1.0)
     assert_distribution(tokens, softmax(LOGITS, temperature))
 
 
 @pytest.mark.parametrize("top_p", [0.01, 0.3, 0.5, 0.8, 0.95, 0.999])
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.5])
 def test_frequencies_are_those_of_the_nucleus(temperature, top_p):
-    tokens, _ = drawn(LOGITS, temperature, top_p)
+    tokens, *_ = drawn(LOGITS, temperature, top_p)
     assert_distribution(tokens, exact_nucleus(softmax(LOGITS, temperature), top_p))
 
 
 def test_a_wrong_distribution_fails_the_same_test():
-    tokens, _ = drawn(LOGITS, 1.0, 1.0)
+    tokens, *_ = drawn(LOGITS, 1.0, 1.0)
     with pytest.raises(AssertionError):
         assert_distribution(tokens, softmax(LOGITS, 1.05))
 
@@ -85,28 +85,38 @@ def test_of_equally_likely_tokens_the_nucleus_keeps_the_first():
 def test_greedy_is_the_argmax_whatever_the_uniform():
     logits = torch.randn(50, 12, generator=torch.Generator().manual_seed(2))
     uniform = torch.linspace(0, 0.999, 50, dtype=torch.float64)
-    tokens, logprobs = draw(logits, torch.zeros(50), torch.ones(50), uniform)
+    tokens, logprobs, _ = draw(logits, torch.zeros(50), torch.ones(50), uniform)
     assert tokens.tolist() == logits.argmax(-1).tolist()
     torch.testing.assert_close(logprobs, logits.log_softmax(-1).max(-1).values)
 
 
 def test_greedy_and_sampled_rows_mix():
     logits = torch.tensor([LOGITS, LOGITS, LOGITS])
-    tokens, logprobs = draw(
+    tokens, logprobs, at_one = draw(
         logits, torch.tensor([0.0, 1.0, 0.5]), torch.ones(3), torch.tensor([0.0, 0.0, 0.999], dtype=torch.float64)
     )
     assert tokens.tolist() == [3, 0, 7]  # the likeliest, the first, the last
     expected = [np.log(softmax(LOGITS, 1.0)[3]), np.log(softmax(LOGITS, 1.0)[0]), np.log(softmax(LOGITS, 0.5)[7])]
     assert logprobs.tolist() == pytest.approx(expected, rel=1e-5)
+    assert at_one.tolist() == pytest.approx([*expected[:2], np.log(softmax(LOGITS, 1.0)[7])], rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.25])
 @pytest.mark.parametrize("top_p", [0.8, 1.0])
 def test_logprobs_are_those_of_the_full_distribution(temperature, top_p):
-    tokens, logprobs = drawn(LOGITS, temperature, top_p, count=500, dtype=torch.float64)
-    expected = np.log(softmax(LOGITS, temperature))[tokens.numpy()]
+    tokens, logprobs, at_one = drawn(LOGITS, temperature, top_p, count=500, dtype=torch.float64)
     assert len(set(tokens.tolist())) > 1
-    np.testing.assert_allclose(logprobs.numpy(), expected, rtol=1e-12)
+    for found, at in ((logprobs, temperature), (at_one, 1.0)):
+        np.testing.assert_allclose(found.numpy(), np.log(softmax(LOGITS, at))[tokens.numpy()], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_does_not_notice_the_temperature_of_another(dtype):
+    rows = torch.tensor([LOGITS, LOGITS], dtype=dtype)
+    uniform = torch.full((2,), 0.6, dtype=torch.float64)
+    alone = draw(rows[:1], torch.ones(1), torch.ones(1), uniform[:1])
+    together = draw(rows, torch.tensor([1.0, 0.7]), torch.ones(2), uniform)
+    assert [float(values[0]) for values in together] == [float(values[0]) for values in alone]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +124,7 @@ def test_logprobs_are_those_of_the_full_distribution(temperature, top_p):
 )
 def test_the_token_is_the_first_whose_cumulative_probability_exceeds_the_uniform(uniform, token):
     logits = torch.tensor([[0.1, 0.5, 0.0, 0.4]], dtype=torch.float64).log()  # the third is impossible
-    tokens, _ = draw(logits, torch.ones(1), torch.ones(1), torch.tensor([uniform + 1e-12], dtype=torch.float64))
+    tokens, *_ = draw(logits, torch.ones(1), torch.ones(1), torch.tensor([uniform + 1e-12], dtype=torch.float64))
     assert tokens.tolist() == [token]
 
 
@@ -122,7 +132,7 @@ def test_the_token_is_the_first_whose_cumulative_probability_exceeds_the_uniform
 def test_an_impossible_token_is_never_drawn(top_p):
     logits = torch.tensor([[0.0, 0.1, 0.9, 0.0]], dtype=torch.float64).log().expand(2, -1)
     uniform = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
-    tokens, logprobs = draw(logits, torch.ones(2), torch.full((2,), top_p), uniform)
+    tokens, logprobs, _ = draw(logits, torch.ones(2), torch.full((2,), top_p), uniform)
     assert tokens.tolist() == ([1, 2] if top_p == 1 else [2, 2])
     assert logprobs.tolist() == pytest.approx([np.log(0.1 if top_p == 1 else 0.9), np.log(0.9)])
 
@@ -132,8 +142,8 @@ def test_an_impossible_token_is_never_drawn(top_p):
 def test_a_row_does_not_notice_the_top_p_of_another(logits, dtype):
     uniform = torch.tensor([1 - 1e-10, 0.5], dtype=torch.float64)
     rows = torch.tensor([logits, logits], dtype=dtype)
-    alone, _ = draw(rows[:1], torch.ones(1), torch.ones(1), uniform[:1])
-    together, _ = draw(rows, torch.ones(2), torch.tensor([1.0, 0.9]), uniform)
+    alone, *_ = draw(rows[:1], torch.ones(1), torch.ones(1), uniform[:1])
+    together, *_ = draw(rows, torch.ones(2), torch.tensor([1.0, 0.9]), uniform)
     assert int(together[0]) == int(alone[0])
 
 
@@ -154,7 +164,7 @@ def test_blocks_find_the_token_that_one_sum_finds(size):
 def test_frequencies_over_many_blocks(top_p):
     generator = np.random.default_rng(4)
     logits = [0.5 * generator.normal() - 8.0 * (index % 128 != 5) for index in range(BLOCK * 12 + 30)]
-    tokens, _ = drawn(logits, 1.0, top_p, count=10_000)
+    tokens, *_ = drawn(logits, 1.0, top_p, count=10_000)
     expected = exact_nucleus(softmax(logits, 1.0), top_p)
     likely = np.flatnonzero(expected > 1e-2)
     counts = np.bincount(tokens.numpy(), minlength=len(logits))
@@ -169,7 +179,7 @@ def test_frequencies_over_many_blocks(top_p):
 
 def test_half_precision_logits_are_normalised_in_float32():
     logits = torch.tensor([LOGITS]).bfloat16()
-    _, logprobs = draw(logits, torch.ones(1), torch.ones(1), torch.zeros(1, dtype=torch.float64))
+    _, logprobs, _ = draw(logits, torch.ones(1), torch.ones(1), torch.zeros(1, dtype=torch.float64))
     torch.testing.assert_close(logprobs, logits.float().log_softmax(-1)[:, 0])
 
 

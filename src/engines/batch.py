@@ -63,7 +63,8 @@ class Batch:
         self.origin, self.start, self.deadline = (np.zeros(0, dtype=np.int64) for _ in range(3))
         self.live, self.watched = np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
         self.random = np.zeros((0, 1))  # by row and token, unlike the tables of tokens and log-probs
-        self.tokens, self.logprobs = np.zeros((0, 1), dtype=np.int64), np.zeros((0, 1))
+        self.tokens = np.zeros((0, 1), dtype=np.int64)
+        self.logprobs, self.model_logprobs = np.zeros((0, 1)), np.zeros((0, 1))
         self.temperature, self.top_p = (torch.ones(0, dtype=torch.float64, device=self.device) for _ in range(2))
         self.mask = torch.zeros(0, 1, dtype=decoder.dtype, device=self.device)
 
@@ -138,6 +139,7 @@ class Batch:
             grown(old - shift) for old in (self.origin, self.start, self.deadline)
         )
         self.tokens, self.logprobs = moved(self.tokens), moved(self.logprobs)
+        self.model_logprobs = moved(self.model_logprobs)
         index = torch.from_numpy(rows).to(self.device)
         self.temperature, self.top_p = (
             torch.cat([old[index], old.new_ones(capacity - len(rows))]) for old in (self.temperature, self.top_p)
@@ -205,10 +207,11 @@ class Batch:
         rows = len(self.turns)
         step = np.minimum(self.time - self.start[:rows], self.random.shape[1] - 1)
         uniform = torch.from_numpy(self.random[np.arange(rows), step])
-        choice, logprob = self.draw(self.logits, self.temperature[:rows], self.top_p[:rows], uniform)
+        drawn = self.draw(self.logits, self.temperature[:rows], self.top_p[:rows], uniform)
         column = self.time % self.cache.width
-        new = choice.cpu().numpy()
-        self.tokens[:rows, column], self.logprobs[:rows, column] = new, logprob.cpu().numpy()
+        new = drawn[0].cpu().numpy()
+        self.tokens[:rows, column] = new
+        self.logprobs[:rows, column], self.model_logprobs[:rows, column] = (found.cpu().numpy() for found in drawn[1:])
         live = self.live[:rows]
         if on_token is not None:
             for row in np.flatnonzero(live).tolist():
@@ -247,8 +250,10 @@ class Batch:
         self.cache.move(out, into)
         for table in (self.temperature, self.top_p, self.mask):
             table[into] = table[out]
-        for array in (self.origin, self.start, self.deadline, self.watched, self.random, self.tokens, self.logprobs):
+        for array in (self.origin, self.start, self.deadline, self.watched, self.random):
             array[target] = array[source]
+        for written in (self.tokens, self.logprobs, self.model_logprobs):
+            written[target] = written[source]
         self.live[:writing], self.live[writing:] = True, False
         for old, new in zip(source, target, strict=True):
             self.turns[new] = self.turns[old]
@@ -267,7 +272,9 @@ class Batch:
     def _close(self, row: int, done: bool) -> Turn:
         """The turn with what was written in it; its row is free."""
         turn = self._turn(row)
-        completion, logprobs = tuple(self._written(self.tokens, row)), tuple(self._written(self.logprobs, row))
+        completion, logprobs, model_logprobs = (
+            tuple(self._written(table, row)) for table in (self.tokens, self.logprobs, self.model_logprobs)
+        )
         self.turns[row], self.live[row] = None, False
         if not all(map(math.isfinite, logprobs)):
             raise FloatingPointError(
@@ -280,5 +287,6 @@ class Batch:
             status=Status.DONE if done else Status.TRUNCATED,
             completion=completion,
             logprobs=logprobs,
+            model_logprobs=model_logprobs if model_logprobs != logprobs else logprobs,
             text=self.weights.codec.decode(shown),
         )

@@ -88,5 +88,6 @@ class Decoder(Protocol):
         ...
 
 
-Draw = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Tokens and log-probs from logits, temperatures, top-p and uniform numbers, as ``sampling.draw``."""
+Draw = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Tokens, log-probs and those at temperature 1 from logits, temperatures, top-p and uniform numbers, as
+``sampling.draw``."""

@@ -453,28 +453,50 @@ int64_t invert(const std::vector<float>& weights, const std::vector<double>& sum
 }
 
 // Keep the smallest set of tokens that reaches `top_p` of the total (of equally likely ones the first); zero the rest.
-void nucleus(std::vector<float>& weights, double total, double top_p, std::vector<int64_t>& order) {
-    const double floor = (1 - top_p) * total / weights.size();  // lighter tokens weigh less than 1 - top_p together
-    order.clear();
-    for (size_t i = 0; i < weights.size(); ++i)
-        if (weights[i] >= floor) order.push_back(i);
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return weights[a] > weights[b]; });
-    std::vector<float> kept(weights.size());
-    double reached = 0;
-    for (size_t i = 0; i < order.size() && (i == 0 || reached < top_p * total); ++i)
-        reached += kept[order[i]] = weights[order[i]];
-    weights.swap(kept);
-}
+// A histogram over the leading bits of the weights, all 0 to 1, finds those among which the set ends: they alone are
+// sorted.
+struct Nucleus {
+    static constexpr int SHIFT = 18, BUCKETS = (0x3f800000 >> SHIFT) + 1;
+    std::vector<double> masses = std::vector<double>(BUCKETS);
+    std::vector<int64_t> order;
 
-// A token for each row of logits [rows, size], and its log-prob at the row's temperature; 0 takes the likeliest.
+    static int bucket(float weight) {
+        int32_t bits;
+        std::memcpy(&bits, &weight, 4);
+        return std::max(0, std::min(bits >> SHIFT, BUCKETS - 1));  // what is no number must not lead astray
+    }
+
+    void operator()(std::vector<float>& weights, double total, double top_p) {
+        std::fill(masses.begin(), masses.end(), 0.0);
+        for (float weight : weights) masses[bucket(weight)] += weight;
+        double reached = 0;
+        int last = BUCKETS - 1;
+        while (last > 0 && reached + masses[last] < top_p * total) reached += masses[last--];
+        order.clear();
+        for (size_t i = 0; i < weights.size(); ++i) {
+            const int own = bucket(weights[i]);
+            if (own == last && weights[i] >= 0) order.push_back(i);
+            if (own < last) weights[i] = 0;
+        }
+        std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return weights[a] > weights[b]; });
+        bool any = last < BUCKETS - 1;
+        for (int64_t i : order) {
+            if (any && reached >= top_p * total) weights[i] = 0;
+            reached += weights[i], any = true;
+        }
+    }
+};
+
+// A token for each row of logits [rows, size], and its log-probs at the row's temperature and at 1; 0 takes the
+// likeliest.
 template <class T>
 void draw(const T* logits, const double* temperature, const double* top_p, const double* uniform, int64_t* tokens,
-          double* logprobs, int rows, int size, int threads) {
+          double* logprobs, double* at_one, int rows, int size, int threads) {
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> weights(size);
         std::vector<double> sums((size + BLOCK - 1) / BLOCK);
-        std::vector<int64_t> order;
+        Nucleus nucleus;
         const auto add_up = [&] {
             double total = 0;
             for (size_t block = 0; block < sums.size(); ++block) {
@@ -493,21 +515,25 @@ void draw(const T* logits, const double* temperature, const double* top_p, const
             float top = up(own[0]);
 #pragma omp simd reduction(max : top)
             for (int i = 0; i < size; ++i) top = std::max(top, up(own[i]));
+            const auto weigh = [&](float scale) {
 #pragma omp simd
-            for (int i = 0; i < size; ++i) weights[i] = exponential((up(own[i]) - top) * scale);
-            const double total = add_up();
+                for (int i = 0; i < size; ++i) weights[i] = exponential((up(own[i]) - top) * scale);
+                return add_up();
+            };
+            const double plain = scale == 1 ? 0 : weigh(1), total = weigh(scale);
             int64_t token = 0;
             if (temperature[row] == 0) {
                 while (token + 1 < size && up(own[token]) != top) ++token;
             } else {
                 if (top_p[row] < 1) {
-                    nucleus(weights, total, top_p[row], order);
+                    nucleus(weights, total, top_p[row]);
                     add_up();
                 }
                 token = invert(weights, sums, uniform[row]);
             }
             tokens[row] = token;
             logprobs[row] = double((up(own[token]) - top) * scale) - std::log(total);
+            at_one[row] = scale == 1 ? logprobs[row] : double(up(own[token]) - top) - std::log(plain);
         }
     }
 }
@@ -593,8 +619,8 @@ void multiply(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int 
         attend(qkv, cosines, sines, positions, keys, values, out, rows, heads, groups, size, width, column, threads); \
     }                                                                                                                 \
     void draw_##suffix(const T* logits, const double* temperature, const double* top_p, const double* uniform,        \
-                       int64_t* tokens, double* logprobs, int rows, int size, int threads) {                          \
-        draw(logits, temperature, top_p, uniform, tokens, logprobs, rows, size, threads);                             \
+                       int64_t* tokens, double* logprobs, double* at_one, int rows, int size, int threads) {          \
+        draw(logits, temperature, top_p, uniform, tokens, logprobs, at_one, rows, size, threads);                     \
     }
 
 extern "C" {

@@ -27,6 +27,9 @@ class NativeError(RuntimeError):
 def compiled() -> Path:
     """The shared library of ``native.cpp``, from the user's cache, or compiled now (seconds) for this processor.
 
+    Not by ``torch.utils.cpp_extension.load``: killed while it compiles, it leaves a lock that the next run waits on for
+    ever, and a cache that several machines share would serve one machine's instructions to another.
+
     Raises:
         NativeError: no compiler was found, or it failed.
     """
@@ -171,13 +174,16 @@ class Kernels:
         self._functions["read", out.dtype](*pointers, len(lengths), heads, keys.shape[1], size, _threads())
         return out
 
-    def draw(self, logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What ``sampling.draw`` does; its last three arguments are float64."""
         rows, size = logits.shape
-        tokens, logprobs = torch.empty(rows, dtype=torch.int64), torch.empty(rows, dtype=torch.float64)
-        tensors = (logits.contiguous(), temperature, top_p, uniform, tokens, logprobs)
+        tokens = torch.empty(rows, dtype=torch.int64)
+        logprobs, at_one = (torch.empty(rows, dtype=torch.float64) for _ in range(2))
+        tensors = (logits.contiguous(), temperature, top_p, uniform, tokens, logprobs, at_one)
         self._functions["draw", logits.dtype](*map(_pointer, tensors), rows, size, _threads())
-        return tokens, logprobs
+        return tokens, logprobs, at_one
 
 
 def instructions() -> set[str]:

@@ -63,19 +63,24 @@ def invert(weights: Tensor, uniform: Tensor) -> Tensor:
     return block * BLOCK + _locate(blocks[torch.arange(len(blocks), device=blocks.device), block], inside)[0]
 
 
-def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """One token a row, and its log-prob under the full distribution at the row's temperature.
+def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One token a row, and its log-probs under the full distribution at the row's temperature and at temperature 1.
 
     ``logits`` is ``[rows, vocabulary]``; the others ``[rows]``. Temperature 0 takes the most likely token, with its
-    log-prob at temperature 1. The token is the first whose cumulative probability exceeds ``uniform``.
+    log-prob at temperature 1 for both. The token is the first whose cumulative probability exceeds ``uniform``.
     """
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     greedy = temperature == 0
     scale = temperature.masked_fill(greedy, 1)
-    scaled = logits if bool((scale == 1).all()) else logits / scale[:, None].to(logits.dtype)
+    plain = scale == 1
+    scaled = logits if bool(plain.all()) else logits / scale[:, None].to(logits.dtype)
     probabilities = scaled.softmax(-1)
     candidates = nucleus(probabilities, top_p) if bool((top_p < 1).any()) else probabilities
     tokens = invert(candidates, uniform.to(logits.device))
     if bool(greedy.any()):
         tokens = torch.where(greedy, logits.argmax(-1), tokens)
-    return tokens, probabilities.gather(-1, tokens[:, None])[:, 0].log()
+    logprobs = probabilities.gather(-1, tokens[:, None])[:, 0].log()
+    if scaled is logits:
+        return tokens, logprobs, logprobs
+    at_one = logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+    return tokens, logprobs, torch.where(plain, logprobs, at_one)  # a row does not notice the others' temperatures

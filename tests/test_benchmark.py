@@ -28,6 +28,7 @@ from src.benchmarking import (
     roofline,
     scaling,
     step,
+    stepping,
     timing,
     training,
     writing,
@@ -39,9 +40,11 @@ from src.benchmarking.timing import Timed
 from src.benchmarking.trl_trainer import TrlTrainer, missing
 from src.config import ROOT
 from src.engines import native
+from src.engines.base import Engine
+from src.engines.transformers import TransformersEngine
 from src.models import Lora, load_policy
 from src.policy import Policy
-from src.records import InputError
+from src.records import InputError, Sampling, Status, Turn
 from src.rollout import grow
 from tests.models_for_tests import adapted, save_tiny, tiny_config
 
@@ -274,7 +277,7 @@ def test_the_step_that_is_compared_is_trls_own(tmp_path: Path) -> None:
 def test_both_steps_are_compared_at_equal_tokens(tmp_path: Path) -> None:
     desk = bench(tmp_path)
     ways = training.measure(desk).numbers["ways"]
-    engines, _ = generating.own_engines(desk, desk.policy(None))
+    engines, _ = generating.own_engines(desk, Unending(desk.policy(None)))
     assert [(one["case"], one["way"]) for one in ways] == [
         ("training", training.TRL),
         ("training", training.OURS),
@@ -297,7 +300,7 @@ def test_a_whole_step_trains_on_what_it_wrote(tmp_path: Path) -> None:
 
 
 def test_a_round_lasts_from_the_end_of_the_one_before_to_its_own() -> None:
-    assert step.by_round(10.0, {1: 14.0, 2: 13.5, 3: 19.0}, 20.0) == {
+    assert stepping.by_round(10.0, {1: 14.0, 2: 13.5, 3: 19.0}, 20.0) == {
         "rollout, round 1": 4.0,
         "rollout, round 2": 0.0,  # its last turn was done before the first round's
         "rollout, round 3": 6.0,
@@ -305,9 +308,7 @@ def test_a_round_lasts_from_the_end_of_the_one_before_to_its_own() -> None:
 
 
 def test_phases_are_medians_and_shares_of_the_median_step() -> None:
-    steps = [
-        {"seconds": {"a": a, "b": b}, "tokens": {"a": tokens}} for a, b, tokens in ((1, 3, 10), (2, 2, 30), (3, 7, 20))
-    ]
+    steps = [stepping.Step({"a": a, "b": b}, {"a": tokens}) for a, b, tokens in ((1, 3, 10), (2, 2, 30), (3, 7, 20))]
     assert step.table(steps) == [
         ["a", "2", "1 to 3", "50 %", "20"],
         ["b", "3", "2 to 7", "75 %", ""],
@@ -317,12 +318,79 @@ def test_phases_are_medians_and_shares_of_the_median_step() -> None:
 
 def test_a_step_is_what_its_settings_say(tmp_path: Path) -> None:
     overrides = ["measuring.problems=2", "rounds=2", "rounds.responses=3", "rounds.trajectories=2"]
-    found = step.measure(bench(tmp_path, *overrides))
-    (only,) = found.numbers["steps"]
-    assert set(only["seconds"]) == {"rollout, round 1", "rollout, round 2", "reward and credit", "training"}
-    assert only["tokens"]["training"] == only["tokens"]["rollout, round 1"]  # MOTIF trains the first round
+    found = step.measure(bench(tmp_path, *overrides, "measuring.new_tokens=7"))
+    assert found.numbers["steps"].keys() == {generating.GENERATE, generating.TORCH, generating.COMPILED}
+    for (only,) in found.numbers["steps"].values():
+        first, second = "rollout, round 1", "rollout, round 2"
+        assert set(only["seconds"]) == {first, second, "reward and credit", "training"}
+        assert only["tokens"]["training"] == only["tokens"][first] <= 2 * 3 * 7  # MOTIF trains the first round
+        assert 0 < only["tokens"][second] <= 2 * 3 * 2 * 7
+    ways = {(way["case"], way["way"]): way for way in found.numbers["ways"]}
+    for (case, name), way in ways.items():
+        (only,) = found.numbers["steps"][name]
+        spent = [value for phase, value in only["seconds"].items() if case == "whole step" or "rollout" in phase]
+        assert way["median_seconds"] == pytest.approx(sum(spent), abs=0.01)
+        assert way["tokens"] == only["tokens"]["rollout, round 1"] + only["tokens"]["rollout, round 2"]
     assert "2 problems" in found.about
     assert "3 x 2 children" in found.about
+
+
+def test_every_step_begins_with_the_same_weights(tmp_path: Path) -> None:
+    desk = bench(tmp_path)
+    policy, strategy = desk.policy(Lora(r=4, alpha=8)), replace(desk.build("rounds"), responses=3, trajectories=2)
+    problems = desk.build("benchmark").load().train[:2]
+    stepper, written = stepping.Stepper(desk, policy), []
+    for _ in range(2):
+        recorder = Recorder(desk.engine(policy))
+        taken = stepper.run(recorder, strategy, problems, ("key",))
+        written.append({(turn.tree, turn.path): (turn.completion, turn.logprobs) for turn in recorder.turns})
+        assert taken.written == sum(len(turn.completion) for turn in recorder.turns)
+    assert written[0] == written[1]
+    started = zip(policy.parameters(), stepper.start, strict=True)
+    assert any(not torch.equal(parameter, start) for parameter, start in started)  # the step did learn
+
+
+class Recorder:
+    """An engine that keeps what another writes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.turns = engine, []
+
+    def generate(self, turns, children, on_token=None):
+        self.turns += self.engine.generate(turns, children, on_token)
+        return self.turns
+
+
+@pytest.mark.parametrize("stop_at_answer", [False, True])
+def test_generate_as_an_engine_writes_what_ours_does(policy: Policy, stop_at_answer: bool) -> None:
+    """Nearly greedy, so that what is drawn does not matter; ends and children are what is compared."""
+    rng = random.Random(1)
+    sampling = Sampling(24, temperature=1e-4, stop_at_answer=stop_at_answer)
+    roots = [Turn((index,), tuple(rng.choices(range(5, 40), k=3 + index)), sampling) for index in range(40)]
+
+    def children(turn: Turn) -> list[Turn]:
+        later = replace(sampling, max_new_tokens=5)
+        return [Turn((*turn.path, 0), turn.prompt + turn.completion[:4], later)] if turn.round < 3 else []
+
+    def facts(written: list[Turn]) -> dict:
+        return {turn.path: (turn.completion, turn.status, turn.text) for turn in written}
+
+    ours = facts(TransformersEngine(policy, native=False).generate(roots, children))
+    theirs = facts(generating.Generating(policy).generate(roots, children))
+    assert len(ours) == 120
+    assert theirs == ours
+    assert len({status for _, status, _ in ours.values()}) == 2
+
+
+def test_generate_as_an_engine_ends_at_the_closing_tag(policy: Policy) -> None:
+    codec, end = policy.codec, min(policy.end_tokens)
+    said = codec.encode("ab</answer>")
+    turn = Turn((0,), (5,), Sampling(30, stop_at_answer=True))
+    closed = generating.Generating(policy)._closed(turn, [*said, 7, end])
+    assert (closed.completion, closed.status, closed.text) == (said, Status.DONE, "ab</answer>")
+    free = replace(turn, sampling=Sampling(30))
+    ended = generating.Generating(policy)._closed(free, [*said, end, 0, 0])
+    assert (ended.completion, ended.text) == ((*said, end), "ab</answer>")
 
 
 # scaling
@@ -342,11 +410,27 @@ def test_turns_of_a_point_are_those_that_grow(tmp_path: Path) -> None:
 def test_one_factor_doubles_at_a_time() -> None:
     plan = scaling.points(scaling.START)
     assert len(plan) == 1 + 5 * scaling.DOUBLINGS
-    timed = {name: Timed([float(point.turns)], 0) for name, point in plan.items()}
+    timed = {name: float(point.turns) for name, point in plan.items()}
     start = scaling.START.turns
+    assert scaling.before("start", plan) is None
+    assert [scaling.before(f"n = {n}", plan) for n in (4, 8)] == ["start", "n = 4"]
     assert scaling.course("problems", scaling.START, plan, timed) == [(1, start), (2, 2 * start), (4, 4 * start)]
     assert scaling.course("m", scaling.START, plan, timed) == [(1, start), (2, 2 * start), (4, 4 * start)]
     assert scaling.course("tokens", scaling.START, plan, timed) == [(1, start), (2, start), (4, start)]
+
+
+def test_a_point_is_compared_with_the_one_before_it(tmp_path: Path) -> None:
+    found = scaling.measure(bench(tmp_path, "measuring.limit=2", "model=tiny"))
+    (table,) = found.tables
+    rows = {row[0]: row for row in table.rows}
+    points = {point["point"]: point for point in found.numbers["points"]}
+    for name, earlier in (("m = 4", "start"), ("m = 8", "m = 4"), ("n = 8", "n = 4"), ("tokens = 4", "start")):
+        for column, number in ((4, "rollout_median_seconds"), (6, "median_seconds")):
+            assert rows[name][column] == f"x {points[name][number] / points[earlier][number]:.2f}"
+        assert points[name]["rollout_median_seconds"] < points[name]["median_seconds"]
+    assert rows["start"][4] == rows["start"][6] == ""
+    assert points["n = 8"]["turns"] == 2 * (2 + 2 * 2 * 7)
+    assert points["n = 8"]["tokens_written"] == points["n = 8"]["turns"] * 2
 
 
 def test_the_plot_shows_every_factor_against_what_is_proportional() -> None:
@@ -502,7 +586,7 @@ def test_the_command_as_a_whole(tmp_path: Path) -> None:
         assert point["tokens_written"] == point["turns"] * point["tokens"]
     for name in ("scaling.png", "scaling.svg", "benchmark.md", "environment.json"):
         assert (tmp_path / name).stat().st_size > 100
-    assert "A training step by phase" in done.stdout
+    assert "By phase" in done.stdout
 
 
 def test_a_mistake_ends_with_code_2_before_anything_loads(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,18 +8,20 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from src.benchmarking.base import Unending, Workbench
-from src.engines.base import Engine
+from src.engines.base import Engine, OnToken
 from src.models import location
 from src.policy import Policy
-from src.records import InputError, Sampling, Turn, Writer
+from src.protocol import ANSWER_END
+from src.records import Children, InputError, Sampling, Status, Turn, Writer
 
 GENERATE = "generate"
 TORCH, COMPILED = "ours, plain torch", "ours, compiled"
@@ -61,15 +63,11 @@ def generate(policy: Policy, requests: Sequence[Request], batch: int) -> int:
     with policy.writing(Writer.POLICY) as model, unending(model), torch.inference_mode():
         for start in range(0, len(requests), batch):
             part = requests[start : start + batch]
-            width, new = max(len(request.prompt) for request in part), max(request.new for request in part)
-            ids = torch.full((len(part), width), policy.pad_token)
-            mask = torch.zeros_like(ids)
-            for row, request in enumerate(part):
-                ids[row, width - len(request.prompt) :] = torch.tensor(request.prompt)
-                mask[row, width - len(request.prompt) :] = 1
+            new = max(request.new for request in part)
+            ids, mask = padded([request.prompt for request in part], policy)
             tokens = model.generate(
-                input_ids=ids.to(policy.device),
-                attention_mask=mask.to(policy.device),
+                input_ids=ids,
+                attention_mask=mask,
                 do_sample=True,
                 temperature=1.0,
                 top_k=0,
@@ -77,10 +75,23 @@ def generate(policy: Policy, requests: Sequence[Request], batch: int) -> int:
                 max_new_tokens=new,
                 pad_token_id=policy.pad_token,
             )
-            if tokens.shape[1] != width + new:
-                raise RuntimeError(f"generate wrote {tokens.shape[1] - width} tokens a row where {new} were asked for")
+            if tokens.shape[1] != ids.shape[1] + new:
+                raise RuntimeError(
+                    f"generate wrote {tokens.shape[1] - ids.shape[1]} tokens a row where {new} were asked for"
+                )
             written += sum(request.new for request in part)
     return written
+
+
+def padded(prompts: Sequence[Sequence[int]], policy: Policy) -> tuple[Tensor, Tensor]:
+    """Prompts side by side, padded on the left, and the mask of their tokens; both ``[prompts, longest]``."""
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), policy.pad_token)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(policy.device), mask.to(policy.device)
 
 
 @contextmanager
@@ -95,6 +106,64 @@ def unending(model: Any) -> Iterator[None]:
     finally:
         for place, end in zip(places, ends, strict=True):
             place.eos_token_id = end
+
+
+@dataclass
+class Generating:
+    """``model.generate`` as an engine: all turns of a round in one padded batch, run to its longest."""
+
+    policy: Policy
+
+    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
+        finished: list[Turn] = []
+        waiting = list(turns)
+        while waiting:
+            # One batch is sampled one way; no configuration has two within a round.
+            kind = (waiting[0].writer, waiting[0].sampling)
+            batch = [turn for turn in waiting if (turn.writer, turn.sampling) == kind]
+            written = self._written(batch)
+            finished += written
+            waiting = [turn for turn in waiting if (turn.writer, turn.sampling) != kind]
+            waiting += [child for turn in written for child in children(turn)]
+        return finished
+
+    def _written(self, turns: Sequence[Turn]) -> list[Turn]:
+        sampling, ends, codec = turns[0].sampling, sorted(self.policy.end_tokens), self.policy.codec
+        tag = {"stop_strings": [ANSWER_END], "tokenizer": codec.tokenizer} if sampling.stop_at_answer else {}
+        ids, mask = padded([turn.prompt for turn in turns], self.policy)
+        with self.policy.writing(turns[0].writer) as model, torch.inference_mode():
+            tokens = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                do_sample=True,
+                temperature=sampling.temperature,
+                top_k=0,
+                top_p=sampling.top_p,
+                max_new_tokens=sampling.max_new_tokens,
+                eos_token_id=ends,
+                pad_token_id=self.policy.pad_token,
+                **tag,
+            )[:, ids.shape[1] :].tolist()
+        return [self._closed(turn, own) for turn, own in zip(turns, tokens, strict=True)]
+
+    def _closed(self, turn: Turn, tokens: Sequence[int]) -> Turn:
+        """The turn up to what ended it; ``generate`` pads the rest, and gives no log-probs of what it drew."""
+        codec, ends = self.policy.codec, self.policy.end_tokens
+        count = next((place for place, token in enumerate(tokens, 1) if token in ends), len(tokens))
+        done = tokens[count - 1] in ends
+        if turn.sampling.stop_at_answer:
+            closes = (place for place in range(1, count + 1) if codec.decode(tokens[:place]).endswith(ANSWER_END))
+            closed = next(closes, None)
+            count, done = (count, done) if closed is None else (closed, True)
+        completion = tuple(tokens[:count])
+        shown = completion[:-1] if completion[-1] in ends else completion
+        return replace(
+            turn,
+            status=Status.DONE if done else Status.TRUNCATED,
+            completion=completion,
+            logprobs=(0.0,) * count,
+            text=codec.decode(shown),
+        )
 
 
 class VLLM:
@@ -160,9 +229,9 @@ class OpenVINO:
 Way = Callable[[Sequence[Request]], int]
 
 
-def own_engines(bench: Workbench, policy: Policy) -> tuple[dict[str, Engine], list[str]]:
+def own_engines(bench: Workbench, weights: Any) -> tuple[dict[str, Engine], list[str]]:
     """The engine without and with compiled code; why there is no such code, if there is none."""
-    plain, compiled = (bench.engine(Unending(policy), native=native) for native in (False, True))
+    plain, compiled = (bench.engine(weights, native=native) for native in (False, True))
     try:
         ours(compiled, [Request((0,), 1)])
     except InputError as error:
@@ -172,7 +241,7 @@ def own_engines(bench: Workbench, policy: Policy) -> tuple[dict[str, Engine], li
 
 def own_ways(bench: Workbench, policy: Policy) -> tuple[dict[str, Way], list[str]]:
     """What ``own_engines`` write for requests, and what is left out."""
-    engines, notes = own_engines(bench, policy)
+    engines, notes = own_engines(bench, Unending(policy))
     return {name: partial(ours, engine) for name, engine in engines.items()}, notes
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from src.benchmarking.base import Measured, Workbench, comparison, span
+from src.benchmarking.base import Measured, Unending, Workbench, comparison, span
 from src.benchmarking.generating import Request, generate, own_engines, random_prompt
 from src.benchmarking.timing import alternate
 from src.engines.base import Engine
@@ -42,7 +42,7 @@ def measure(bench: Workbench) -> Measured:
         return [second, *([Request(prompt(), new) for _ in range(m * k)] for _ in range(rounds - 1))]
 
     cases = [requests(prompt) for prompt in (lambda: random_prompt(rng, policy, short), long_prompt)]
-    engines, notes = own_engines(bench, policy)
+    engines, notes = own_engines(bench, Unending(policy))
 
     def ways(asked: Rounds) -> dict[str, Callable[[], int]]:
         return {

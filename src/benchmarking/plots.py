@@ -15,8 +15,8 @@ def scaling_plot(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
     with style():
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.subplots()
-        axes.set(xscale="log", yscale="log", xlabel="times the start", ylabel="seconds of a step's rollouts")
-        axes.set_title("Doubling one factor of a step's rollouts")
+        axes.set(xscale="log", yscale="log", xlabel="times the start", ylabel="seconds of a training step")
+        axes.set_title("Doubling one factor of a training step")
         for colour, (factor, points) in zip(PALETTE, lines.items(), strict=False):
             axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=factor)
         multiples = sorted({multiple for points in lines.values() for multiple, _ in points})

@@ -1,18 +1,19 @@
-"""How the seconds of a step's rollouts grow as m, k, n, the problems and the tokens of a round double."""
+"""How the seconds of a training step grow as m, k, n, the problems and the tokens of a round double."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from src import config as configuration
 from src.benchmarking.base import Measured, Table, Unending, Workbench
 from src.benchmarking.plots import scaling_plot
-from src.benchmarking.timing import Timed, alternate
+from src.benchmarking.stepping import Step, Stepper
+from src.benchmarking.timing import alternate
 from src.records import Problem
 from src.reporting.plots import save
-from src.rollout import grow
 
 DOUBLINGS = 2
 
@@ -49,15 +50,17 @@ def points(start: Point) -> dict[str, Point]:
 
 def measure(bench: Workbench) -> Measured:
     """Seconds of every point, all points in turns."""
-    settings, policy = bench.settings, bench.policy(None)
+    settings, policy = bench.settings, bench.policy(bench.model.lora)
     engine, strategy, benchmark = bench.engine(Unending(policy)), bench.build("rounds"), bench.build("benchmark")
     most = START.problems * 2**DOUBLINGS
     problems = bench.problems(benchmark, most)[:most]
     configuration.check_lengths(strategy, problems, policy.codec)
     start = replace(START, **{factor: settings.at_most(getattr(START, factor)) for factor in FACTORS})
     plan = points(start)
+    stepper = Stepper(bench, policy)
+    steps: dict[str, list[Step]] = {name: [] for name in plan}
 
-    def rollouts(name: str, point: Point) -> Callable[[], int]:
+    def step(name: str, point: Point) -> Callable[[], int]:
         rounds = replace(
             strategy,
             n=point.n,
@@ -71,38 +74,78 @@ def measure(bench: Workbench) -> Measured:
             later_tokens=point.tokens,
         )
         chosen: list[Problem] = problems[: point.problems]
-        key = (bench.seed, "scaling", name)
-        return lambda: sum(tree.tokens for tree in grow(engine, rounds, chosen, policy.codec, key))
 
-    ways = {name: rollouts(name, point) for name, point in plan.items()}
-    timed = alternate(ways, settings.repeats, settings.warmup, equal=False)
-    figure = scaling_plot({factor: course(factor, start, plan, timed) for factor in FACTORS})
+        def run() -> int:
+            steps[name].append(stepper.run(engine, rounds, chosen, (bench.seed, "scaling", name)))
+            return steps[name][-1].written
+
+        return run
+
+    ways = {name: step(name, point) for name, point in plan.items()}
+    whole = alternate(ways, settings.repeats, settings.warmup, equal=False)
+    rollouts = {
+        name: statistics.median(one.rollout_seconds for one in taken[settings.warmup :])
+        for name, taken in steps.items()
+    }
+    seconds = {name: way.median for name, way in whole.items()}
+    figure = scaling_plot({factor: course(factor, start, plan, seconds) for factor in FACTORS})
     for suffix in ("png", "svg"):
         save(figure, bench.run / f"scaling.{suffix}")
     rows = [
-        [name, str(plan[name].turns), str(way.tokens), f"{way.median:.3g}", f"{way.median / timed['start'].median:.2f}"]
-        for name, way in timed.items()
+        [
+            name,
+            str(point.turns),
+            str(whole[name].tokens),
+            f"{rollouts[name]:.3g}",
+            _growth(name, plan, rollouts),
+            f"{seconds[name]:.3g}",
+            _growth(name, plan, seconds),
+        ]
+        for name, point in plan.items()
     ]
     numbers: list[Any] = [
-        {"point": name, **vars(plan[name]), "turns": plan[name].turns, "tokens_written": way.tokens}
-        | {"seconds": list(way.seconds), "median_seconds": way.median}
-        for name, way in timed.items()
+        {"point": name, **vars(point), "turns": point.turns, "tokens_written": whole[name].tokens}
+        | {"seconds": list(whole[name].seconds), "median_seconds": seconds[name]}
+        | {"rollout_median_seconds": rollouts[name]}
+        | {"steps": [asdict(one) for one in steps[name][settings.warmup :]]}
+        for name, point in plan.items()
     ]
     return Measured(
-        f"Rollouts of a step with m={start.m} first responses, k={start.k} continuations of each, n={start.n} rounds, "
+        f"A training step with m={start.m} first responses, k={start.k} continuations of each, n={start.n} rounds, "
         f"{start.problems} problems of {benchmark.name} and {start.tokens} new tokens a turn; then one of the five "
         "doubled, and doubled again. No token ends a turn.",
-        [Table("Scaling", ("what", "turns", "tokens", "seconds", "times the start's"), rows)],
+        [Table("Scaling", HEADINGS, rows)],
         ["scaling.png and scaling.svg show the same: seconds against a start's multiple, a line for each factor"],
         {"points": numbers},
     )
 
 
-def course(factor: str, start: Point, plan: dict[str, Point], timed: dict[str, Timed]) -> list[tuple[float, float]]:
-    """How many times a factor's start (1, 2, 4 …), and median seconds."""
+HEADINGS = ("what", "turns", "tokens", "rollouts, seconds", "by doubling", "step, seconds", "by doubling")
+
+
+def before(name: str, plan: Mapping[str, Point]) -> str | None:
+    """The point that a factor's doubling leads to ``name`` from; none leads to the start."""
+    halves = [
+        replace(plan[name], **{factor: getattr(plan[name], factor) // 2})
+        for factor in FACTORS
+        if getattr(plan[name], factor) % 2 == 0
+    ]
+    return next((other for other, point in plan.items() if point in halves), None)
+
+
+def _growth(name: str, plan: Mapping[str, Point], seconds: Mapping[str, float]) -> str:
+    """How many times as long as before the factor was doubled."""
+    half = before(name, plan)
+    return "" if half is None else f"x {seconds[name] / seconds[half]:.2f}"
+
+
+def course(
+    factor: str, start: Point, plan: Mapping[str, Point], seconds: Mapping[str, float]
+) -> list[tuple[float, float]]:
+    """How many times a factor's start (1, 2, 4 …), and seconds."""
     base = getattr(start, factor)
     others = {name for name in FACTORS if name != factor}
     along = {
         name: point for name, point in plan.items() if all(getattr(point, one) == getattr(start, one) for one in others)
     }
-    return [(getattr(point, factor) / base, timed[name].median) for name, point in along.items()]
+    return [(getattr(point, factor) / base, seconds[name]) for name, point in along.items()]

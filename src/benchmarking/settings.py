@@ -21,7 +21,7 @@ class Measuring:
     warmup: int = 1
     prompt_tokens: int = 84
     new_tokens: int = 128
-    problems: int = 4
+    problems: int = 1
     micro_batch_tokens: int = 4096
     limit: int | None = None
     adapter: bool = False

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.algorithms.grpo import GRPO
-from src.benchmarking.base import Measured, Workbench, comparison
+from src.benchmarking.base import Measured, Unending, Workbench, comparison
 from src.benchmarking.generating import own_engines, random_prompt
 from src.benchmarking.timing import alternate
 from src.benchmarking.trl_trainer import TrlTrainer, alternating, missing
@@ -45,7 +45,7 @@ def measure(bench: Workbench) -> Measured:
     prompt = random_prompt(rng, policy, settings.at_most(settings.prompt_tokens))
     rows = group(prompt, [random_prompt(rng, policy, new) for _ in range(count)])
     learner = own_learner(policy, settings.micro_batch_tokens)
-    engines, notes = own_engines(bench, policy)
+    engines, notes = own_engines(bench, Unending(policy))
     with tempfile.TemporaryDirectory() as folder:
         trl = TrlTrainer(theirs, count, new, MAX_GRAD_NORM, RATE, str(Path(folder)))
         timed = {

@@ -33,7 +33,7 @@ def evaluate_splits(config: DictConfig) -> None:
     asked = [problem for test in tests.values() for problem in test]
     configuration.check_lengths(strategy, asked, codec)
     scorers = configuration.scorers(config, benchmark, asked)
-    check_memory(Job(model, config.engine.get("max_batch_tokens", 0)))
+    check_memory(Job(model, config.engine.get("max_batch_tokens", 0), lent=config.engine.get("memory", 0.0)))
     policy = load_policy(model, config.seed, saved, codec)
     engine = configuration.build(config.engine, weights=policy)
     folder = Path(config.run) / "evaluation" / f"step_{step}" if config.run else out / "evaluation"

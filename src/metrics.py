@@ -36,7 +36,8 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
         name = f"completion/round_{number}"
         metrics[f"{name}/mean_tokens"] = statistics.fmean(len(turn.completion) for turn in turns)
         metrics[f"{name}/truncated"] = statistics.fmean(turn.status == Status.TRUNCATED for turn in turns)
-        metrics[f"{name}/logprob"] = mean_logprob(turns)
+        if (logprob := mean_logprob(turns)) is not None:
+            metrics[f"{name}/logprob"] = logprob
         metrics[f"{name}/well_formed"] = statistics.fmean(well_formed(turn.text) for turn in turns)
         metrics[f"{name}/carried_cut"] = statistics.fmean(turn.carried_cut for turn in turns)
     metrics["tokens/generated"] = sum(rollout.tokens for rollout in rollouts)
@@ -44,8 +45,8 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
     return metrics
 
 
-def mean_logprob(turns: Sequence[Turn]) -> float:
+def mean_logprob(turns: Sequence[Turn]) -> float | None:
     """How likely the model finds a token that it writes: the mean log-prob at temperature 1, whatever temperature the
-    turns were sampled at; 0 where nothing was written."""
+    turns were sampled at; ``None`` where the engine does not know."""
     logprobs = [logprob for turn in turns for logprob in turn.model_logprobs]
-    return statistics.fmean(logprobs) if logprobs else 0.0
+    return statistics.fmean(logprobs) if logprobs else None

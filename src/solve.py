@@ -33,7 +33,7 @@ def solve(config: DictConfig) -> None:
     problem = Problem("question", str(config.question), "")
     codec = load_codec(model)
     configuration.check_lengths(chain, [problem], codec)
-    check_memory(Job(model, model.context))  # the cache of one row
+    check_memory(Job(model, model.context, lent=config.engine.get("memory", 0.0)))  # the cache of one row
     policy = load_policy(model, config.seed, saved, codec)
     engine = configuration.build(config.engine, weights=policy)
     shown: dict[Turn, list[int]] = {}

@@ -85,7 +85,8 @@ def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
     needs_base = bool(algorithm.kl_beta) or strategy.continuation == "base"
     settings = configuration.build(config.optimizer)
     cache = config.engine.get("max_batch_tokens", 0)
-    check_memory(Job(model, cache, config.train.micro_batch_tokens, settings.moment_bytes, keep_start=needs_base))
+    lent = config.engine.get("memory", 0.0)
+    check_memory(Job(model, cache, config.train.micro_batch_tokens, settings.moment_bytes, needs_base, lent))
     policy = load_policy(model, config.seed, saved, codec, keep_start=needs_base)
     optimizer, schedule = settings.build(policy.parameters(), config.train.steps * algorithm.iterations)
     bounds = config.train.micro_batch_tokens, config.train.max_grad_norm, config.train.sampler_tolerance

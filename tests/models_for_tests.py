@@ -34,25 +34,28 @@ def tiny_tokenizer() -> Qwen2Tokenizer:
     return tokenizer
 
 
-def save_tiny(folder: Path, seed: int = 0) -> Path:
-    """Write a random checkpoint to ``folder``."""
+def save_tiny(folder: Path, seed: int = 0, **shape: int) -> Path:
+    """Write a random checkpoint to ``folder``; ``shape`` changes its configuration."""
     tokenizer = tiny_tokenizer()
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     model = Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            initializer_range=0.25,
-            tie_word_embeddings=False,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            **{
+                "vocab_size": len(tokenizer),
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "max_position_embeddings": 256,
+                "initializer_range": 0.25,
+                "tie_word_embeddings": False,
+                "bos_token_id": None,
+                "eos_token_id": tokenizer.eos_token_id,
+                "pad_token_id": tokenizer.pad_token_id,
+            }
+            | shape
         )
     )
     torch.set_rng_state(state)

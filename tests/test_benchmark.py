@@ -80,6 +80,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
         ("measuring.openvino=/nowhere", "measuring.openvino=/nowhere: there is no openvino_model.xml"),
         ("measuring.repeat=3", "did you mean measuring.repeats"),
         ("seed=x", "seed='x': must be a whole number"),
+        ("engine=vllm", "what is measured is engine=transformers"),
     ],
 )
 def test_a_mistake_is_named(override: str, text: str) -> None:
@@ -107,14 +108,14 @@ def test_ways_run_in_turns_and_warming_up_does_not_count() -> None:
     timed = timing.alternate({"a": way("a"), "b": way("b")}, repeats=3, warmup=1)
     assert calls == ["a", "b"] * 4
     assert [len(one.seconds) for one in timed.values()] == [3, 3]
-    assert timed["a"].tokens == 7
+    assert timed["a"].tokens == [7] * len(timed["a"].seconds)
 
 
 def test_what_wrote_another_number_of_tokens_is_not_compared() -> None:
     ways = {"a": lambda: 7, "b": lambda: 8}
     with pytest.raises(RuntimeError, match=r"\{'a': 7, 'b': 8\}"):
         timing.alternate(ways, 1, 0)
-    assert [one.tokens for one in timing.alternate(ways, 1, 0, equal=False).values()] == [7, 8]
+    assert [one.tokens for one in timing.alternate(ways, 1, 0, equal=False).values()] == [[7], [8]]
 
 
 def test_a_ratio_is_that_of_repeats_that_ran_one_after_the_other() -> None:
@@ -133,11 +134,12 @@ def test_how_surely_the_interval_holds_the_median(repeats: int) -> None:
 
 def test_slope_and_rate() -> None:
     assert timing.slope([1, 2, 4], [7, 9, 13]) == pytest.approx(2)
-    assert Timed([3.0, 1.0, 2.0], 50).rate == 25
+    assert Timed([3.0, 1.0, 2.0], [50] * 3).rate == 25
+    assert Timed([9.0, 9.0, 3.0], [900, 900, 300]).rate == 100  # whatever was written in which repeat
 
 
 def test_a_comparison_reads_as_it_should() -> None:
-    timed = {"slow": Timed([4.0, 6.0, 5.0], 100), "fast": Timed([2.0, 2.0, 1.0], 100)}
+    timed = {"slow": Timed([4.0, 6.0, 5.0], [100] * 3), "fast": Timed([2.0, 2.0, 1.0], [100] * 3)}
     table, numbers = comparison("Title", {"case": timed}, "slow")
     assert table.rows == [["case", "slow", "5", "20", "1"], ["case", "fast", "2", "50", "3.00 [2.00, 5.00]"]]
     assert numbers[1]["speedup"] == {"against": "slow", "median": 3.0, "low": 2.0, "high": 5.0}
@@ -284,7 +286,7 @@ def test_both_steps_are_compared_at_equal_tokens(tmp_path: Path) -> None:
         ("whole step", training.TRL),
         *(("whole step", name) for name in engines),
     ]
-    assert {one["tokens"] for one in ways} == {4 * 4}
+    assert {count for one in ways for count in one["tokens"]} == {4 * 4}
 
 
 def test_a_whole_step_trains_on_what_it_wrote(tmp_path: Path) -> None:
@@ -330,7 +332,7 @@ def test_a_step_is_what_its_settings_say(tmp_path: Path) -> None:
         (only,) = found.numbers["steps"][name]
         spent = [value for phase, value in only["seconds"].items() if case == "whole step" or "rollout" in phase]
         assert way["median_seconds"] == pytest.approx(sum(spent), abs=0.01)
-        assert way["tokens"] == only["tokens"]["rollout, round 1"] + only["tokens"]["rollout, round 2"]
+        assert way["tokens"] == [only["tokens"]["rollout, round 1"] + only["tokens"]["rollout, round 2"]]
     assert "2 problems" in found.about
     assert "3 x 2 children" in found.about
 
@@ -363,9 +365,9 @@ class Recorder:
 
 @pytest.mark.parametrize("stop_at_answer", [False, True])
 def test_generate_as_an_engine_writes_what_ours_does(policy: Policy, stop_at_answer: bool) -> None:
-    """Nearly greedy, so that what is drawn does not matter; ends and children are what is compared."""
+    """Greedy, so that what is drawn does not matter; ends and children are what is compared."""
     rng = random.Random(1)
-    sampling = Sampling(24, temperature=1e-4, stop_at_answer=stop_at_answer)
+    sampling = Sampling(24, temperature=0.0, stop_at_answer=stop_at_answer)
     roots = [Turn((index,), tuple(rng.choices(range(5, 40), k=3 + index)), sampling) for index in range(40)]
 
     def children(turn: Turn) -> list[Turn]:
@@ -391,6 +393,19 @@ def test_generate_as_an_engine_ends_at_the_closing_tag(policy: Policy) -> None:
     free = replace(turn, sampling=Sampling(30))
     ended = generating.Generating(policy)._closed(free, [*said, end, 0, 0])
     assert (ended.completion, ended.text) == ((*said, end), "ab</answer>")
+    more = codec.encode("ab</answer")  # the token that completes the tag says more
+    last = next(token for token in range(codec.size) if codec.decode([token]) == ">!")
+    assert generating.Generating(policy)._closed(turn, [*more, last, 0, 0]).completion == (*more, last)
+
+
+def test_generate_as_an_engine_draws_from_the_first_turns_stream(policy: Policy) -> None:
+    turns = [Turn((index,), (5, 6, 7 + index), Sampling(12), stream=3) for index in range(4)]
+    state = torch.get_rng_state()
+    once, again = (generating.Generating(policy).generate(turns, lambda turn: ()) for _ in range(2))
+    assert once == again
+    assert torch.equal(torch.get_rng_state(), state)
+    others = [replace(turn, stream=4) for turn in turns]
+    assert generating.Generating(policy).generate(others, lambda turn: ()) != once
 
 
 # scaling
@@ -579,8 +594,9 @@ def test_the_command_as_a_whole(tmp_path: Path) -> None:
     ways = result["sections"]["rollouts"]["ways"]
     assert {one["case"] for one in ways} == {"group", "mixed", "skewed", "large"}
     for case in ("group", "mixed", "skewed", "large"):
-        assert len({one["tokens"] for one in ways if one["case"] == case}) == 1
-    assert {one["tokens"] for one in result["sections"]["pattern"]["ways"]} == {4 * 4 * 2 * 4}
+        assert len({count for one in ways if one["case"] == case for count in one["tokens"]}) == 1
+    pattern_ways = result["sections"]["pattern"]["ways"]
+    assert {count for one in pattern_ways for count in one["tokens"]} == {4 * 4 * 2 * 4}
     assert result["sections"]["pattern"]["calls"] == 32
     for point in result["sections"]["scaling"]["points"]:
         assert point["tokens_written"] == point["turns"] * point["tokens"]

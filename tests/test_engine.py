@@ -298,6 +298,21 @@ def test_the_order_does_not_matter(exact, alone):
     assert_same_turns(TransformersEngine(exact).generate(shuffled, no_children), written)
 
 
+def test_in_half_precision_the_batch_matters_no_more_than_rounding(decoder):
+    rough = bare("llama", torch.bfloat16)
+    turns = [replace(turn, writer=Writer.POLICY) for turn in random_turns(3, 40, 15)]
+    engine = TransformersEngine(rough, max_batch_tokens=300)
+    together, shared, written = by_path(engine.generate(turns, no_children)), 0, 0
+    for turn in turns:
+        (alone,) = TransformersEngine(rough).generate([turn], no_children)
+        other = together[turn.path]
+        pairs = list(zip(alone.completion, other.completion, strict=False))
+        same = next((place for place, (one, two) in enumerate(pairs) if one != two), len(pairs))
+        assert other.logprobs[:same] == pytest.approx(alone.logprobs[:same], abs=0.1)
+        shared, written = shared + same, written + len(alone.completion)
+    assert shared > 0.8 * written  # and few uniform numbers lie where rounding decides
+
+
 @pytest.mark.parametrize("subset", [range(0, 36, 2), range(7), [3, 30]])
 def test_other_turns_do_not_matter(exact, alone, subset):
     turns, written = alone

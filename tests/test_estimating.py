@@ -59,7 +59,7 @@ def model(dtype="float32", r=8, quantization=None):
 
 
 def test_solve_refuses_what_cannot_fit_before_weights_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "available", lambda device: 1000)
+    monkeypatch.setattr(fitting, "available", lambda device, lent: 1000)
     monkeypatch.setattr(models, "load_policy", lambda *arguments: pytest.fail("weights were loaded"))
     with pytest.raises(InputError, match="are available"):
         solve(configuration.checked("solve", ["model=tiny", "question=7 + 5"]))
@@ -164,10 +164,10 @@ def test_what_cannot_fit_is_refused_before_weights_load(monkeypatch):
     job = Job(whole, cache_tokens=4096, micro_batch_tokens=4096)
     shape = shape_of(blueprint(whole))
     static = 4 * 4 * shape.parameters  # weights, gradients and two moments in single precision
-    monkeypatch.setattr(fitting, "available", lambda device: static)
+    monkeypatch.setattr(fitting, "available", lambda device, lent: static)
     with pytest.raises(InputError, match=r"needs [\d.]+ MiB at the least on cpu \(weights .* are available"):
         check_memory(job)
-    monkeypatch.setattr(fitting, "available", lambda device: None)
+    monkeypatch.setattr(fitting, "available", lambda device, lent: None)
     check_memory(job)  # nothing is known of the machine: nothing is refused
 
 
@@ -175,7 +175,7 @@ def test_what_only_may_not_fit_is_a_warning(monkeypatch, caplog):
     job = Job(TINY, cache_tokens=65536, micro_batch_tokens=4096)
     shape = shape_of(blueprint(TINY))
     free = demand(shape, job).peak / 2
-    monkeypatch.setattr(fitting, "available", lambda device: free)
+    monkeypatch.setattr(fitting, "available", lambda device, lent: free)
     check_memory(job)
     settings = dict(text.split("=") for text in bounded(shape, job, free))
     assert settings
@@ -201,15 +201,15 @@ def test_a_refusal_names_only_what_fits():
 def test_a_groups_limit_counts_as_the_machines_memory(tmp_path):
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/meminfo").write_text("MemTotal: 900 kB\nMemAvailable:   800 kB\nSwapFree: 100 kB\n")
-    assert available("cpu", tmp_path) == 900 * 1024
+    assert available("cpu", root=tmp_path) == 900 * 1024
     (tmp_path / "proc/self/cgroup").write_text("0::/a/b\n")
     group = tmp_path / "sys/fs/cgroup/a"
     (group / "b").mkdir(parents=True)
     (group / "b/memory.max").write_text("max\n")
     for name, text in (("max", "5000\n"), ("current", "4000\n"), ("stat", "anon 10\nfile 700\n")):
         (group / f"memory.{name}").write_text(text)
-    assert available("cpu", tmp_path) == 5000 - 4000 + 700
-    assert available("cpu", tmp_path / "elsewhere") is None
+    assert available("cpu", root=tmp_path) == 5000 - 4000 + 700
+    assert available("cpu", root=tmp_path / "elsewhere") is None
 
 
 def test_decoding_is_bound_by_bandwidth_with_few_rows_and_by_arithmetic_with_many():

@@ -295,6 +295,13 @@ def test_a_cache_that_cannot_be_written_is_no_crash(tmp_path, monkeypatch):
         compiled()
 
 
+def test_a_library_that_cannot_be_loaded_is_no_crash(tmp_path, monkeypatch):
+    (tmp_path / "broken.so").write_text("no library")
+    monkeypatch.setattr(native, "compiled", lambda: tmp_path / "broken.so")
+    with pytest.raises(NativeError, match=r"broken\.so cannot be loaded"):
+        Kernels()
+
+
 def test_a_model_that_is_not_compiled_for_refuses_to_be(tmp_path):
     policy = tiny_policy(save_tiny(tmp_path), "float64")
     turn = Turn((0,), (5,), Sampling(2))

@@ -177,6 +177,15 @@ def test_frequencies_over_many_blocks(top_p):
     assert chisquare(observed, np.array(shares) / sum(shares) * sum(observed)).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("size", [5, BLOCK * 8 + 1, BLOCK * 9 + 60])
+def test_weights_that_are_not_numbers_give_a_token_and_no_logprob(size):
+    logits = torch.zeros(2, size)
+    logits[1, 3] = torch.nan
+    tokens, logprobs, at_one = draw(logits, torch.ones(2), torch.ones(2), torch.full((2,), 0.5, dtype=torch.float64))
+    assert 0 <= int(tokens.min()) <= int(tokens.max()) < size
+    assert logprobs.isfinite().tolist() == at_one.isfinite().tolist() == [True, False]
+
+
 def test_half_precision_logits_are_normalised_in_float32():
     logits = torch.tensor([LOGITS]).bfloat16()
     _, logprobs, _ = draw(logits, torch.ones(1), torch.ones(1), torch.zeros(1, dtype=torch.float64))

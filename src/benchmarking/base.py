@@ -102,16 +102,17 @@ class Unending:
 
 
 def compared(case: str, timed: Mapping[str, Timed], reference: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """A row of text and one of numbers for each way: its seconds, tokens a second, and speed against ``reference``."""
+    """A row of text and one of numbers for each way: its seconds, tokens a second, and speed against ``reference`` for
+    each token."""
     for name, way in timed.items():
-        ratio = speedup(timed[reference].seconds, way.seconds)
+        ratio = speedup(timed[reference].paces, way.paces)
         text = "1" if name == reference else f"{ratio.estimate:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
         yield (
             [case, name, f"{way.median:.3g}", f"{way.rate:.0f}", text],
             {
                 "case": case,
                 "way": name,
-                "tokens": way.tokens,
+                "tokens": list(way.tokens),
                 "seconds": list(way.seconds),
                 "median_seconds": way.median,
                 "tokens_per_second": way.rate,

@@ -72,6 +72,7 @@ def generate(policy: Policy, requests: Sequence[Request], batch: int) -> int:
                 temperature=1.0,
                 top_k=0,
                 top_p=1.0,
+                repetition_penalty=1.0,
                 max_new_tokens=new,
                 pad_token_id=policy.pad_token,
             )
@@ -128,42 +129,45 @@ class Generating:
         return finished
 
     def _written(self, turns: Sequence[Turn]) -> list[Turn]:
-        sampling, ends, codec = turns[0].sampling, sorted(self.policy.end_tokens), self.policy.codec
-        tag = {"stop_strings": [ANSWER_END], "tokenizer": codec.tokenizer} if sampling.stop_at_answer else {}
+        sampling = turns[0].sampling
+        tag = (
+            {"stop_strings": [ANSWER_END], "tokenizer": self.policy.codec.tokenizer} if sampling.stop_at_answer else {}
+        )
+        drawing = {"temperature": sampling.temperature, "top_k": 0, "top_p": sampling.top_p}
         ids, mask = padded([turn.prompt for turn in turns], self.policy)
-        with self.policy.writing(turns[0].writer) as model, torch.inference_mode():
+        with self.policy.writing(turns[0].writer) as model, torch.inference_mode(), torch.random.fork_rng():
+            torch.manual_seed(turns[0].stream % 2**63)
             tokens = model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                do_sample=True,
-                temperature=sampling.temperature,
-                top_k=0,
-                top_p=sampling.top_p,
+                do_sample=sampling.temperature > 0,
+                repetition_penalty=1.0,
                 max_new_tokens=sampling.max_new_tokens,
-                eos_token_id=ends,
+                eos_token_id=sorted(self.policy.end_tokens),
                 pad_token_id=self.policy.pad_token,
+                **(drawing if sampling.temperature > 0 else {}),
                 **tag,
             )[:, ids.shape[1] :].tolist()
         return [self._closed(turn, own) for turn, own in zip(turns, tokens, strict=True)]
 
     def _closed(self, turn: Turn, tokens: Sequence[int]) -> Turn:
         """The turn up to what ended it; ``generate`` pads the rest, and gives no log-probs of what it drew."""
-        codec, ends = self.policy.codec, self.policy.end_tokens
-        count = next((place for place, token in enumerate(tokens, 1) if token in ends), len(tokens))
-        done = tokens[count - 1] in ends
-        if turn.sampling.stop_at_answer:
-            closes = (place for place in range(1, count + 1) if codec.decode(tokens[:place]).endswith(ANSWER_END))
-            closed = next(closes, None)
-            count, done = (count, done) if closed is None else (closed, True)
+        count = next((place for place, _ in enumerate(tokens, 1) if self._ends(turn, tokens[:place])), None)
         completion = tuple(tokens[:count])
-        shown = completion[:-1] if completion[-1] in ends else completion
+        shown = completion[:-1] if completion[-1] in self.policy.end_tokens else completion
         return replace(
             turn,
-            status=Status.DONE if done else Status.TRUNCATED,
+            status=Status.TRUNCATED if count is None else Status.DONE,
             completion=completion,
-            logprobs=(0.0,) * count,
-            text=codec.decode(shown),
+            logprobs=(0.0,) * len(completion),
+            text=self.policy.codec.decode(shown),
         )
+
+    def _ends(self, turn: Turn, written: Sequence[int]) -> bool:
+        if written[-1] in self.policy.end_tokens:
+            return True
+        tail = written[-len(ANSWER_END) :] if turn.sampling.stop_at_answer else ()
+        return ANSWER_END in self.policy.codec.decode(tail)
 
 
 class VLLM:
@@ -182,12 +186,15 @@ class VLLM:
             max_model_len=model.context,
             seed=bench.seed,
             gpu_memory_utilization=0.5,  # the other ways' weights are there too
-            enable_prefix_caching=False,  # or the warm-up would have read the prompts already
+            block_size=16,  # of its cache: what prompts share is shared in whole blocks
         )
 
     def __call__(self, requests: Sequence[Request]) -> int:
+        self.llm.reset_prefix_cache()  # or the warm-up would have read the prompts already
         kind = self.vllm.SamplingParams
-        sampling = [kind(temperature=1.0, max_tokens=request.new, ignore_eos=True) for request in requests]
+        sampling = [
+            kind(temperature=1.0, max_tokens=request.new, ignore_eos=True, detokenize=False) for request in requests
+        ]
         prompts = [{"prompt_token_ids": list(request.prompt)} for request in requests]
         outputs = self.llm.generate(prompts, sampling, use_tqdm=False)
         return sum(len(output.outputs[0].token_ids) for output in outputs)
@@ -232,6 +239,7 @@ Way = Callable[[Sequence[Request]], int]
 def own_engines(bench: Workbench, weights: Any) -> tuple[dict[str, Engine], list[str]]:
     """The engine without and with compiled code; why there is no such code, if there is none."""
     plain, compiled = (bench.engine(weights, native=native) for native in (False, True))
+    ours(plain, [Request((0,), 1)])  # what the first call alone takes is no part of a measurement
     try:
         ours(compiled, [Request((0,), 1)])
     except InputError as error:

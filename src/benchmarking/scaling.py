@@ -35,7 +35,7 @@ class Point:
 
 
 FACTORS = ("m", "k", "n", "problems", "tokens")
-START = Point(m=4, k=2, n=2, problems=2, tokens=16)
+START = Point(m=4, k=2, n=2, problems=2, tokens=32)
 
 
 def points(start: Point) -> dict[str, Point]:
@@ -70,6 +70,7 @@ def measure(bench: Workbench) -> Measured:
             search=None,
             probes=0,
             ending="fixed",
+            stop_at_answer=False,
             first_tokens=point.tokens,
             later_tokens=point.tokens,
         )
@@ -95,7 +96,7 @@ def measure(bench: Workbench) -> Measured:
         [
             name,
             str(point.turns),
-            str(whole[name].tokens),
+            str(whole[name].tokens[-1]),
             f"{rollouts[name]:.3g}",
             _growth(name, plan, rollouts),
             f"{seconds[name]:.3g}",
@@ -104,7 +105,7 @@ def measure(bench: Workbench) -> Measured:
         for name, point in plan.items()
     ]
     numbers: list[Any] = [
-        {"point": name, **vars(point), "turns": point.turns, "tokens_written": whole[name].tokens}
+        {"point": name, **vars(point), "turns": point.turns, "tokens_written": whole[name].tokens[-1]}
         | {"seconds": list(whole[name].seconds), "median_seconds": seconds[name]}
         | {"rollout_median_seconds": rollouts[name]}
         | {"steps": [asdict(one) for one in steps[name][settings.warmup :]]}

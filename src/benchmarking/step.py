@@ -47,7 +47,8 @@ def measure(bench: Workbench) -> Measured:
     )
     counted = {name: taken[settings.warmup :] for name, taken in steps.items()}
     rollouts = {
-        name: Timed([one.rollout_seconds for one in taken], taken[-1].written) for name, taken in counted.items()
+        name: Timed([one.rollout_seconds for one in taken], [one.written for one in taken])
+        for name, taken in counted.items()
     }
     compared, numbers = comparison("A training step", {"rollouts": rollouts, "whole step": whole}, GENERATE)
     phases = [[name, *row] for name, taken in counted.items() for row in table(taken)]
@@ -58,7 +59,8 @@ def measure(bench: Workbench) -> Measured:
         [compared, Table("By phase", HEADINGS, phases)],
         [
             *notes,
-            "tokens/s are written tokens; ways draw other tokens, so their numbers of tokens differ a little",
+            "tokens/s are written tokens, and times as fast are for each token: ways draw other tokens, so a little "
+            "more or fewer",
             "rounds overlap, since a turn is continued as soon as it is done: a round's seconds are those from the "
             "last turn of the round before to its own last turn",
             "training is that of a step in which every row has an advantage; rows without one are skipped, so a real "

@@ -14,10 +14,10 @@ from src.evaluation import Interval
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of each repeat of one way, and what it produced each time (tokens)."""
+    """Seconds and tokens of each repeat of one way."""
 
     seconds: Sequence[float]
-    tokens: int
+    tokens: Sequence[int]
 
     @property
     def median(self) -> float:
@@ -26,8 +26,13 @@ class Timed:
 
     @property
     def rate(self) -> float:
-        """Tokens a second, of the median repeat."""
-        return self.tokens / self.median
+        """Tokens a second, the median over repeats."""
+        return 1 / statistics.median(self.paces)
+
+    @property
+    def paces(self) -> list[float]:
+        """Seconds for a token, of each repeat."""
+        return [seconds / tokens for seconds, tokens in zip(self.seconds, self.tokens, strict=True)]
 
 
 def alternate(ways: Mapping[str, Callable[[], int]], repeats: int, warmup: int, equal: bool = True) -> dict[str, Timed]:
@@ -39,22 +44,23 @@ def alternate(ways: Mapping[str, Callable[[], int]], repeats: int, warmup: int, 
         RuntimeError: with ``equal``, the ways did not produce the same number of tokens; nothing can be compared.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    tokens: dict[str, int] = {}
-    for repeat in range(-warmup, repeats):
+    tokens: dict[str, list[int]] = {name: [] for name in ways}
+    for _ in range(warmup + repeats):
         for name, way in ways.items():
             begin = time.perf_counter()
-            tokens[name] = way()
+            tokens[name].append(way())
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            if repeat >= 0:
-                seconds[name].append(time.perf_counter() - begin)
-        if equal and len(set(tokens.values())) > 1:
-            raise RuntimeError(f"what was compared did not produce the same number of tokens: {tokens}")
-    return {name: Timed(seconds[name], tokens[name]) for name in ways}
+            seconds[name].append(time.perf_counter() - begin)
+        now = {name: counts[-1] for name, counts in tokens.items()}
+        if equal and len(set(now.values())) > 1:
+            raise RuntimeError(f"what was compared did not produce the same number of tokens: {now}")
+    return {name: Timed(seconds[name][warmup:], tokens[name][warmup:]) for name in ways}
 
 
 def speedup(slow: Sequence[float], fast: Sequence[float]) -> Interval:
-    """How many times as fast ``fast`` is: the median of the ratios of repeats that ran one after the other.
+    """How many times as fast ``fast`` is, of seconds or paces: the median of the ratios of repeats that ran one after
+    the other.
 
     The interval is from the smallest to the largest ratio: with n repeats it holds the median of such ratios with a
     probability of 1 - 2^(1 - n), 94 % for five (the sign test's interval; no shape of the noise is assumed).

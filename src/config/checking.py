@@ -246,6 +246,11 @@ def _combinations(sections: Mapping[str, Any], config: DictConfig) -> list[str]:
             f"benchmark={benchmark.name} has nothing to train on (benchmark.train is null); choose another, or add "
             "e.g. +benchmark/table@benchmark.train=gsm8k-train"
         )
+    if "measuring" in sections and "engine" in sections and not hasattr(sections["engine"], "native"):
+        errors.append(
+            f"engine={type(sections['engine']).__name__}: what is measured is engine=transformers, with and without "
+            "compiled code; vLLM is compared with it where it is installed"
+        )
     evaluation = sections.get("evaluation")
     if getattr(benchmark, "validation_size", 1) == 0 and (looks := _looks_at_validation(sections)):
         errors.append(f"{looks} looks at the validation split, and benchmark.validation_size=0 leaves none")

@@ -64,7 +64,11 @@ class Kernels:
     """The compiled functions, which read and write the memory of contiguous tensors (see ``native.cpp``)."""
 
     def __init__(self) -> None:
-        library = ctypes.CDLL(str(compiled()))
+        path = str(compiled())
+        try:
+            library = ctypes.CDLL(path)
+        except OSError as error:  # e.g. a folder from which nothing may be run
+            raise NativeError(f"{path} cannot be loaded: {error}") from error
         names = ("norm", "swiglu", "low_rank", "attend", "draw")
         self._functions = {
             (name, dtype): library[f"{name}_{str(dtype).removeprefix('torch.')}"] for name in names for dtype in DTYPES

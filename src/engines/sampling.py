@@ -60,7 +60,8 @@ def invert(weights: Tensor, uniform: Tensor) -> Tensor:
         return _locate(weights, uniform)[0]
     blocks = pad(weights, (0, -weights.shape[-1] % BLOCK)).view(len(weights), -1, BLOCK)
     block, inside = _locate(blocks.sum(-1), uniform)
-    return block * BLOCK + _locate(blocks[torch.arange(len(blocks), device=blocks.device), block], inside)[0]
+    place = _locate(blocks[torch.arange(len(blocks), device=blocks.device), block], inside)[0]
+    return (block * BLOCK + place).clamp_(max=weights.shape[-1] - 1)  # weights that are not numbers lead anywhere
 
 
 def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,15 +8,17 @@ from pathlib import Path
 import torch
 
 
-def available(device: str, root: Path = Path("/")) -> float | None:
+def available(device: str, lent: float = 0.0, root: Path = Path("/")) -> float | None:
     """Bytes that this process may still take on ``cpu`` or ``cuda``; ``None`` where the system does not tell.
 
-    On a GPU, what is free and what PyTorch holds without using it. On a CPU, what Linux calls available, with free
-    swap space, or what the limits of the process's control groups leave, if that is less: page cache counts as free.
+    On a GPU, what is free and what PyTorch holds without using it, less the share of all that is ``lent``. On a CPU,
+    what Linux calls available, with free swap space, or what the limits of the process's control groups leave, if that
+    is less: page cache counts as free.
     """
     if device == "cuda":
         idle = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return float(torch.cuda.mem_get_info()[0] + idle)
+        free, total = torch.cuda.mem_get_info()
+        return float(free + idle - lent * total)
     file = root / "proc/meminfo"
     if not file.is_file():
         return None

@@ -31,7 +31,7 @@ def check_memory(job: Job) -> None:
         logger.warning("memory is not estimated: %s has another kind of configuration (%s)", job.model.name, error)
         return
     job = replace(job, model=_with_its_adapter(job.model))
-    free = available(job.model.placed)
+    free = available(job.model.placed, job.lent)
     if free is None:
         return
     if least(shape, job).peak > free:

@@ -28,6 +28,7 @@ class Job:
     micro_batch_tokens: int = 0  # train.micro_batch_tokens
     moment_bytes: int | None = None  # of each of AdamW's two moments of a parameter; None is the parameter's own size
     keep_start: bool = False  # a copy of all weights as they were at the start, where all are trained
+    lent: float = 0.0  # share of a GPU's memory that an engine takes for itself (engine.memory)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def _plain_lora(module: Any) -> bool:
 class LlamaDecoder:
     """Weights read once from a transformers model, for as long as those do not change."""
 
-    transposed = continues = True
+    continues = True
 
     @staticmethod
     def fits(model: Any) -> bool:
@@ -187,6 +187,8 @@ class LlamaDecoder:
         self.head = _Linear(model.lm_head, kernels=kernels)
         self.cos = self.sin = self.embedding.new_empty(0)
         self.kernels = kernels
+        # Compiled code and torch's products in half precision read keys faster so; torch's in float32 do not.
+        self.transposed = kernels is not None or self.dtype in (torch.bfloat16, torch.float16)
 
     def prefill(
         self, ids: Tensor, lengths: Sequence[int], prefixes: Sequence[Prefix | None]

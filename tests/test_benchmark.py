@@ -214,12 +214,13 @@ def test_openvino_is_asked_for_the_same_tokens(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "openvino_model.xml").touch()
     ways, notes = generating.others(bench(tmp_path, f"measuring.openvino={tmp_path}"))
     assert notes == ["vLLM: not installed"]
+    assert ways["OpenVINO GenAI"]([Request((9, 9), 1)]) == 1
     assert ways["OpenVINO GenAI"]([Request((5, 6), 3), Request((7,), 2)]) == 5
     assert asked == {
         "folder": str(tmp_path),
         "device": "CPU",
         "precision": "f32",
-        "prompts": [[[5, 6]], [[7]]],
+        "prompts": [[[2, 6]], [[2]]],
         "new": [(3, True, True, 1.0), (2, True, True, 1.0)],
     }
 

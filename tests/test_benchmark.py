@@ -441,9 +441,10 @@ def test_a_point_is_compared_with_the_one_before_it(tmp_path: Path) -> None:
     rows = {row[0]: row for row in table.rows}
     points = {point["point"]: point for point in found.numbers["points"]}
     for name, earlier in (("m = 4", "start"), ("m = 8", "m = 4"), ("n = 8", "n = 4"), ("tokens = 4", "start")):
-        for column, number in ((4, "rollout_median_seconds"), (6, "median_seconds")):
-            assert rows[name][column] == f"x {points[name][number] / points[earlier][number]:.2f}"
-        assert points[name]["rollout_median_seconds"] < points[name]["median_seconds"]
+        for column, number in ((4, "rollout_seconds"), (6, "seconds")):
+            (ratio,) = [one / other for one, other in zip(points[name][number], points[earlier][number], strict=True)]
+            assert rows[name][column] == f"x {ratio:.2f} [{ratio:.2f}, {ratio:.2f}]"
+        assert points[name]["rollout_seconds"][0] < points[name]["seconds"][0]
     assert rows["start"][4] == rows["start"][6] == ""
     assert points["n = 8"]["turns"] == 2 * (2 + 2 * 2 * 7)
     assert points["n = 8"]["tokens_written"] == points["n = 8"]["turns"] * 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from src import config as configuration
 from src.benchmarking.base import Measured, Table, Unending, Workbench
 from src.benchmarking.plots import scaling_plot
 from src.benchmarking.stepping import Step, Stepper
-from src.benchmarking.timing import alternate
+from src.benchmarking.timing import alternate, speedup
 from src.records import Problem
 from src.reporting.plots import save
 
@@ -83,12 +83,11 @@ def measure(bench: Workbench) -> Measured:
         return run
 
     ways = {name: step(name, point) for name, point in plan.items()}
-    whole = alternate(ways, settings.repeats, settings.warmup, equal=False)
-    rollouts = {
-        name: statistics.median(one.rollout_seconds for one in taken[settings.warmup :])
-        for name, taken in steps.items()
-    }
-    seconds = {name: way.median for name, way in whole.items()}
+    alternate(ways, settings.repeats, settings.warmup, equal=False)
+    counted = {name: taken[settings.warmup :] for name, taken in steps.items()}
+    rollouts = {name: [one.rollout_seconds for one in taken] for name, taken in counted.items()}
+    whole = {name: [sum(one.seconds.values()) for one in taken] for name, taken in counted.items()}
+    seconds = {name: statistics.median(times) for name, times in whole.items()}
     figure = scaling_plot({factor: course(factor, start, plan, seconds) for factor in FACTORS})
     for suffix in ("png", "svg"):
         save(figure, bench.run / f"scaling.{suffix}")
@@ -96,19 +95,18 @@ def measure(bench: Workbench) -> Measured:
         [
             name,
             str(point.turns),
-            str(whole[name].tokens[-1]),
-            f"{rollouts[name]:.3g}",
+            str(counted[name][-1].written),
+            f"{statistics.median(rollouts[name]):.3g}",
             _growth(name, plan, rollouts),
             f"{seconds[name]:.3g}",
-            _growth(name, plan, seconds),
+            _growth(name, plan, whole),
         ]
         for name, point in plan.items()
     ]
     numbers: list[Any] = [
-        {"point": name, **vars(point), "turns": point.turns, "tokens_written": whole[name].tokens[-1]}
-        | {"seconds": list(whole[name].seconds), "median_seconds": seconds[name]}
-        | {"rollout_median_seconds": rollouts[name]}
-        | {"steps": [asdict(one) for one in steps[name][settings.warmup :]]}
+        {"point": name, **vars(point), "turns": point.turns, "tokens_written": counted[name][-1].written}
+        | {"seconds": whole[name], "rollout_seconds": rollouts[name]}
+        | {"steps": [asdict(one) for one in counted[name]]}
         for name, point in plan.items()
     ]
     return Measured(
@@ -134,10 +132,13 @@ def before(name: str, plan: Mapping[str, Point]) -> str | None:
     return next((other for other, point in plan.items() if point in halves), None)
 
 
-def _growth(name: str, plan: Mapping[str, Point], seconds: Mapping[str, float]) -> str:
-    """How many times as long as before the factor was doubled."""
+def _growth(name: str, plan: Mapping[str, Point], seconds: Mapping[str, Sequence[float]]) -> str:
+    """How many times as long as before the factor was doubled, as ``timing.speedup``."""
     half = before(name, plan)
-    return "" if half is None else f"x {seconds[name] / seconds[half]:.2f}"
+    if half is None:
+        return ""
+    ratio = speedup(seconds[name], seconds[half])
+    return f"x {ratio.estimate:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
 def course(

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def evaluate_splits(config: DictConfig) -> None:
     """Every test split at every number of rounds; results beside the run, or in this command's own directory."""
-    from src.display import Display, show_evaluations
-    from src.environment import prepare
     from src.estimating.fitting import check_memory
     from src.estimating.memory import Job
-    from src.models import load_codec, load_policy
-    from src.runner import evaluate, write_evaluation
+    from src.evaluation.sampling import evaluate, write_evaluation
+    from src.models.loading import load_codec, load_policy
+    from src.utils.console import Display, show_evaluations
+    from src.utils.environment import prepare
 
     out = configuration.run_directory()
     prepare(config.threads, out)

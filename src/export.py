@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src import config as configuration
-from src.records import InputError
+from src.types import InputError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -19,9 +19,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 def export(config: DictConfig) -> None:
     """The model of a checkpoint as transformers or PEFT would save it; with its README, if the run ended there."""
-    from src.files import whole_folder, write_text
-    from src.modelcard import card
-    from src.models import load_merged, load_policy
+    from src.models.loading import load_merged, load_policy
+    from src.reporting.model_card import card
+    from src.utils.files import whole_folder, write_text
 
     run, out = Path(config.run), Path(config.out)
     trained = configuration.load(run)

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src import config as configuration
-from src.demonstrations import QUESTION, Demonstration, DemonstrationSettings, draw
+from src.sft.demonstrations import QUESTION, Demonstration, DemonstrationSettings, draw
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from transformers import Qwen2Tokenizer
 
-    from src.records import Message
     from src.rounds.base import Prompts
+    from src.types import Message
 
 Pair = tuple[list[int], list[int]]
 """Token ids of a prompt and of the completion to imitate."""
@@ -44,7 +44,7 @@ def build_tokenizer(texts: Sequence[str]) -> Qwen2Tokenizer:
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
 
-    from src.protocol import BOXED, TAGS
+    from src.verifiers.tags import BOXED, TAGS
 
     words = sorted({word for text in texts for word in re.findall(r" ?[^\W\d_]+", text)})
     bpe = Tokenizer(models.BPE())
@@ -72,7 +72,7 @@ def build_tokenizer(texts: Sequence[str]) -> Qwen2Tokenizer:
 
 def messages(demonstration: Demonstration, prompts: Prompts) -> list[Message]:
     """The chat that a demonstration answers, through the same templates and carry rules as a rollout's."""
-    from src.records import Sampling, Turn
+    from src.types import Sampling, Turn
 
     lineage = [
         Turn((0,) * number, (), Sampling(1), text=text) for number, text in enumerate(demonstration.before, start=1)
@@ -106,7 +106,7 @@ def batches(
     exclude: frozenset[str],
 ) -> Iterator[list[Pair]]:
     """One batch a step, of rows of similar length; chains grow longer over the first ``ramp`` of the steps."""
-    from src.codec import TokenizerCodec
+    from src.models.tokenizer import TokenizerCodec
 
     codec = TokenizerCodec(tokenizer)
     pool: list[list[Pair]] = []
@@ -137,7 +137,7 @@ def pretrain(config: DictConfig) -> None:
     from torch.nn.functional import cross_entropy
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from src.models import weights_hash
+    from src.models.loading import weights_hash
 
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src import config as configuration
-from src.records import InputError
+from src.types import InputError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -19,9 +19,9 @@ def report(config: DictConfig) -> None:
     Raises:
         InputError: nothing to report on, or a number of steps or trees below 1.
     """
-    from src.files import write_text
     from src.reporting import pages, pairs, plots, tables
     from src.reporting.runs import find_runs, grouped
+    from src.utils.files import write_text
 
     wrong = [name for name in ("steps", "trees") if not isinstance(config[name], int) or config[name] < 1]
     if wrong:

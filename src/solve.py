@@ -10,18 +10,18 @@ from src import config as configuration
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from src.records import Turn
+    from src.types import Turn
 
 
 def solve(config: DictConfig) -> None:
     """One chain of rounds, printed token by token, then the answer that it states."""
-    from src.environment import set_threads
     from src.estimating.fitting import check_memory
     from src.estimating.memory import Job
-    from src.models import load_codec, load_policy
-    from src.protocol import stated_answer
-    from src.records import InputError, Problem
-    from src.rollout import grow
+    from src.models.loading import load_codec, load_policy
+    from src.rounds.growing import grow
+    from src.types import InputError, Problem
+    from src.utils.environment import set_threads
+    from src.verifiers.tags import stated_answer
 
     set_threads(config.threads)
     saved, _ = configuration.checkpoint_of(config)

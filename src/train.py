@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src import config as configuration
-from src.records import InputError
+from src.types import InputError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from src.policy import Policy
-    from src.trainer import State, Study
+    from src.models.policy import Policy
+    from src.training.trainer import State, Study
 
 
 def train(config: DictConfig, run: Path, choices: Mapping[str, str]) -> None:
     """A whole run: evaluation before, training, evaluation after, summary."""
-    from src.display import Display, show_results
-    from src.environment import peak_memory, prepare
-    from src.stopping import Stopped, StopRequest
-    from src.trainer import Trainer
+    from src.training.trainer import Trainer
+    from src.utils.console import Display, show_results
+    from src.utils.environment import peak_memory, prepare
+    from src.utils.signals import Stopped, StopRequest
 
     environment = prepare(config.train.threads, run)
     with StopRequest() as stop, Display(config.train.steps) as display:
@@ -50,8 +50,8 @@ def train(config: DictConfig, run: Path, choices: Mapping[str, str]) -> None:
 
 def publish(policy: Policy, run: Path, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """The trained weights with a README, as the hub wants them: the folder ``model`` of the run."""
-    from src.files import whole_folder, write_text
-    from src.modelcard import card
+    from src.reporting.model_card import card
+    from src.utils.files import whole_folder, write_text
 
     with whole_folder(run / "model") as folder:
         policy.write(folder)
@@ -60,12 +60,12 @@ def publish(policy: Policy, run: Path, summary: Mapping[str, Any], settings: Map
 
 def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
     """Build every part from its section, and put a resumed run back to its newest checkpoint."""
-    from src import checkpoint
     from src.estimating.fitting import check_memory
     from src.estimating.memory import Job
-    from src.learner import Learner
-    from src.models import load_codec, load_policy
-    from src.trainer import State, Study
+    from src.models.loading import load_codec, load_policy
+    from src.training import checkpoint
+    from src.training.learner import Learner
+    from src.training.trainer import State, Study
 
     model = configuration.build(config.model, configuration.section("model"))
     strategy = configuration.build(config.rounds)

@@ -22,14 +22,14 @@ def warm_up(config: DictConfig, run: Path) -> None:
 
     from rich.progress import track
 
-    from src import checkpoint
-    from src.environment import prepare
     from src.estimating.fitting import check_memory
     from src.estimating.memory import Job
-    from src.files import write_json
-    from src.imitation import imitate, lessons, mean_loss, stream
-    from src.models import load_codec, load_policy
-    from src.tracking import MetricsFile
+    from src.models.loading import load_codec, load_policy
+    from src.sft.imitation import imitate, lessons, mean_loss, stream
+    from src.tracking.trackers import MetricsFile
+    from src.training import checkpoint
+    from src.utils.environment import prepare
+    from src.utils.files import write_json
 
     environment = prepare(config.threads, run)
     settings = configuration.build(config.imitation, configuration.section("imitation"))

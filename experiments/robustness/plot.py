@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from src.benchmarks.perturbations import PERTURBATIONS
-from src.evaluation import Interval, accuracy, paired_difference
-from src.files import read_jsonl, write_text
-from src.records import InputError
+from src.evaluation.sampling import read_evaluation
+from src.evaluation.statistics import Interval, accuracy, paired_difference
 from src.reporting.plots import PALETTE, WIDTH, save, style
 from src.reporting.tables import combine
-from src.runner import read_evaluation
+from src.types import InputError
+from src.utils.files import read_jsonl, write_text
 
 NOTE = (
     "Over the problems that the perturbation changed; accuracies in %, differences in points, paired by problem, with "

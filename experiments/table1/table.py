@@ -20,11 +20,11 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from src.estimating.memory import Job, demand
 from src.estimating.shape import Shape, shape_of
 from src.estimating.time import Device, learning, writing
-from src.evaluation import Interval, wilson
-from src.files import read_jsonl, write_text
-from src.models import Lora, ModelConfig
-from src.records import InputError
+from src.evaluation.statistics import Interval, wilson
+from src.models.loading import Lora, ModelConfig
 from src.reporting.tables import combine
+from src.types import InputError
+from src.utils.files import read_jsonl, write_text
 
 PROBLEMS = {"math500": 500, "aime2024": 30}
 PAPER = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from src.records import Problem
+from src.types import Problem
 
 
 @dataclass(frozen=True)

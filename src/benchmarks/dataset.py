@@ -14,8 +14,8 @@ from typing import Any
 
 from src.benchmarks.base import Splits
 from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
-from src.equivalence import Equivalence
-from src.records import InputError, Problem
+from src.types import InputError, Problem
+from src.verifiers.equivalence import Equivalence
 
 SUFFIXES = (".jsonl", ".parquet")
 SHOWN = 10

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from src.benchmarks.base import Splits
-from src.records import InputError, Problem
+from src.types import InputError, Problem
 
 TRIES = 20
 """Draws after which a problem that comes out the same, or as one of the training problems, is left as it is."""

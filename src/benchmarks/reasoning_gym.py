@@ -13,9 +13,9 @@ from typing import Any
 
 from src.benchmarks.base import Splits
 from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
-from src.protocol import stated_answer
-from src.records import InputError, Problem
-from src.verify import LONGEST_ANSWER, IsolatedVerifier
+from src.types import InputError, Problem
+from src.verifiers.sandbox import LONGEST_ANSWER, IsolatedVerifier
+from src.verifiers.tags import stated_answer
 
 SEED_STRIDE = 10_000_000
 """Distance between the generator seeds of two splits. A task draws problem i from seed + i, so splits that lie this far

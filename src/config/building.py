@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.composing import CONF, ROOT, options
-from src.records import InputError, Problem, Scorer
+from src.types import InputError, Problem, Scorer
 
 
 def locate(target: str) -> Any:

@@ -17,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config.building import build, credit_rule, dataclass_of, locate, verifier
 from src.config.composing import compose, groups, options
 from src.config.sections import section
-from src.records import InputError
 from src.rounds.base import TokenCarry
+from src.types import InputError
 
 
 def checked(name: str, overrides: Sequence[str] = ()) -> DictConfig:

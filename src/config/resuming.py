@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.checking import find_mistakes
 from src.config.composing import CONF, options
-from src.files import write_text
-from src.records import InputError
+from src.types import InputError
+from src.utils.files import write_text
 
 RESUMABLE = ("resume", "train.steps", "train.threads", "tracking")
 
@@ -126,7 +126,7 @@ def checkpoint_of(config: DictConfig) -> tuple[Path | None, int]:
     """
     if config.run is None:
         return None, 0
-    from src import checkpoint  # loads torch
+    from src.training import checkpoint  # loads torch
 
     run = Path(config.run)
     trained = load(run)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from src.config.checking import checked
 from src.config.composing import CONF, jobs, quote_rounds, register
-from src.records import InputError
+from src.types import InputError
 
 
 def launch(name: str, task: Callable[[DictConfig], None], arguments: Sequence[str] | None = None) -> int:

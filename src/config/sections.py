@@ -7,11 +7,11 @@ from typing import Any
 
 def section(name: str) -> Any:
     """The dataclass of a section without a ``_target_``."""
-    from src.checkpoint import CheckpointConfig
-    from src.imitation import ImitationConfig
-    from src.models import ModelConfig
-    from src.runner import EvaluationConfig
-    from src.trainer import TrainConfig
+    from src.evaluation.sampling import EvaluationConfig
+    from src.models.loading import ModelConfig
+    from src.sft.imitation import ImitationConfig
+    from src.training.checkpoint import CheckpointConfig
+    from src.training.trainer import TrainConfig
 
     return {
         "train": TrainConfig,

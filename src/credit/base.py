@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
-from src.records import Rollout, Row, Scores, Turn
+from src.types import Rollout, Row, Scores, Turn
 
 Advantages = Callable[[Sequence[Sequence[float]]], list[list[float]]]
 """Values of each group to advantages of each group: the algorithm's baseline and scaling."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from src.credit.base import Advantages, Credited, row, valued
-from src.records import Rollout, Scores
+from src.types import Rollout, Scores
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from src.credit.base import Advantages, Credited, Weighting, own_share, valued, weighed
-from src.records import Path, Rollout, Scores
+from src.types import Path, Rollout, Scores
 
 
 @dataclass(frozen=True)

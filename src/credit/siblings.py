@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from src.credit.base import Advantages, Credited, Weighting, valued, weighed
-from src.records import Path, Rollout, Scores, Turn
+from src.types import Path, Rollout, Scores, Turn
 
 
 @dataclass(frozen=True)

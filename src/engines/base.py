@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from src.records import Children, Codec, Turn, Writer
+from src.types import Children, Codec, Turn, Writer
 
 OnToken = Callable[[Turn, int], None]
 """Called with the open turn and each token as it is written (for people who watch)."""

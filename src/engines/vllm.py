@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from src.engines.base import OnToken
-from src.protocol import ANSWER_END
-from src.records import Children, Sampling, Status, Turn, Writer
+from src.types import Children, Sampling, Status, Turn, Writer
+from src.verifiers.tags import ANSWER_END
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of an adapter that vLLM makes room for."""

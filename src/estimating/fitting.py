@@ -10,8 +10,8 @@ from dataclasses import asdict, replace
 from src.estimating.available import available
 from src.estimating.memory import Demand, Job, demand
 from src.estimating.shape import Shape, shape_of
-from src.models import Lora, ModelConfig, adapter_folder, blueprint
-from src.records import InputError
+from src.models.loading import Lora, ModelConfig, adapter_folder, blueprint
+from src.types import InputError
 
 logger = logging.getLogger(__name__)
 GIB = 2**30

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from src.algorithms.logprobs import LOGITS_AT_ONCE
-from src.engines.batch import PREFIXES
+from src.engines.local.batch import PREFIXES
 from src.estimating.shape import Shape
-from src.models import ModelConfig
+from src.models.loading import ModelConfig
+from src.models.logprobs import LOGITS_AT_ONCE
 
 NF4 = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a 4-bit weight: itself, an 8-bit scale for 64 of them, a 32-bit one for 256 scales (arXiv 2305.14314)."""

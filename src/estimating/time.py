@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from src.estimating import operations
 from src.estimating.memory import cache_bytes, weight_bytes
 from src.estimating.shape import Shape
-from src.models import ModelConfig
+from src.models.loading import ModelConfig
 
 NF4_MOVED = 1 / 2 + 2 + 2
 """Bytes moved for a 4-bit weight with several rows: it is read, written out in half precision, and read again."""

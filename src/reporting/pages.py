@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from src.files import read_jsonl
 from src.reporting.runs import Group, Run
+from src.utils.files import read_jsonl
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from src.evaluation import Interval, paired_difference
-from src.files import read_jsonl
+from src.evaluation.statistics import Interval, paired_difference
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds
+from src.utils.files import read_jsonl
 
 NOTE = (
     "Points of accuracy by which the second exceeds the first, after training, with 95 % intervals. Over problems: "

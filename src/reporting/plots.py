@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from src.evaluation import Interval
+from src.evaluation.statistics import Interval
 from src.reporting.runs import Group, Run
 from src.reporting.tables import Result, combine
 

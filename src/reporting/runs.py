@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from src import config as configuration
-from src.files import read_jsonl
-from src.records import InputError
+from src.types import InputError
+from src.utils.files import read_jsonl
 
 EVERYWHERE = ("experiment", "debug")
 """Config groups whose options set values anywhere, not only in a section of their own name."""

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from src.evaluation import Interval
+from src.evaluation.statistics import Interval
 from src.reporting.runs import Group, Run
 
 HEADINGS = ("runs", "test split", "rounds", "base", "trained", "change", "tokens an answer", "seeds")

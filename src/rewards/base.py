@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import ClassVar, Literal, Protocol
 
-from src.records import Path, Problem, Rollout, Scorer, Scores, Table, Turn
+from src.types import Path, Problem, Rollout, Scorer, Scores, Table, Turn
 
 
 class Term(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from src.protocol import well_formed
-from src.records import Problem, Scorer, Turn
+from src.types import Problem, Scorer, Turn
+from src.verifiers.tags import well_formed
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from src.records import Problem, Scorer, Turn
+from src.types import Problem, Scorer, Turn
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from src.records import Problem, Scorer, Turn
 from src.rewards.base import correctness
+from src.types import Problem, Scorer, Turn
 
 
 @dataclass(frozen=True)

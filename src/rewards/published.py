@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from src.protocol import ANSWER, progress
-from src.records import Problem, Scorer, Turn
+from src.types import Problem, Scorer, Turn
+from src.verifiers.tags import ANSWER, progress
 
 STRICT = r"^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>"
 SOFT = r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from src.records import Problem, Scorer, Turn
+from src.types import Problem, Scorer, Turn
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
-from src.records import Codec, Message, Path, Problem, Turn
+from src.types import Codec, Message, Path, Problem, Turn
 
 _FIELD = re.compile(r"\{(question|progress|round|previous|rounds)\}")
 

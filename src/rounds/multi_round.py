@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from src.protocol import boxed, progress
-from src.records import Codec, InputError, Path, Problem, Sampling, Status, Turn, Writer
 from src.rounds.base import Carry, Prompts, Search, TokenCarry
+from src.types import Codec, InputError, Path, Problem, Sampling, Status, Turn, Writer
+from src.verifiers.tags import boxed, progress
 
 
 @dataclass(frozen=True)

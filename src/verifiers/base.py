@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-from src.records import Scorer
+from src.types import Scorer
 
 
 class Verifier(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from src.equivalence import Equivalence
-from src.records import Scorer
+from src.types import Scorer
+from src.verifiers.equivalence import Equivalence
 
 
 @dataclass(frozen=True)

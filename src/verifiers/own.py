@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from src.records import Scorer
+from src.types import Scorer
 
 
 @dataclass(frozen=True)

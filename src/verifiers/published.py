@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from src.records import Problem, Scorer
+from src.types import Problem, Scorer
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from src.protocol import progress
-from src.records import Turn
 from src.rounds.base import Prompts, fill
+from src.types import Turn
+from src.verifiers.tags import progress
 
 
 @dataclass(frozen=True)

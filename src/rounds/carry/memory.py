@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from src.records import Turn
 from src.rounds.base import Prompts
+from src.types import Turn
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from src.records import Turn
+from src.types import Turn
 
 
 @dataclass(frozen=True)

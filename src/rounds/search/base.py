@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from src.protocol import progress, stated_answer
-from src.records import Turn
+from src.types import Turn
+from src.verifiers.tags import progress, stated_answer
 
 
 @dataclass(frozen=True)

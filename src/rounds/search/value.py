@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from src.records import Path, Turn
 from src.rounds.search.base import Beam, thought
+from src.types import Path, Turn
 
 
 @dataclass(frozen=True)

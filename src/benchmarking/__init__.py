@@ -1,1 +1,0 @@
-"""Speed and memory, measured: one file for each section of ``src.benchmark``."""

@@ -1,0 +1,1 @@
+"""The local sampler: continuous batching over any causal LM of transformers."""

@@ -1,0 +1,292 @@
+"""Rows that are written together: a row that ends makes room for a turn that waits.
+
+Time counts decoding steps. All rows write their next token at the same time, and a token's column in every table is
+its time modulo the width, so that a step is a few slices whatever the rows' lengths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from src.engines.base import OnToken, Weights, padded_batches
+from src.engines.local.cache import Cache, Decoder, Draw
+from src.engines.local.prefixes import Prefixes
+from src.engines.local.sampling import uniforms
+from src.types import Status, Turn
+from src.verifiers.tags import ANSWER_END
+
+PREFILL = 8192
+"""Prompt tokens, padding included, that go through the model at once."""
+
+PATIENCE = 0.25
+"""Turns wait until the work lost by waiting is this share of a step: what admitting them costs beside their prompts."""
+
+PREFIXES = 1 / 8
+"""Prompt tokens that are kept to go on from, as a share of the batch's."""
+
+SPARE = 1.25
+"""Columns of a cache that grows, as a multiple of what its longest turn needs."""
+
+COMPACT_BELOW = 0.9
+"""Share of live rows under which the others are dropped, once no turn waits for their place."""
+
+
+def need(turn: Turn) -> int:
+    """Columns that a turn may fill."""
+    return len(turn.prompt) + turn.sampling.max_new_tokens
+
+
+class Batch:
+    """Turns of one writer in flight; rows x columns of the cache stay under ``budget``, but for one row alone, and
+    prompts that are kept under a share of it.
+
+    ``closing`` are the tokens that can complete the protocol's closing tag.
+    """
+
+    def __init__(self, decoder: Decoder, draw: Draw, weights: Weights, closing: NDArray[np.int64], budget: int) -> None:
+        self.decoder, self.draw, self.weights, self.closing, self.budget = decoder, draw, weights, closing, budget
+        self.device = weights.device
+        self.cache = Cache(decoder.transposed)
+        self.prefixes = Prefixes(int(PREFIXES * budget) if decoder.continues else 0)
+        self.turns: list[Turn | None] = []  # of each row; None where it has ended
+        self.time = self.end = 0  # now, and how many columns have been written
+        self.logits = torch.empty(0)
+        self.debt, self.ready = 0, -1
+        self.ends = np.fromiter(weights.end_tokens, dtype=np.int64)
+        self.origin, self.start, self.deadline = (np.zeros(0, dtype=np.int64) for _ in range(3))
+        self.live, self.watched = np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
+        self.random = np.zeros((0, 1))  # by row and token, unlike the tables of tokens and log-probs
+        self.tokens = np.zeros((0, 1), dtype=np.int64)
+        self.logprobs, self.model_logprobs = np.zeros((0, 1)), np.zeros((0, 1))
+        self.temperature, self.top_p = (torch.ones(0, dtype=torch.float64, device=self.device) for _ in range(2))
+        self.mask = torch.zeros(0, 1, dtype=decoder.dtype, device=self.device)
+
+    @property
+    def writing(self) -> int:
+        """Rows that have not ended."""
+        return int(self.live.sum())
+
+    # rows in
+
+    def admit(self, queue: list[Turn]) -> None:
+        """Take turns off the front of ``queue`` (shortest first), if there is room and it is worth a prefill."""
+        if self.ready < 0:
+            self.ready = self._room(queue)
+        self.debt += self.ready
+        writing = self.writing
+        if not self.ready or self.debt < PATIENCE * writing:
+            return
+        turns, queue[: self.ready] = queue[: self.ready], []
+        self.debt, self.ready = 0, -1
+        width = max(need(turn) for turn in turns)
+        longest = max(len(turn.prompt) for turn in turns)
+        rows = writing + len(turns)
+        if not writing or width > self.cache.width or rows > self.cache.capacity:
+            if writing:  # with room to spare, since moving all that was written costs more than zeros do
+                if width > self.cache.width:
+                    width = max(width, min(int(SPARE * width), self.budget // rows))
+                width = max(width, self.cache.width)
+                capacity = max(rows, min(2 * self.cache.capacity, self.budget // width))
+            else:
+                capacity = rows
+            self._resize(capacity, width, longest)
+        if longest > self.time:
+            self.end = self.cache.width
+        free = [row for row, turn in enumerate(self.turns) if turn is None][: len(turns)]
+        places = [*free, *range(len(self.turns), len(self.turns) + len(turns) - len(free))]
+        self.turns += [None] * (len(turns) - len(free))
+        for place, turn in zip(places, turns, strict=True):
+            self._open(place, turn)
+        self._prefill(turns, places)
+
+    def _room(self, queue: Sequence[Turn]) -> int:
+        """How many turns at the front of ``queue`` fit in beside the rows that are being written."""
+        rows = self.writing
+        width = self.cache.width if rows else 0
+        for count, turn in enumerate(queue):
+            width = max(width, need(turn))
+            if rows + count and (rows + count + 1) * width > self.budget:
+                return count
+        return len(queue)
+
+    def _resize(self, capacity: int, width: int, time: int) -> None:
+        """New tables; live rows move to the front, and now becomes ``time``, or later if their past needs it."""
+        rows = np.flatnonzero(self.live)
+        past = int((self.time - self.origin[rows]).max(initial=0))
+        time, shift = max(time, past), self.time - max(time, past)
+        source, target = np.arange(self.time - past, self.time) % max(1, self.cache.width), np.arange(time - past, time)
+        self.cache.resize(
+            capacity, width, *(torch.from_numpy(index).to(self.device) for index in (rows, source, target))
+        )
+
+        def grown(old: NDArray[Any]) -> NDArray[Any]:
+            return np.concatenate([old[rows], np.zeros((capacity - len(rows), *old.shape[1:]), dtype=old.dtype)])
+
+        def moved(old: NDArray[Any]) -> NDArray[Any]:
+            new = np.zeros((capacity, width), dtype=old.dtype)
+            new[: len(rows), target] = old[rows][:, source]
+            return new
+
+        self.live, self.watched, self.random = grown(self.live), grown(self.watched), grown(self.random)
+        self.origin, self.start, self.deadline = (
+            grown(old - shift) for old in (self.origin, self.start, self.deadline)
+        )
+        self.tokens, self.logprobs = moved(self.tokens), moved(self.logprobs)
+        self.model_logprobs = moved(self.model_logprobs)
+        index = torch.from_numpy(rows).to(self.device)
+        self.temperature, self.top_p = (
+            torch.cat([old[index], old.new_ones(capacity - len(rows))]) for old in (self.temperature, self.top_p)
+        )
+        columns = np.arange(width)
+        seen = self.live[:, None] & (columns >= self.origin[:, None]) & (columns < time)
+        self.mask = self.mask.new_full((capacity, width), -torch.inf)
+        self.mask.masked_fill_(torch.from_numpy(seen).to(self.device), 0)
+        self.logits = self.logits[index]
+        self.turns = [self.turns[row] for row in rows]
+        self.time = self.end = time
+
+    def _open(self, row: int, turn: Turn) -> None:
+        sampling = turn.sampling
+        self.turns[row] = turn
+        self.live[row], self.watched[row] = True, sampling.stop_at_answer
+        self.origin[row] = self.time - len(turn.prompt)
+        self.start[row], self.deadline[row] = self.time, self.time + sampling.max_new_tokens
+        self.temperature[row], self.top_p[row] = sampling.temperature, sampling.top_p
+        if sampling.max_new_tokens > self.random.shape[1]:
+            extra = sampling.max_new_tokens - self.random.shape[1]
+            self.random = np.pad(self.random, ((0, 0), (0, extra)))
+        self.random[row, : sampling.max_new_tokens] = uniforms([turn.stream], sampling.max_new_tokens)[0]
+
+    def _prefill(self, turns: Sequence[Turn], places: Sequence[int]) -> None:
+        """Fill the cache with the prompts of the rows ``places``; what prompts share is read once: the whole of it,
+        or a beginning that was read before."""
+        device, width = self.device, self.cache.width
+        prompts = sorted({turn.prompt for turn in turns}, key=len)
+        for batch in padded_batches([(len(prompt), 0) for prompt in prompts], PREFILL):
+            index = {prompts[place]: row for row, place in enumerate(batch)}
+            lengths = np.array([len(prompt) for prompt in index])
+            ids = torch.tensor([token for prompt in index for token in prompt], device=device)
+            prefixes = [self.prefixes.of(prompt) for prompt in index]
+            logits, layers = self.decoder.prefill(ids, lengths.tolist(), prefixes)
+            for prompt, prefix, end in zip(index, prefixes, lengths.cumsum().tolist(), strict=True):
+                if prefix is None or prefix.count < len(prompt) / 2:
+                    self.prefixes.keep(prompt, layers, end - len(prompt))
+            rows = [
+                (index[turn.prompt], place) for turn, place in zip(turns, places, strict=True) if turn.prompt in index
+            ]
+            source, target = (torch.tensor(column, device=device) for column in zip(*rows, strict=True))
+            read = np.array([row for row, _ in rows])
+            # Of every token of every row: where it was read, and its place in the cache, where prompts end together.
+            counts = np.repeat(lengths[read], lengths[read])
+            step = np.arange(len(counts)) - np.repeat(lengths[read].cumsum() - lengths[read], lengths[read])
+            token = np.repeat((lengths.cumsum() - lengths)[read], lengths[read]) + step
+            row = np.repeat([place for _, place in rows], lengths[read])
+            column = (self.time - counts + step) % width
+            tokens, cells, columns = (torch.from_numpy(table).to(device) for table in (token, row, column))
+            self.mask[target] = -torch.inf
+            self.mask[cells, columns] = 0
+            self.cache.store(layers, tokens, cells, columns)
+            if len(self.logits) < len(self.turns):
+                fresh = logits.new_zeros(len(self.turns), logits.shape[1])
+                if len(self.logits):
+                    fresh[: len(self.logits)] = self.logits
+                self.logits = fresh
+            self.logits[target] = logits[source]
+
+    # tokens out
+
+    def sample(self, on_token: OnToken | None) -> list[Turn]:
+        """Write one token in every row; the turns that it finishes."""
+        rows = len(self.turns)
+        step = np.minimum(self.time - self.start[:rows], self.random.shape[1] - 1)
+        uniform = torch.from_numpy(self.random[np.arange(rows), step])
+        drawn = self.draw(self.logits, self.temperature[:rows], self.top_p[:rows], uniform)
+        column = self.time % self.cache.width
+        new = drawn[0].cpu().numpy()
+        self.tokens[:rows, column] = new
+        self.logprobs[:rows, column], self.model_logprobs[:rows, column] = (found.cpu().numpy() for found in drawn[1:])
+        live = self.live[:rows]
+        if on_token is not None:
+            for row in np.flatnonzero(live).tolist():
+                on_token(self._turn(row), int(new[row]))
+        self.time += 1
+        self.end = max(self.end, min(self.time, self.cache.width))
+        done = np.isin(new, self.ends)
+        watched = self.watched[:rows] & live
+        for row in np.flatnonzero(watched & np.isin(new, self.closing)).tolist() if watched.any() else ():
+            done[row] |= ANSWER_END in self.weights.codec.decode(self._written(self.tokens, row)[-len(ANSWER_END) :])
+        finished = np.flatnonzero(live & (done | (self.time >= self.deadline[:rows]))).tolist()
+        turns = [self._close(row, bool(done[row])) for row in finished]
+        if turns:
+            self.ready = -1
+        return turns
+
+    def advance(self) -> None:
+        """Logits after the tokens just written."""
+        writing = self.writing
+        if not writing:
+            return
+        if not self.ready and writing < COMPACT_BELOW * len(self.turns):
+            self._compact(writing)
+        rows, column, device = len(self.turns), (self.time - 1) % self.cache.width, self.device
+        self.mask[:rows, column] = 0
+        tokens = torch.from_numpy(self.tokens[:rows, column])
+        positions = torch.from_numpy(np.where(self.live[:rows], self.time - 1 - self.origin[:rows], 0))
+        mask = self.mask[:rows, : self.end]
+        self.logits = self.decoder.step(tokens.to(device), positions.to(device), self.cache, column, mask)
+
+    def _compact(self, writing: int) -> None:
+        """Move the last live rows into the places of the first that have ended."""
+        target = np.flatnonzero(~self.live[:writing])
+        source = writing + np.flatnonzero(self.live[writing:])
+        into, out = torch.from_numpy(target).to(self.device), torch.from_numpy(source).to(self.device)
+        self.cache.move(out, into)
+        for table in (self.temperature, self.top_p, self.mask):
+            table[into] = table[out]
+        for array in (self.origin, self.start, self.deadline, self.watched, self.random):
+            array[target] = array[source]
+        for written in (self.tokens, self.logprobs, self.model_logprobs):
+            written[target] = written[source]
+        self.live[:writing], self.live[writing:] = True, False
+        for old, new in zip(source, target, strict=True):
+            self.turns[new] = self.turns[old]
+        del self.turns[writing:]
+
+    def _turn(self, row: int) -> Turn:
+        turn = self.turns[row]
+        assert turn is not None
+        return turn
+
+    def _written(self, table: NDArray[Any], row: int) -> list[Any]:
+        """What ``table`` holds of a row's new tokens."""
+        values: list[Any] = table[row, np.arange(self.start[row], self.time) % self.cache.width].tolist()
+        return values
+
+    def _close(self, row: int, done: bool) -> Turn:
+        """The turn with what was written in it; its row is free."""
+        turn = self._turn(row)
+        completion, logprobs, model_logprobs = (
+            tuple(self._written(table, row)) for table in (self.tokens, self.logprobs, self.model_logprobs)
+        )
+        self.turns[row], self.live[row] = None, False
+        if not all(map(math.isfinite, logprobs)):
+            raise FloatingPointError(
+                "the model produced a log-prob that is not finite: its weights have diverged (lower optimizer.lr or "
+                "train.max_grad_norm) or overflow in this dtype (model.dtype)"
+            )
+        shown = completion[:-1] if completion[-1] in self.weights.end_tokens else completion
+        return replace(
+            turn,
+            status=Status.DONE if done else Status.TRUNCATED,
+            completion=completion,
+            logprobs=logprobs,
+            model_logprobs=model_logprobs if model_logprobs != logprobs else logprobs,
+            text=self.weights.codec.decode(shown),
+        )

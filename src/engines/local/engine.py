@@ -1,0 +1,106 @@
+"""A batched sampler over any transformers causal LM, lean where the model has the Llama shape."""
+
+from __future__ import annotations
+
+import logging
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from src.engines.base import OnToken, Weights
+from src.engines.local.batch import Batch, need
+from src.engines.local.cache import Decoder, Draw
+from src.engines.local.forward import ForwardDecoder
+from src.engines.local.llama import LlamaDecoder
+from src.engines.local.native import DTYPES, Kernels, NativeError
+from src.engines.local.sampling import draw
+from src.types import Children, InputError, Turn, Writer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TransformersEngine:
+    """Writes turns in one batch that is refilled as turns end.
+
+    ``max_batch_tokens`` bounds the key-value cache: rows x (prompt + new tokens) stay under it, and questions that
+    later rounds open with under an eighth of it. ``native`` compiles what a step does outside its matrix products (CPU,
+    float32 and bfloat16, Llama shape): ``auto`` where it can.
+    """
+
+    weights: Weights
+    max_batch_tokens: int = 65536
+    native: bool | str = "auto"
+
+    def check(self) -> list[str]:
+        """What is wrong with the settings, in words."""
+        errors = []
+        if self.max_batch_tokens < 1:
+            errors.append(f"engine.max_batch_tokens={self.max_batch_tokens} must be 1 or more")
+        if self.native not in (True, False, "auto"):
+            errors.append(f"engine.native={self.native}; valid: auto, true, false")
+        return errors
+
+    def __post_init__(self) -> None:
+        self._closing: NDArray[np.int64] | None = None
+
+    @torch.inference_mode()
+    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
+        waiting: dict[Writer, list[Turn]] = {writer: [] for writer in Writer}
+        finished: list[Turn] = []
+        _add(waiting, turns)
+        while any(waiting.values()):  # all that one writer has to write, then the other: switching moves the weights
+            writer = next(writer for writer, queue in waiting.items() if queue)
+            queue = waiting[writer]
+            with self.weights.writing(writer) as model:
+                decoder, draw = self._decoder(model)
+                batch = Batch(decoder, draw, self.weights, self._closers(), self.max_batch_tokens)
+                while queue or batch.writing:
+                    batch.admit(queue)
+                    for turn in batch.sample(on_token):
+                        finished.append(turn)
+                        _add(waiting, children(turn))
+                    batch.advance()
+        return finished
+
+    def _decoder(self, model: Any) -> tuple[Decoder, Draw]:
+        lean = LlamaDecoder.fits(model)
+        if self.native and lean and model.device.type == "cpu" and model.dtype in DTYPES and self._kernels:
+            return LlamaDecoder(model, self._kernels), self._kernels.draw
+        if self.native is True:
+            raise InputError(
+                f"engine.native=true: there is no compiled code for {type(model).__name__} in {model.dtype} on "
+                f"{model.device}; valid: auto, false, or a Llama or Qwen2 in float32 or bfloat16 on the CPU"
+            )
+        return LlamaDecoder(model) if lean else ForwardDecoder(model), draw
+
+    @cached_property
+    def _kernels(self) -> Kernels | None:
+        """Resolved once: what a turn becomes, to its last bit, depends on it."""
+        try:
+            return Kernels()
+        except NativeError as error:
+            if self.native is True:
+                raise InputError(f"engine.native=true: {error}; valid: auto, false, or install a compiler") from error
+            logger.warning("engine.native=auto: writing without compiled code, which is slower: %s", error)
+            return None
+
+    def _closers(self) -> NDArray[np.int64]:
+        """The tokens that can complete the protocol's closing tag."""
+        if self._closing is None:
+            codec = self.weights.codec
+            size = getattr(codec, "size", 0)
+            self._closing = np.array([token for token in range(size) if ">" in codec.decode([token])], dtype=np.int64)
+        return self._closing
+
+
+def _add(waiting: dict[Writer, list[Turn]], turns: Iterable[Turn]) -> None:
+    """Queue turns, shortest first, those with the same prompt side by side."""
+    for turn in turns:
+        insort(waiting[turn.writer], turn, key=lambda turn: (need(turn), turn.prompt))

@@ -1,0 +1,83 @@
+"""Any causal LM as a decoder, through its own ``forward``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers.cache_utils import Cache as ModelCache
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from src.engines.local.cache import Cache, KeysValues, Prefix
+from src.types import InputError
+
+
+class _Layer(DynamicLayer):  # type: ignore[misc]
+    """One layer of a ``Cache``, as transformers wants to see it during one step."""
+
+    def __init__(self, layer: KeysValues, rows: int, column: int, end: int) -> None:
+        super().__init__()
+        self.keys, self.values = (tensor[:rows, :, :end] for tensor in layer)
+        self.column = column
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        assert self.keys is not None
+        assert self.values is not None
+        self.keys[:, :, self.column] = key_states[:, :, 0]
+        self.values[:, :, self.column] = value_states[:, :, 0]
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.column
+
+
+class ForwardDecoder:
+    """The model's own ``forward``, over a cache that does not grow."""
+
+    transposed = continues = False
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.dtype = model, model.dtype
+        kinds = set(getattr(model.config, "layer_types", None) or ())
+        window = getattr(model.config, "sliding_window", None)
+        local = kinds - {"full_attention"} if kinds else window is not None
+        self.window = window if local else None
+
+    def prefill(
+        self, ids: Tensor, lengths: Sequence[int], prefixes: Sequence[Prefix | None]
+    ) -> tuple[Tensor, list[KeysValues]]:
+        cache, ends = DynamicCache(), torch.tensor(lengths, device=ids.device)
+        padded = pad_sequence(list(torch.split(ids, list(lengths))), batch_first=True)
+        positions = torch.arange(padded.shape[1], device=ids.device)
+        kept, place = torch.unique(ends - 1, return_inverse=True)
+        logits = self.model(
+            input_ids=padded,
+            position_ids=positions.expand(padded.shape),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=kept,
+        ).logits
+        rows, real = torch.arange(len(padded), device=ids.device), positions < ends[:, None]
+        layers = [(layer.keys.transpose(1, 2)[real], layer.values.transpose(1, 2)[real]) for layer in cache.layers]
+        return logits[rows, place], layers
+
+    def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
+        if self.window is not None and mask.shape[1] > self.window:
+            raise InputError(
+                f"model.name: a layer of this model looks back {self.window} tokens only, and a turn may have "
+                f"{mask.shape[1]}; valid: a smaller model.context"
+            )
+        rows, end = mask.shape
+        output = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=mask[:, None, None],
+            position_ids=positions[:, None],
+            past_key_values=ModelCache(layers=[_Layer(layer, rows, column, end) for layer in cache.layers]),
+            use_cache=True,
+        )
+        logits: Tensor = output.logits[:, -1]
+        return logits

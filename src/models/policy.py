@@ -1,0 +1,222 @@
+"""What is trained: a causal LM, by an adapter or in full; what it writes with, and log-probs of what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from peft.helpers import disable_input_dtype_casting
+from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from src.models import attention
+from src.models.logprobs import token_logprobs
+from src.models.packing import layout
+from src.models.tokenizer import TokenizerCodec
+from src.types import InputError, Row, Writer
+
+
+class Policy:
+    """A causal LM that is trained, by an adapter or in full, and can also write as the base that it started from.
+
+    ``start`` holds what ``parameters`` were at the start. It is not needed where a fresh adapter was added: without it,
+    the base is what the model is when the adapter is off.
+    """
+
+    def __init__(
+        self, model: Any, codec: TokenizerCodec, base_hash: str, start: Sequence[Tensor] | None = None
+    ) -> None:
+        self.model, self.codec, self.base_hash, self.start = model, codec, base_hash, start
+        self.device = next(model.parameters()).device
+        tokenizer = codec.tokenizer
+        ends = model.generation_config.eos_token_id if model.generation_config is not None else None
+        ends = ends if isinstance(ends, list) else [ends]
+        self.end_tokens = frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
+        end = tokenizer.eos_token_id
+        self.end_token = end if end is not None else min(self.end_tokens)  # what ends a turn that is taught
+        pad = tokenizer.pad_token_id
+        self.pad_token = pad if pad is not None else min(self.end_tokens)
+        self.model.eval()  # no dropout: the log-probs that are trained are those that were sampled
+        self._shares = attention.install(self._causal)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter is trained, and not the model's own weights."""
+        return isinstance(self.model, PeftModel)
+
+    @property
+    def merges(self) -> bool:
+        """Whether the base's weights are precise enough to take the adapter in."""
+        layers = (module for module in self.model.modules() if isinstance(module, LoraLayer))
+        types = {layer.get_base_layer().weight.dtype for layer in layers}
+        return bool(types) and types <= {torch.float32, torch.float64}
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def write(self, folder: Path) -> None:
+        """Write what is trained: the adapter in PEFT's layout, or the model with its tokenizer."""
+        if self.adapted:
+            self.model.save_pretrained(folder, save_embedding_layers=False)
+        else:
+            self.model.save_pretrained(folder)
+            self.codec.tokenizer.save_pretrained(folder)
+
+    def save(self, folder: Path) -> None:
+        """``write`` below ``folder``: as ``adapter``, or as ``model``."""
+        self.write(folder / ("adapter" if self.adapted else "model"))
+
+    def load(self, folder: Path) -> None:
+        """Take over what ``save`` wrote.
+
+        Raises:
+            InputError: it does not fit the model.
+        """
+        try:
+            if self.adapted:
+                set_peft_model_state_dict(self.model, adapter_weights(self.model, folder / "adapter"))
+                return
+            saved = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=self.model.dtype)
+            self.model.load_state_dict(saved.state_dict())
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise InputError(f"the weights in {folder} cannot be loaded: {error}") from error
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """The weights that the run started from, for a while."""
+        if self.start is None:
+            if not self.adapted:
+                raise ValueError("no copy of the weights at the start was kept")
+            with self.model.disable_adapter():
+                yield
+            return
+        now = [parameter.data for parameter in self.parameters()]
+        try:
+            for parameter, value in zip(self.parameters(), self.start, strict=True):
+                parameter.data = value
+            yield
+        finally:
+            for parameter, value in zip(self.parameters(), now, strict=True):
+                parameter.data = value
+
+    @contextmanager
+    def writing(self, writer: Writer) -> Iterator[Any]:
+        """The causal LM as ``writer``: the base, or the base with the adapter merged in.
+
+        Merging adds the adapter's product to the weights once instead of at every step; they are put back from a
+        copy, bit for bit, so nothing drifts. Weights in half precision would round a small product away, and 4-bit
+        ones hold none: there, the adapter stays beside them.
+        """
+        base = writer == Writer.BASE
+        with self.as_base() if base else nullcontext():
+            if not self.adapted:
+                yield self.model
+            elif (base and self.start is None) or not self.merges:
+                yield self.model.get_base_model()
+            else:
+                with self._merged():
+                    yield self.model.get_base_model()
+
+    @contextmanager
+    def _merged(self) -> Iterator[None]:
+        """The adapter's product added to the weights, and the adapter off."""
+        saved: list[tuple[Tensor, Tensor]] = []
+        with self.model.disable_adapter():
+            try:
+                for module in self.model.modules():
+                    if isinstance(module, LoraLayer):
+                        weight: Tensor = module.get_base_layer().weight.data
+                        saved.append((weight, weight.clone()))
+                        weight += module.get_delta_weight("default").to(weight.dtype)
+                yield
+            finally:
+                for weight, original in saved:
+                    weight.copy_(original)
+
+    @property
+    def attention(self) -> float:
+        """What attending to one token of a sibling costs, as a share of all other work on a token outside the head."""
+        if self._shares:
+            return 0.0
+        config = self.model.config
+        head = {
+            id(p)
+            for module in (self._causal.get_input_embeddings(), self._causal.get_output_embeddings())
+            for p in module.parameters()
+        }
+        body = sum(parameter.numel() for parameter in self._causal.parameters() if id(parameter) not in head)
+        return float(2 * config.hidden_size * config.num_hidden_layers / body)  # 4 h L against 2 P operations
+
+    @property
+    def _causal(self) -> Any:
+        return self.model.get_base_model() if self.adapted else self.model
+
+    def completion_logprobs(
+        self, packs: Sequence[Sequence[Row]], base: bool = False, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probs of the completions' tokens at their rows' temperatures, the entropy of what they were drawn from,
+        and the mask of real tokens, all ``[rows, tokens]``, rows in the order of ``packs``.
+
+        One forward pass; the head sees only the positions that predict a completion's token. ``base`` asks the
+        weights of the start (the KL reference).
+        """
+        plan, device = layout(packs, self.pad_token), self.device
+        temperature = torch.tensor([row.temperature for pack in packs for row in pack], dtype=torch.float64)
+        body = getattr(self._causal, self._causal.base_model_prefix)
+        sharing = {"shared": attention.pieces(plan.spans, self.model.dtype)} if self._shares else {}
+        with self.as_base() if base else nullcontext(), self._in_its_precision():
+            hidden = body(
+                input_ids=plan.ids.to(device),
+                attention_mask=plan.visible.to(device),
+                position_ids=plan.positions.to(device),
+                use_cache=False,
+                **sharing,
+            ).last_hidden_state[plan.sequence.to(device), plan.place.to(device)]
+            logprobs, entropy = token_logprobs(
+                hidden, self._head, plan.targets.to(device), temperature[plan.row].to(device), entropy_gradient
+            )
+        row, step = plan.row.to(device), plan.step.to(device)
+        shape = (plan.rows, plan.steps)
+        mask = torch.zeros(shape, dtype=torch.bool, device=device).index_put((row, step), torch.tensor(True))
+        return (
+            logprobs.new_zeros(shape).index_put((row, step), logprobs),
+            entropy.new_zeros(shape).index_put((row, step), entropy),
+            mask,
+        )
+
+    @contextmanager
+    def _in_its_precision(self) -> Iterator[None]:
+        """An adapter in single precision computes in half beside half-precision weights, as it does when it writes."""
+        dtype = self.model.dtype
+        if dtype not in (torch.bfloat16, torch.float16):
+            yield
+            return
+        with torch.autocast(self.device.type, dtype), disable_input_dtype_casting(self.model):
+            yield
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        """Logits, as the model itself would compute them from its last hidden states."""
+        config = self.model.config
+        logits: Tensor = self._causal.get_output_embeddings()(hidden)
+        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+            logits = torch.tanh(logits / cap) * cap
+        return logits / getattr(config, "logits_scaling", 1.0) * getattr(config, "logit_scale", 1.0)  # Granite, Cohere
+
+
+def adapter_weights(model: Any, folder: Path) -> dict[str, Tensor]:
+    """An adapter's tensors from disk; PEFT itself overlooks those that are missing.
+
+    Raises:
+        ValueError: they are not those of the model's adapter.
+    """
+    weights: dict[str, Tensor] = load_peft_weights(str(folder), device="cpu")
+    if wrong := sorted(set(weights) ^ set(get_peft_model_state_dict(model, save_embedding_layers=False))):
+        raise ValueError(f"{len(wrong)} of its tensors or of the model's have no counterpart, e.g. {wrong[0]}")
+    return weights

@@ -1,0 +1,60 @@
+r"""Worked solutions written as rounds: what a model that does not know the protocol is taught it with.
+
+A solution's steps are spread over rounds at random, so that no strategy is taught: a round's reasoning holds the next
+steps, its answer all steps so far, and the last round's answer is the gold one, ``\boxed{…}``.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+
+from src.types import InputError, Problem
+from src.verifiers.tags import ANSWER, ANSWER_END, BOXED, REASONING, REASONING_END
+
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+_FINAL = re.compile(r"\s*####")
+_SUM = re.compile(r"-?\d+( [+-] -?\d+)+")
+
+
+def steps(problem: Problem) -> list[str]:
+    """The steps of a problem's worked solution: its own (``metadata["solution"]``, as GSM8K has it, arXiv
+    2110.14168), or the running totals of a chain sum (``metadata["expression"]``).
+
+    Raises:
+        InputError: it has neither.
+    """
+    if solution := problem.metadata.get("solution"):
+        lines = [_CALCULATOR.sub("", line).strip() for line in str(solution).splitlines() if not _FINAL.match(line)]
+        if found := [line for line in lines if line]:
+            return found
+    if _SUM.fullmatch(expression := str(problem.metadata.get("expression", ""))):
+        return _running_totals(expression)
+    raise InputError(
+        f"problem {problem.id!r} has no worked solution (metadata 'solution'), so there is nothing to imitate; valid: "
+        "benchmark=gsm8k, or benchmark=chain-sum"
+    )
+
+
+def _running_totals(expression: str) -> list[str]:
+    """``4 - 9 + 3`` as ``4 - 9 = -5`` and ``-5 + 3 = -2``."""
+    first, *rest = expression.split(" ")
+    total, written = int(first), []
+    for sign, term in zip(rest[::2], rest[1::2], strict=True):
+        after = total + int(term) if sign == "+" else total - int(term)
+        written.append(f"{total} {sign} {term} = {after}")
+        total = after
+    return written
+
+
+def rounds(worked: Sequence[str], answer: str, count: int, rng: random.Random) -> list[str]:
+    """The texts of at most ``count`` rounds that work off all steps, one at least in each."""
+    count = rng.randint(1, min(count, len(worked)))
+    ends = [*sorted(rng.sample(range(1, len(worked)), count - 1)), len(worked)]
+    texts = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        progress = "\n".join(worked[:end]) if end < len(worked) else f"{BOXED}{answer}}}"
+        reasoning = "\n".join(worked[start:end])
+        texts.append(f"{REASONING}\n{reasoning}\n{REASONING_END}\n{ANSWER}\n{progress}\n{ANSWER_END}")
+    return texts

@@ -1,0 +1,1 @@
+"""Speed and memory, measured: one file for each section of ``src.speed``."""

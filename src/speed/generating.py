@@ -1,0 +1,275 @@
+"""Ways to write completions of given lengths: this project's engine, transformers' ``generate``, vLLM, OpenVINO."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.engines.base import Engine, OnToken
+from src.models.loading import location
+from src.models.policy import Policy
+from src.speed.base import Unending, Workbench
+from src.types import Children, InputError, Sampling, Status, Turn, Writer
+from src.verifiers.tags import ANSWER_END
+
+GENERATE = "generate"
+TORCH, COMPILED = "ours, plain torch", "ours, compiled"
+
+ROWS, PREFILL = 256, 8192
+"""Rows that OpenVINO GenAI may write together, and prompt tokens that it may read at once."""
+
+ALL = 2**31 - 1
+"""A ``top_k`` that keeps the whole vocabulary."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt, and how many tokens are to follow it."""
+
+    prompt: tuple[int, ...]
+    new: int
+
+
+def random_prompt(rng: random.Random, policy: Policy, tokens: int) -> tuple[int, ...]:
+    """Tokens of the model's vocabulary, none of which ends a turn or pads."""
+    special = {*policy.end_tokens, policy.pad_token}
+    usable = [token for token in range(policy.codec.size) if token not in special]
+    return tuple(rng.choices(usable, k=tokens))
+
+
+def ours(engine: Engine, requests: Sequence[Request]) -> int:
+    """All requests at once, however the engine batches them. Returns the tokens written."""
+    turns = [
+        Turn((index,), request.prompt, Sampling(request.new), stream=index) for index, request in enumerate(requests)
+    ]
+    return sum(len(turn.completion) for turn in engine.generate(turns, lambda turn: ()))
+
+
+def generate(policy: Policy, requests: Sequence[Request], batch: int) -> int:
+    """``model.generate`` in batches of ``batch`` rows, each padded and run to its longest. Returns the tokens that were
+    asked for: what a row gets beyond them is thrown away."""
+    written = 0
+    with policy.writing(Writer.POLICY) as model, unending(model), torch.inference_mode():
+        for start in range(0, len(requests), batch):
+            part = requests[start : start + batch]
+            new = max(request.new for request in part)
+            ids, mask = padded([request.prompt for request in part], policy)
+            tokens = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                repetition_penalty=1.0,
+                max_new_tokens=new,
+                pad_token_id=policy.pad_token,
+            )
+            if tokens.shape[1] != ids.shape[1] + new:
+                raise RuntimeError(
+                    f"generate wrote {tokens.shape[1] - ids.shape[1]} tokens a row where {new} were asked for"
+                )
+            written += sum(request.new for request in part)
+    return written
+
+
+def padded(prompts: Sequence[Sequence[int]], policy: Policy) -> tuple[Tensor, Tensor]:
+    """Prompts side by side, padded on the left, and the mask of their tokens; both ``[prompts, longest]``."""
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), policy.pad_token)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(policy.device), mask.to(policy.device)
+
+
+@contextmanager
+def unending(model: Any) -> Iterator[None]:
+    """No token ends what ``model.generate`` writes, for a while."""
+    places = [place for place in (model.generation_config, model.config) if place is not None]
+    ends = [place.eos_token_id for place in places]
+    try:
+        for place in places:
+            place.eos_token_id = None
+        yield
+    finally:
+        for place, end in zip(places, ends, strict=True):
+            place.eos_token_id = end
+
+
+@dataclass
+class Generating:
+    """``model.generate`` as an engine: all turns of a round in one padded batch, run to its longest."""
+
+    policy: Policy
+
+    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
+        finished: list[Turn] = []
+        waiting = list(turns)
+        while waiting:
+            # One batch is sampled one way; no configuration has two within a round.
+            kind = (waiting[0].writer, waiting[0].sampling)
+            batch = [turn for turn in waiting if (turn.writer, turn.sampling) == kind]
+            written = self._written(batch)
+            finished += written
+            waiting = [turn for turn in waiting if (turn.writer, turn.sampling) != kind]
+            waiting += [child for turn in written for child in children(turn)]
+        return finished
+
+    def _written(self, turns: Sequence[Turn]) -> list[Turn]:
+        sampling = turns[0].sampling
+        tag = (
+            {"stop_strings": [ANSWER_END], "tokenizer": self.policy.codec.tokenizer} if sampling.stop_at_answer else {}
+        )
+        drawing = {"temperature": sampling.temperature, "top_k": 0, "top_p": sampling.top_p}
+        ids, mask = padded([turn.prompt for turn in turns], self.policy)
+        with self.policy.writing(turns[0].writer) as model, torch.inference_mode(), torch.random.fork_rng():
+            torch.manual_seed(turns[0].stream % 2**63)
+            tokens = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                do_sample=sampling.temperature > 0,
+                repetition_penalty=1.0,
+                max_new_tokens=sampling.max_new_tokens,
+                eos_token_id=sorted(self.policy.end_tokens),
+                pad_token_id=self.policy.pad_token,
+                **(drawing if sampling.temperature > 0 else {}),
+                **tag,
+            )[:, ids.shape[1] :].tolist()
+        return [self._closed(turn, own) for turn, own in zip(turns, tokens, strict=True)]
+
+    def _closed(self, turn: Turn, tokens: Sequence[int]) -> Turn:
+        """The turn up to what ended it; ``generate`` pads the rest, and gives no log-probs of what it drew."""
+        count = next((place for place, _ in enumerate(tokens, 1) if self._ends(turn, tokens[:place])), None)
+        completion = tuple(tokens[:count])
+        shown = completion[:-1] if completion[-1] in self.policy.end_tokens else completion
+        return replace(
+            turn,
+            status=Status.TRUNCATED if count is None else Status.DONE,
+            completion=completion,
+            logprobs=(0.0,) * len(completion),
+            text=self.policy.codec.decode(shown),
+        )
+
+    def _ends(self, turn: Turn, written: Sequence[int]) -> bool:
+        if written[-1] in self.policy.end_tokens:
+            return True
+        tail = written[-len(ANSWER_END) :] if turn.sampling.stop_at_answer else ()
+        return ANSWER_END in self.policy.codec.decode(tail)
+
+
+class VLLM:
+    """The same model in vLLM; wants the package and a free accelerator, or its build for CPUs."""
+
+    def __init__(self, bench: Workbench) -> None:
+        # Its build for CPUs leaves a core alone, and takes nearly all memory, unless it is told otherwise.
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{torch.get_num_threads() - 1}")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
+        self.vllm = importlib.import_module("vllm")
+        model = bench.model
+        self.llm = self.vllm.LLM(
+            model=location(model.name),
+            revision=model.revision,
+            dtype=str(model.precision).removeprefix("torch."),
+            max_model_len=model.context,
+            seed=bench.seed,
+            gpu_memory_utilization=0.5,  # the other ways' weights are there too
+            block_size=32,  # of its cache, the smallest on a CPU: what prompts share is shared in whole blocks
+        )
+
+    def __call__(self, requests: Sequence[Request]) -> int:
+        self.llm.reset_prefix_cache()  # or the warm-up would have read the prompts already
+        kind = self.vllm.SamplingParams
+        sampling = [
+            kind(temperature=1.0, max_tokens=request.new, ignore_eos=True, detokenize=False) for request in requests
+        ]
+        prompts = [{"prompt_token_ids": list(request.prompt)} for request in requests]
+        outputs = self.llm.generate(prompts, sampling, use_tqdm=False)
+        return sum(len(output.outputs[0].token_ids) for output in outputs)
+
+
+class OpenVINO:
+    """The same model in OpenVINO GenAI, on the CPU, from a folder that ``optimum-cli export openvino`` wrote.
+
+    Every call begins its prompts with another token: what prompts share is read once, but not once for all calls.
+    """
+
+    def __init__(self, bench: Workbench, folder: str) -> None:
+        self.openvino, self.genai = (importlib.import_module(name) for name in ("openvino", "openvino_genai"))
+        scheduler = self.genai.SchedulerConfig()
+        scheduler.max_num_seqs = ROWS
+        scheduler.max_num_batched_tokens = PREFILL
+        scheduler.enable_prefix_caching = True
+        precision = "bf16" if bench.model.precision == torch.bfloat16 else "f32"
+        self.pipeline = self.genai.ContinuousBatchingPipeline(
+            folder,
+            scheduler,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": precision,
+                "KV_CACHE_PRECISION": precision,
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            },
+        )
+        self.calls = 0
+
+    def __call__(self, requests: Sequence[Request]) -> int:
+        self.calls += 1
+        prompts = [self.openvino.Tensor(np.array([[self.calls, *request.prompt[1:]]])) for request in requests]
+        sampling = [
+            self.genai.GenerationConfig(
+                do_sample=True, temperature=1.0, top_k=ALL, max_new_tokens=request.new, ignore_eos=True, rng_seed=row
+            )
+            for row, request in enumerate(requests)
+        ]
+        outputs = self.pipeline.generate(prompts, sampling)
+        return sum(len(output.m_generation_ids[0]) for output in outputs)
+
+
+Way = Callable[[Sequence[Request]], int]
+
+
+def own_engines(bench: Workbench, weights: Any) -> tuple[dict[str, Engine], list[str]]:
+    """The engine without and with compiled code; why there is no such code, if there is none."""
+    plain, compiled = (bench.engine(weights, native=native) for native in (False, True))
+    ours(plain, [Request((0,), 1)])  # what the first call alone takes is no part of a measurement
+    try:
+        ours(compiled, [Request((0,), 1)])
+    except InputError as error:
+        return {TORCH: plain}, [f"{COMPILED}: left out ({error})"]
+    return {TORCH: plain, COMPILED: compiled}, []
+
+
+def own_ways(bench: Workbench, policy: Policy) -> tuple[dict[str, Way], list[str]]:
+    """What ``own_engines`` write for requests, and what is left out."""
+    engines, notes = own_engines(bench, Unending(policy))
+    return {name: partial(ours, engine) for name, engine in engines.items()}, notes
+
+
+def others(bench: Workbench) -> tuple[dict[str, Way], list[str]]:
+    """Engines of others that are installed; which are not."""
+    ways: dict[str, Way] = {}
+    notes = []
+    if importlib.util.find_spec("vllm") is None:
+        notes.append("vLLM: not installed")
+    else:
+        ways["vLLM"] = VLLM(bench)
+    if importlib.util.find_spec("openvino_genai") is None:
+        notes.append("OpenVINO GenAI: not installed")
+    elif bench.settings.openvino is None:
+        notes.append("OpenVINO GenAI: left out (measuring.openvino names no exported model)")
+    else:
+        ways["OpenVINO GenAI"] = OpenVINO(bench, bench.settings.openvino)
+    return ways, notes

@@ -1,0 +1,118 @@
+"""A process of its own for one point of ``memory``: reads what to do as JSON, writes the memory that it took."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from src.models.logprobs import token_logprobs
+from src.types import Row, Sampling, Turn
+
+if TYPE_CHECKING:
+    from src.models.policy import Policy
+
+STATUS = Path("/proc/self/status")
+WIDTH = 64
+"""Of the hidden states in front of the head."""
+
+PROMPT = 8
+
+
+def resident(name: str) -> float:
+    """MiB that this process holds (``VmRSS``), or has held at most (``VmHWM``).
+
+    Not ``getrusage``: on Linux its ``ru_maxrss`` begins with that of the process that started this one.
+    """
+    lines = STATUS.read_text(encoding="ascii").splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name}:")).split()[1]) / 1024
+
+
+def taken(work: Callable[[], object]) -> float:
+    """MiB that ``work`` needs at its peak, beyond what was held before."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far (loading) is forgotten
+    before = resident("VmRSS")
+    work()
+    return resident("VmHWM") - before
+
+
+def head(task: Mapping[str, Any]) -> Callable[[], object]:
+    """Log-probs of ``tokens`` tokens over a ``vocabulary``, with their gradient; all logits at once, or in pieces."""
+    vocabulary, tokens = task["vocabulary"], task["tokens"]
+    weight = torch.randn(vocabulary, WIDTH)
+    hidden = torch.randn(tokens, WIDTH, requires_grad=True)
+    targets, temperature = torch.zeros(tokens, dtype=torch.long), torch.ones(tokens)
+    options = {} if task["pieces"] else {"at_once": vocabulary * tokens}
+
+    def work() -> None:
+        logprobs, _ = token_logprobs(hidden, lambda x: x @ weight.T, targets, temperature, **options)
+        torch.autograd.backward(logprobs.sum())
+
+    return work
+
+
+def training(task: Mapping[str, Any]) -> Callable[[], object]:
+    """An optimizer step on ``tokens`` tokens in rows of ``longest``, in passes of ``budget``."""
+    from src.speed.training import own_learner
+
+    policy, rng = _policy(task), random.Random(0)
+    longest = task["longest"]
+    rows = [
+        Row(
+            prompt=_tokens(rng, policy, PROMPT),
+            completion=_tokens(rng, policy, longest - PROMPT),
+            logprobs=(-3.0,) * (longest - PROMPT),
+            temperature=1.0,
+            advantage=1.0,
+            weight=1.0,
+            tree=0,
+            path=(index,),
+        )
+        for index in range(task["tokens"] // longest)
+    ]
+    learner = own_learner(policy, task["budget"])
+    return lambda: learner.update(rows)
+
+
+def rollouts(task: Mapping[str, Any]) -> Callable[[], object]:
+    """``tokens`` tokens in rows of ``longest`` (a prompt and what is written), a cache of ``budget``."""
+    from src import config as configuration
+    from src.speed.base import Unending
+
+    policy, rng = _policy(task), random.Random(0)
+    engine = configuration.build(
+        {**task["settings"]["engine"], "max_batch_tokens": task["budget"]}, weights=Unending(policy)
+    )
+    turns = [
+        Turn((index,), _tokens(rng, policy, PROMPT), Sampling(task["longest"] - PROMPT), stream=index)
+        for index in range(task["tokens"] // task["longest"])
+    ]
+    return lambda: engine.generate(turns, lambda turn: ())
+
+
+def _policy(task: Mapping[str, Any]) -> Policy:
+    """The model with a fresh adapter; loaded here, since ``head`` needs none of it."""
+    from src import config as configuration
+    from src.models.loading import load_policy
+    from src.speed.training import LORA
+
+    settings = {**task["settings"]["model"], "lora": vars(LORA)}
+    return load_policy(configuration.build(settings, configuration.section("model")), 0)
+
+
+def _tokens(rng: random.Random, policy: Policy, count: int) -> tuple[int, ...]:
+    return tuple(rng.randrange(policy.codec.size) for _ in range(count))
+
+
+WORK = {"head": head, "training": training, "rollouts": rollouts}
+
+
+if __name__ == "__main__":
+    asked = json.load(sys.stdin)
+    torch.set_num_threads(asked["threads"])
+    sys.stdout.write(json.dumps({"mib": taken(WORK[asked["work"]](asked))}) + "\n")

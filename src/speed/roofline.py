@@ -1,0 +1,145 @@
+"""What this machine can do at most, and how near decoding comes: memory bandwidth, matrix products, tokens a second."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from src.models.policy import Policy
+from src.speed.base import Measured, Table, Unending, Workbench
+from src.speed.generating import Request, ours, random_prompt
+from src.speed.timing import alternate
+
+BATCHES = (1, 8, 32, 64, 128)
+TRAFFIC = 512
+"""MiB that are read or copied to find the bandwidth: more than caches hold."""
+
+WIDTH = 2048
+"""Rows and columns of the matrices whose product is timed."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The best that was measured: bytes and floating-point operations a second."""
+
+    bandwidth: float
+    flops: float
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What a decoding step moves and computes: bytes of all weights once, and of a row's keys and values; operations of
+    a row (two a weight, and four a layer's width for every token that is attended to)."""
+
+    weight_bytes: float
+    cache_bytes: float
+    operations: float
+
+
+def bounds(machine: Machine, decoding: Decoding, batch: int) -> tuple[float, float]:
+    """Tokens a second of a batch that memory and that arithmetic allow (Williams et al., CACM 52(4), 2009): rows /
+    (bytes / bandwidth) and rows / (operations / peak). The lower of the two is the bound."""
+    moved = decoding.weight_bytes + batch * decoding.cache_bytes
+    return batch * machine.bandwidth / moved, machine.flops / decoding.operations
+
+
+def decoding_of(policy: Policy, tokens: float) -> Decoding:
+    """A decoding step of a model with ``tokens`` in a row's cache. A table of embeddings that is not the head's too is
+    read a row at a time, and left out."""
+    model, config = policy.model, policy.model.config
+    embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    used = [weight for weight in model.parameters() if weight is head or weight is not embeddings]
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    return Decoding(
+        weight_bytes=float(sum(weight.numel() * weight.element_size() for weight in used)),
+        cache_bytes=2.0 * layers * groups * size * embeddings.element_size() * tokens,
+        operations=2.0 * sum(weight.numel() for weight in used) + 4.0 * layers * heads * size * tokens,
+    )
+
+
+def measure(bench: Workbench) -> Measured:
+    """Bandwidth, matrix products, and the bound on tokens a second beside what the engine reaches."""
+    settings, policy = bench.settings, bench.policy(None)
+    repeats, device = settings.repeats, policy.device
+    size = settings.at_most(TRAFFIC) * 2**18  # float32 values
+    source, target = torch.ones(size, device=device), torch.empty(size, device=device)
+    read = 4 * size / fastest(lambda: source.sum(), repeats)
+    copied = 8 * size / fastest(lambda: target.copy_(source), repeats)
+    width = min(WIDTH, 16 * settings.at_most(WIDTH))
+    products = {
+        str(dtype).removeprefix("torch."): 2 * width**3 / fastest(product(width, dtype, device), repeats)
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    dtype = str(bench.model.precision).removeprefix("torch.")
+    machine = Machine(max(read, copied), products.get(dtype, max(products.values())))
+    prompt, new = settings.at_most(settings.prompt_tokens), settings.at_most(settings.new_tokens)
+    decoding = decoding_of(policy, prompt + new / 2)
+    engine, tokens = bench.engine(Unending(policy)), random_prompt(random.Random(bench.seed), policy, prompt)
+    batches = sorted({settings.at_most(batch) for batch in BATCHES})
+
+    def writing(batch: int) -> Callable[[], int]:
+        return lambda: ours(engine, [Request(tokens, new)] * batch)
+
+    timed = alternate({str(batch): writing(batch) for batch in batches}, repeats, settings.warmup, equal=False)
+    rows, numbers = [], []
+    for batch in batches:
+        memory, arithmetic = bounds(machine, decoding, batch)
+        rate, bound = timed[str(batch)].rate, min(memory, arithmetic)
+        cells = [f"{number:.0f}" for number in (memory, arithmetic, rate)]
+        rows.append([str(batch), *cells, f"{100 * rate / bound:.0f} %"])
+        found = {"memory_bound": memory, "arithmetic_bound": arithmetic, "tokens_per_second": rate}
+        numbers.append({"batch": batch, **found})
+    peaks = [
+        ["read", f"{read / 1e9:.1f} GB/s"],
+        ["copy (read and written)", f"{copied / 1e9:.1f} GB/s"],
+        *([f"matrix product, {name}", f"{flops / 1e12:.3f} TFLOP/s"] for name, flops in products.items()),
+    ]
+    return Measured(
+        f"The fastest of {repeats} repeats: {4 * size / 2**20:.0f} MiB read and copied, {width} x {width} matrices "
+        f"multiplied. Bounds are for {dtype}: a step reads every weight once, {decoding.weight_bytes / 2**20:.0f} MiB, "
+        f"and for each row {decoding.cache_bytes / 2**20:.2f} MiB (keys and values of {prompt + new / 2:.0f} tokens).",
+        [
+            Table("This machine", ("what", "peak"), peaks),
+            Table("Tokens a second", ("batch", "bound by memory", "bound by arithmetic", "ours", "of the bound"), rows),
+        ],
+        [
+            f"ours: prompts of {prompt} tokens, {new} new ones a row, prefill included, median of the repeats",
+            "the bound is a model: weights that stay in a cache are read faster than from memory, so a small model can "
+            "go over its bound by memory",
+        ],
+        {
+            "read_bytes_per_second": read,
+            "copy_bytes_per_second": copied,
+            "flops": products,
+            "decoding": vars(decoding),
+            "batches": numbers,
+        },
+    )
+
+
+def product(width: int, dtype: torch.dtype, device: torch.device) -> Callable[[], Tensor]:
+    """A product of two square matrices."""
+    a, b = (torch.ones(width, width, dtype=dtype, device=device) for _ in range(2))
+    out = torch.empty_like(a)
+    return lambda: torch.mm(a, b, out=out)
+
+
+def fastest(work: Callable[[], object], repeats: int) -> float:
+    """Seconds of the fastest repeat, after one that does not count."""
+    times: Sequence[float] = [_seconds(work) for _ in range(repeats + 1)][1:]
+    return min(times)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin

@@ -1,0 +1,153 @@
+"""How the seconds of a training step grow as m, k, n, the problems and the tokens of a round double."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from src import config as configuration
+from src.reporting.plots import save
+from src.speed.base import Measured, Table, Unending, Workbench
+from src.speed.plots import scaling_plot
+from src.speed.stepping import Step, Stepper
+from src.speed.timing import alternate, speedup
+from src.types import Problem
+
+DOUBLINGS = 2
+
+
+@dataclass(frozen=True)
+class Point:
+    """The size of a step's rollouts."""
+
+    m: int
+    k: int
+    n: int
+    problems: int
+    tokens: int
+
+    @property
+    def turns(self) -> int:
+        """Of all trees: m first responses, and m x k in every round after."""
+        return self.problems * self.m * (1 + self.k * (self.n - 1))
+
+
+FACTORS = ("m", "k", "n", "problems", "tokens")
+START = Point(m=4, k=2, n=2, problems=2, tokens=32)
+
+
+def points(start: Point) -> dict[str, Point]:
+    """The start, and it with one factor doubled once, twice …"""
+    found = {"start": start}
+    for factor in FACTORS:
+        for power in range(1, DOUBLINGS + 1):
+            size = getattr(start, factor) * 2**power
+            found[f"{factor} = {size}"] = replace(start, **{factor: size})
+    return found
+
+
+def measure(bench: Workbench) -> Measured:
+    """Seconds of every point, all points in turns."""
+    settings, policy = bench.settings, bench.policy(bench.model.lora)
+    engine, strategy, benchmark = bench.engine(Unending(policy)), bench.build("rounds"), bench.build("benchmark")
+    most = START.problems * 2**DOUBLINGS
+    problems = bench.problems(benchmark, most)[:most]
+    configuration.check_lengths(strategy, problems, policy.codec)
+    start = replace(START, **{factor: settings.at_most(getattr(START, factor)) for factor in FACTORS})
+    plan = points(start)
+    stepper = Stepper(bench, policy)
+    steps: dict[str, list[Step]] = {name: [] for name in plan}
+
+    def step(name: str, point: Point) -> Callable[[], int]:
+        rounds = replace(
+            strategy,
+            n=point.n,
+            responses=point.m,
+            trajectories=point.k,
+            branching=None,
+            search=None,
+            probes=0,
+            ending="fixed",
+            stop_at_answer=False,
+            first_tokens=point.tokens,
+            later_tokens=point.tokens,
+        )
+        chosen: list[Problem] = problems[: point.problems]
+
+        def run() -> int:
+            steps[name].append(stepper.run(engine, rounds, chosen, (bench.seed, "scaling", name)))
+            return steps[name][-1].written
+
+        return run
+
+    ways = {name: step(name, point) for name, point in plan.items()}
+    alternate(ways, settings.repeats, settings.warmup, equal=False)
+    counted = {name: taken[settings.warmup :] for name, taken in steps.items()}
+    rollouts = {name: [one.rollout_seconds for one in taken] for name, taken in counted.items()}
+    whole = {name: [sum(one.seconds.values()) for one in taken] for name, taken in counted.items()}
+    seconds = {name: statistics.median(times) for name, times in whole.items()}
+    figure = scaling_plot({factor: course(factor, start, plan, seconds) for factor in FACTORS})
+    for suffix in ("png", "svg"):
+        save(figure, bench.run / f"scaling.{suffix}")
+    rows = [
+        [
+            name,
+            str(point.turns),
+            str(counted[name][-1].written),
+            f"{statistics.median(rollouts[name]):.3g}",
+            _growth(name, plan, rollouts),
+            f"{seconds[name]:.3g}",
+            _growth(name, plan, whole),
+        ]
+        for name, point in plan.items()
+    ]
+    numbers: list[Any] = [
+        {"point": name, **vars(point), "turns": point.turns, "tokens_written": counted[name][-1].written}
+        | {"seconds": whole[name], "rollout_seconds": rollouts[name]}
+        | {"steps": [asdict(one) for one in counted[name]]}
+        for name, point in plan.items()
+    ]
+    return Measured(
+        f"A training step with m={start.m} first responses, k={start.k} continuations of each, n={start.n} rounds, "
+        f"{start.problems} problems of {benchmark.name} and {start.tokens} new tokens a turn; then one of the five "
+        "doubled, and doubled again. No token ends a turn.",
+        [Table("Scaling", HEADINGS, rows)],
+        ["scaling.png and scaling.svg show the same: seconds against a start's multiple, a line for each factor"],
+        {"points": numbers},
+    )
+
+
+HEADINGS = ("what", "turns", "tokens", "rollouts, seconds", "by doubling", "step, seconds", "by doubling")
+
+
+def before(name: str, plan: Mapping[str, Point]) -> str | None:
+    """The point that a factor's doubling leads to ``name`` from; none leads to the start."""
+    halves = [
+        replace(plan[name], **{factor: getattr(plan[name], factor) // 2})
+        for factor in FACTORS
+        if getattr(plan[name], factor) % 2 == 0
+    ]
+    return next((other for other, point in plan.items() if point in halves), None)
+
+
+def _growth(name: str, plan: Mapping[str, Point], seconds: Mapping[str, Sequence[float]]) -> str:
+    """How many times as long as before the factor was doubled, as ``timing.speedup``."""
+    half = before(name, plan)
+    if half is None:
+        return ""
+    ratio = speedup(seconds[name], seconds[half])
+    return f"x {ratio.estimate:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
+def course(
+    factor: str, start: Point, plan: Mapping[str, Point], seconds: Mapping[str, float]
+) -> list[tuple[float, float]]:
+    """How many times a factor's start (1, 2, 4 …), and seconds."""
+    base = getattr(start, factor)
+    others = {name for name in FACTORS if name != factor}
+    along = {
+        name: point for name, point in plan.items() if all(getattr(point, one) == getattr(start, one) for one in others)
+    }
+    return [(getattr(point, factor) / base, seconds[name]) for name, point in along.items()]

@@ -1,0 +1,91 @@
+"""A whole training step of the configured model, rounds and reward: by `generate`, by the engine, phase by phase."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+
+from src import config as configuration
+from src.engines.base import Engine
+from src.speed.base import Measured, Table, Workbench, comparison
+from src.speed.generating import GENERATE, Generating, own_engines
+from src.speed.stepping import Step, Stepper
+from src.speed.timing import Timed, alternate
+from src.training.collecting import order
+
+
+def measure(bench: Workbench) -> Measured:
+    """Seconds of every way to write, and of each phase; every repeat is a step on problems of its own."""
+    settings, benchmark = bench.settings, bench.build("benchmark")
+    policy = bench.policy(bench.model.lora)
+    strategy = bench.build("rounds")
+    strategy = replace(
+        strategy,
+        first_tokens=min(strategy.first_tokens, settings.new_tokens),
+        later_tokens=min(strategy.later_tokens, settings.new_tokens),
+    )
+    count = settings.at_most(settings.problems)
+    problems = bench.problems(benchmark, count)
+    configuration.check_lengths(strategy, problems, policy.codec)
+    stepper = Stepper(bench, policy)
+    engines, notes = own_engines(bench, policy)
+    ways: dict[str, Engine] = {GENERATE: Generating(policy), **engines}
+    steps: dict[str, list[Step]] = {name: [] for name in ways}
+
+    def step(name: str, engine: Engine) -> Callable[[], int]:
+        def run() -> int:
+            number = len(steps[name])
+            chosen = [problems[index] for index in order(len(problems), bench.seed, number, count)]
+            steps[name].append(stepper.run(engine, strategy, chosen, (bench.seed, "benchmark", number)))
+            return steps[name][-1].written
+
+        return run
+
+    whole = alternate(
+        {name: step(name, engine) for name, engine in ways.items()}, settings.repeats, settings.warmup, equal=False
+    )
+    counted = {name: taken[settings.warmup :] for name, taken in steps.items()}
+    rollouts = {
+        name: Timed([one.rollout_seconds for one in taken], [one.written for one in taken])
+        for name, taken in counted.items()
+    }
+    compared, numbers = comparison("A training step", {"rollouts": rollouts, "whole step": whole}, GENERATE)
+    phases = [[name, *row] for name, taken in counted.items() for row in table(taken)]
+    return Measured(
+        f"{count} problems of {benchmark.name}, {strategy.n} rounds with {' x '.join(map(str, strategy.widths))} "
+        f"children and at most {strategy.first_tokens} and {strategy.later_tokens} new tokens; every repeat is a step "
+        "of its own, from the same weights. Ways differ in who writes: generate takes a round at once.",
+        [compared, Table("By phase", HEADINGS, phases)],
+        [
+            *notes,
+            "tokens/s are written tokens, and times as fast are for each token: ways draw other tokens, so a little "
+            "more or fewer",
+            "rounds overlap, since a turn is continued as soon as it is done: a round's seconds are those from the "
+            "last turn of the round before to its own last turn",
+            "training is that of a step in which every row has an advantage; rows without one are skipped, so a real "
+            "step can only be faster",
+        ],
+        {"ways": numbers, "steps": {name: [asdict(one) for one in taken] for name, taken in counted.items()}},
+    )
+
+
+HEADINGS = ("way", "phase", "seconds", "smallest to largest", "share", "tokens")
+
+
+def table(steps: Sequence[Step]) -> list[list[str]]:
+    """Median seconds of each phase, and its share of the median step; the whole step at last."""
+    phases = list(dict.fromkeys(phase for step in steps for phase in step.seconds))
+    whole = statistics.median(sum(step.seconds.values()) for step in steps)
+    rows = []
+    for phase in phases:
+        seconds = [step.seconds.get(phase, 0.0) for step in steps]
+        tokens = [step.tokens[phase] for step in steps if phase in step.tokens]
+        rows.append(_row(phase, seconds, whole, f"{statistics.median(tokens):.0f}" if tokens else ""))
+    return [*rows, _row("whole step", [sum(step.seconds.values()) for step in steps], whole, "")]
+
+
+def _row(phase: str, seconds: Sequence[float], whole: float, tokens: str) -> list[str]:
+    middle = statistics.median(seconds)
+    spread = f"{min(seconds):.3g} to {max(seconds):.3g}"
+    return [phase, f"{middle:.3g}", spread, f"{100 * middle / whole:.0f} %", tokens]

@@ -1,0 +1,111 @@
+"""A whole training step, taken apart by a clock: rollouts round by round, reward and credit, training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from src import config as configuration
+from src.engines.base import Engine, OnToken
+from src.models.policy import Policy
+from src.rounds.base import Strategy
+from src.rounds.growing import grow
+from src.speed.base import Workbench
+from src.training.learner import Learner
+from src.types import Children, Problem, Row, Turn
+
+MAX_GRAD_NORM = 1.0
+SCORING, TRAINING = "reward and credit", "training"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of each phase, and the tokens of those that write or train some."""
+
+    seconds: Mapping[str, float]
+    tokens: Mapping[str, int]
+
+    @property
+    def rollout_seconds(self) -> float:
+        """Of all rounds."""
+        return sum(seconds for phase, seconds in self.seconds.items() if phase not in (SCORING, TRAINING))
+
+    @property
+    def written(self) -> int:
+        """Tokens of all rounds."""
+        return sum(tokens for phase, tokens in self.tokens.items() if phase != TRAINING)
+
+
+class Stepper:
+    """Steps of a policy under the configured reward, algorithm and optimizer; each begins with the same weights."""
+
+    def __init__(self, bench: Workbench, policy: Policy) -> None:
+        settings = bench.settings
+        self.policy, self.reward, self.algorithm = policy, bench.build("reward"), bench.build("algorithm")
+        self.credit = configuration.credit_rule(bench.values["reward"]["credit"])
+        self.scorer = bench.build("verifier").scorer(bench.build("benchmark").score)
+        optimizer, schedule = bench.build("optimizer").build(policy.parameters(), settings.repeats)
+        self.learner = Learner(policy, self.algorithm, optimizer, schedule, settings.micro_batch_tokens, MAX_GRAD_NORM)
+        self.start = [parameter.detach().clone() for parameter in policy.parameters()]
+
+    def run(self, engine: Engine, strategy: Strategy, problems: Sequence[Problem], key: tuple[object, ...]) -> Step:
+        """One step on ``problems``; the same key gives the same trees."""
+        for parameter, value in zip(self.policy.parameters(), self.start, strict=True):
+            parameter.data.copy_(value)
+        clocked = _Clocked(engine, {})
+        begin = time.perf_counter()
+        trees = grow(clocked, strategy, problems, self.policy.codec, key, None if self.reward.looks_ahead else 1)
+        grown = time.perf_counter()
+        scores = self.reward.score(trees, self.scorer)
+        rows = self.credit.rows(trees, scores, self.algorithm.advantages).rows
+        scored = time.perf_counter()
+        self.learner.update(all_learn(rows))
+        end = time.perf_counter()
+        turns = [turn for tree in trees for turn in tree.turns]
+        return Step(
+            by_round(begin, clocked.done, grown) | {SCORING: scored - grown, TRAINING: end - scored},
+            {
+                **{_rollout(number): _written(turns, number) for number in sorted(clocked.done)},
+                TRAINING: sum(len(row.completion) for row in rows),
+            },
+        )
+
+
+@dataclass
+class _Clocked:
+    """An engine that notes when the last turn of each round was done."""
+
+    engine: Engine
+    done: dict[int, float]
+
+    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
+        def noted(turn: Turn) -> Sequence[Turn]:
+            self.done[turn.round] = time.perf_counter()
+            return children(turn)
+
+        return self.engine.generate(turns, noted, on_token)
+
+
+def all_learn(rows: Sequence[Row]) -> list[Row]:
+    """The rows with advantages 1 and -1 in turns, so that none is skipped."""
+    return [replace(row, advantage=-1.0 if index % 2 else 1.0) for index, row in enumerate(rows)]
+
+
+def by_round(begin: float, done: Mapping[int, float], end: float) -> dict[str, float]:
+    """Seconds from the last turn of the round before to the last of each round; what is left belongs to the last."""
+    result = {}
+    last = max(done)
+    for number in sorted(done):
+        now = end if number == last else max(begin, done[number])
+        result[_rollout(number)] = now - begin
+        begin = now
+    return result
+
+
+def _rollout(number: int) -> str:
+    return f"rollout, round {number}"
+
+
+def _written(turns: Sequence[Turn], number: int) -> int:
+    return sum(len(turn.completion) for turn in turns if turn.round == number)

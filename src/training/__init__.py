@@ -1,0 +1,1 @@
+"""The reinforcement-learning loop: what a step samples, learns, measures and saves."""

@@ -1,0 +1,178 @@
+"""One optimizer step from rows: micro-batches under a token budget, a gradient that does not depend on their split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.algorithms.base import Algorithm, Tokens
+from src.models.packing import Pack, micro_batches
+from src.models.policy import Policy
+from src.types import Row
+
+
+@dataclass
+class Batch:
+    """Rows, and what stays as it is while the policy takes its steps on them. Log-probs are found as they are
+    needed."""
+
+    rows: Sequence[Row]
+    shares: Tensor  # what each row's sum of token losses counts
+    advantages: list[Tensor]  # of each row's tokens; none where the row has no loss
+    old: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the policy that sampled
+    reference: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the adapter switched off
+    sampler_agrees: bool | None = None  # whether the sampler's log-probs may stand for the policy's; None is not known
+
+
+@dataclass
+class Learner:
+    """Applies an algorithm to rows. ``micro_batch_tokens`` bounds memory; the loss is that of the whole batch.
+
+    Where log-probs are wanted before the first step, those that the sampler gave are taken if they are within
+    ``sampler_tolerance`` (nats, the mean over the tokens of one micro-batch) of the policy's own; 0 never takes them.
+    """
+
+    policy: Policy
+    algorithm: Algorithm
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    micro_batch_tokens: int
+    max_grad_norm: float
+    sampler_tolerance: float = 0.0
+    _sums: dict[str, float] = field(default_factory=dict)
+
+    def update(self, rows: Sequence[Row]) -> dict[str, float]:
+        """``algorithm.iterations`` optimizer steps on ``rows``; their mean diagnostics."""
+        self._sums = {}
+        norms = []
+        batch = self.prepare(rows)
+        for _ in range(self.algorithm.iterations):
+            self.optimizer.zero_grad(set_to_none=False)
+            self.backward(batch)
+            norms.append(float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)))
+            if not all(map(torch.isfinite, map(torch.tensor, norms))):
+                raise FloatingPointError("the gradient is not finite: the run has diverged (lower optimizer.lr)")
+            self.optimizer.step()
+            rate = self.schedule.get_last_lr()[0]
+            self.schedule.step()
+        tokens = max(1.0, self._sums.pop("tokens", 0.0))
+        loss = self._sums.pop("loss", 0.0) / self.algorithm.iterations
+        means = {name: total / tokens for name, total in self._sums.items()}
+        none = dict.fromkeys(
+            ("kl", "entropy", "clip_ratio", "sampler_mismatch"), 0.0
+        )  # of a step without rows to learn from
+        return {"loss": loss, **none, **means, "grad_norm": sum(norms) / len(norms), "lr": rate}
+
+    def prepare(self, rows: Sequence[Row]) -> Batch:
+        """Shares and token advantages of the whole batch; where the KL is part of the reward, with a first look at it.
+
+        A row that ran out of tokens has no loss under ``algorithm.mask_truncated`` and counts as if it had no tokens.
+        """
+        lengths = [0 if row.truncated and self.algorithm.mask_truncated else len(row.completion) for row in rows]
+        weights = [row.weight for row in rows]
+        numbers: dict[Any, int] = {}
+        trajectories = torch.tensor([numbers.setdefault(row.trajectory, len(numbers)) for row in rows])
+        shares = self.algorithm.shares(
+            torch.tensor(lengths, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64), trajectories
+        )
+        batch = Batch(rows, shares, [])
+        kl = None
+        if self.algorithm.kl_beta and self.algorithm.kl_in == "reward":
+            kl = [torch.zeros(0, dtype=torch.float64) for _ in rows]
+            for packs in self._micro_batches(rows, [i for i, length in enumerate(lengths) if length]):
+                group = [index for pack in packs for index in pack]
+                for index, divergence in zip(group, self._divergence(batch, packs), strict=True):
+                    kl[index] = divergence
+        advantages = [row.advantage for row in rows]
+        batch.advantages = self.algorithm.token_advantages(advantages, lengths, weights, kl)
+        return batch
+
+    def backward(self, batch: Batch) -> None:
+        """Add the gradient of the batch's loss to the parameters.
+
+        Ratios are against ``batch.old``; the first pass fills it with its own log-probs (the policy that sampled).
+        Rows with no advantage are skipped where no other term needs them; they still count in every denominator.
+        """
+        others = self.algorithm.entropy_bonus or (self.algorithm.kl_beta and self.algorithm.kl_in == "loss")
+        needed = [i for i, tokens in enumerate(batch.advantages) if len(tokens) and (others or bool(tokens.any()))]
+        for packs in self._micro_batches(batch.rows, needed):
+            self._micro_batch(batch, packs)
+
+    def _micro_batches(self, rows: Sequence[Row], chosen: Sequence[int]) -> list[list[Pack]]:
+        if not chosen:
+            return []
+        found = micro_batches([rows[i] for i in chosen], self.policy.attention, self.micro_batch_tokens)
+        return [[[chosen[place] for place in pack] for pack in packs] for packs in found]
+
+    def _divergence(self, batch: Batch, packs: Sequence[Pack]) -> list[Tensor]:
+        """The KL estimate of each completion token of some rows, before the first step."""
+        lengths = [len(batch.rows[index].completion) for pack in packs for index in pack]
+        with torch.no_grad():
+            kl = self.algorithm.divergence(self._before(batch, packs), self._reference(batch, packs))
+        return [row[:length].double().cpu() for row, length in zip(kl, lengths, strict=True)]
+
+    def _before(self, batch: Batch, packs: Sequence[Pack]) -> Tensor:
+        """Log-probs before the first step, ``[rows, tokens]``: the sampler's, if those of the first micro-batch agree
+        with the policy's own."""
+        rows = [batch.rows[index] for pack in packs for index in pack]
+        if batch.sampler_agrees:
+            return _sampled(rows).to(self.policy.device)
+        own, _, mask = self.policy.completion_logprobs(_rows(batch, packs))
+        if batch.sampler_agrees is None:
+            off = float((own - _sampled(rows).to(own)).abs()[mask].mean())
+            batch.sampler_agrees = off <= self.sampler_tolerance and self.sampler_tolerance > 0
+        return own
+
+    def _reference(self, batch: Batch, packs: Sequence[Pack]) -> Tensor:
+        """Log-probs of the adapter switched off, ``[rows, tokens]``; one pass, whatever the number of iterations."""
+        indices = [index for pack in packs for index in pack]
+        if any(index not in batch.reference for index in indices):
+            with torch.no_grad():
+                logprobs, _, _ = self.policy.completion_logprobs(_rows(batch, packs), base=True)
+            for index, values in zip(indices, logprobs, strict=True):
+                batch.reference[index] = values[: len(batch.rows[index].completion)]
+        return _padded([batch.reference[index] for index in indices])
+
+    def _micro_batch(self, batch: Batch, packs: Sequence[Pack]) -> None:
+        algorithm, group = self.algorithm, [index for pack in packs for index in pack]
+        rows = [batch.rows[index] for index in group]
+        logprobs, entropy, mask = self.policy.completion_logprobs(
+            _rows(batch, packs), entropy_gradient=bool(algorithm.entropy_bonus)
+        )
+        for index, row, values in zip(group, rows, logprobs.detach(), strict=True):
+            batch.old.setdefault(index, values[: len(row.completion)])
+        old = _padded([batch.old[i] for i in group])
+        sampled = _sampled(rows).to(logprobs)
+        advantages = _padded([batch.advantages[i] for i in group]).to(logprobs)
+        reference = self._reference(batch, packs) if algorithm.kl_beta else None
+        losses, sums = algorithm.token_loss(Tokens(logprobs, old, sampled, advantages, mask, entropy, reference))
+        share = batch.shares[group].to(logprobs)
+        loss = (share[:, None] * losses * mask).sum()
+        torch.autograd.backward(loss)
+        sums = {
+            **sums,
+            "entropy": (entropy.detach() * mask).sum(),
+            "sampler_mismatch": ((old - sampled).abs() * mask).sum(),
+            "loss": loss.detach(),
+            "tokens": mask.sum(),
+        }
+        for name, value in sums.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+
+def _rows(batch: Batch, packs: Sequence[Pack]) -> list[list[Row]]:
+    return [[batch.rows[index] for index in pack] for pack in packs]
+
+
+def _sampled(rows: Sequence[Row]) -> Tensor:
+    """The log-probs that the sampler gave, ``[rows, tokens]``."""
+    return _padded([torch.tensor(row.logprobs, dtype=torch.float64) for row in rows])
+
+
+def _padded(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of different lengths as one tensor, zeros at the end."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)

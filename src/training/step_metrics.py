@@ -1,0 +1,52 @@
+"""What the trees of a training step look like, as flat numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from src.credit.base import Credited
+from src.types import Rollout, Scores, Status, Turn
+from src.verifiers.tags import well_formed
+
+
+def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited) -> dict[str, float]:
+    """Rewards are means over the first round's live responses; completions are described round by round."""
+    first = [(score, turn) for rollout, score in zip(rollouts, scores, strict=True) for turn in rollout.level(1)]
+    live = [(score, turn.path) for score, turn in first if turn.live]
+    groups: dict[Any, list[float]] = {}
+    for row in credited.rows:
+        groups.setdefault(row.group, []).append(row.advantage)
+    compared = [advantages for advantages in groups.values() if len(advantages) > 1]
+    metrics = {
+        "reward": statistics.fmean(score.rewards[path] for score, path in live),
+        **{
+            f"reward/{name}": statistics.fmean(score.terms[name][path] for score, path in live)
+            for name in scores[0].terms
+        },
+        "accuracy": statistics.fmean(score.correct[path] for score, path in live),
+        "advantage/zero_std_groups": statistics.fmean(len(set(advantages)) == 1 for advantages in compared)
+        if compared
+        else 1.0,
+        "advantage/lonely_groups": credited.lonely_groups,
+    }
+    for number in range(1, max(turn.round for rollout in rollouts for turn in rollout.turns) + 1):
+        turns = [turn for rollout in rollouts for turn in rollout.level(number)]
+        name = f"completion/round_{number}"
+        metrics[f"{name}/mean_tokens"] = statistics.fmean(len(turn.completion) for turn in turns)
+        metrics[f"{name}/truncated"] = statistics.fmean(turn.status == Status.TRUNCATED for turn in turns)
+        if (logprob := mean_logprob(turns)) is not None:
+            metrics[f"{name}/logprob"] = logprob
+        metrics[f"{name}/well_formed"] = statistics.fmean(well_formed(turn.text) for turn in turns)
+        metrics[f"{name}/carried_cut"] = statistics.fmean(turn.carried_cut for turn in turns)
+    metrics["tokens/generated"] = sum(rollout.tokens for rollout in rollouts)
+    metrics["tokens/trained"] = sum(len(row.completion) for row in credited.rows)
+    return metrics
+
+
+def mean_logprob(turns: Sequence[Turn]) -> float | None:
+    """How likely the model finds a token that it writes: the mean log-prob at temperature 1, whatever temperature the
+    turns were sampled at; ``None`` where the engine does not know."""
+    logprobs = [logprob for turn in turns for logprob in turn.model_logprobs]
+    return statistics.fmean(logprobs) if logprobs else None

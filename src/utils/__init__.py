@@ -1,0 +1,1 @@
+"""Files, signals, the environment, the console, profiling."""

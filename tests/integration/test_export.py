@@ -1,0 +1,126 @@
+"""Exported models are the policy, for whoever loads them with transformers and PEFT alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from src import config as configuration
+from src.config import ROOT
+from src.export import export
+from src.models.loading import ModelConfig, load_policy
+from src.models.policy import Policy
+from src.training import checkpoint
+from src.types import InputError
+from tests.helpers.tiny_models import adapted
+
+IDS = torch.tensor([[52, 13, 25, 12, 19, 29, 60, 7]])
+
+
+def run_of(folder: Path, *overrides: str) -> Policy:
+    """A run directory with one checkpoint of a policy that differs from its base; returns the policy."""
+    config = configuration.checked("train", overrides)
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(config, folder / ".hydra" / "config.yaml")
+    model: ModelConfig = configuration.build(config.model, configuration.section("model"))
+    policy = adapted(load_policy(model, 0), 0.05)
+    if not policy.adapted:
+        for parameter in policy.parameters():
+            parameter.data *= 1.1
+    checkpoint.save(folder, 3, policy, {})
+    return policy
+
+
+def run_export(run: Path, out: Path, *overrides: str) -> None:
+    export(configuration.checked("export", [f"run={run}", f"out={out}", *overrides]))
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        result: torch.Tensor = model(input_ids=IDS).logits.float()
+    return result
+
+
+@pytest.mark.parametrize("change", ["adapter", "full", "nf4"])
+def test_a_merged_export_is_the_policy(tmp_path: Path, change: str) -> None:
+    if change == "nf4":
+        pytest.importorskip("bitsandbytes")
+    overrides = {"adapter": [], "full": ["model.lora=null"], "nf4": ["model.quantization=nf4"]}[change]
+    policy = run_of(tmp_path / "run", *overrides)
+    run_export(tmp_path / "run", tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+    assert model.dtype == torch.float32
+    torch.testing.assert_close(logits(model), logits(policy.model), rtol=0, atol=2e-5)
+    base = AutoModelForCausalLM.from_pretrained(ROOT / "src" / "assets" / "tiny")
+    assert float((logits(model) - logits(base)).abs().max()) > 0.1
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    messages = [{"role": "user", "content": "1 + 2 ="}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) == policy.codec.chat(messages)
+
+
+def test_an_exported_adapter_is_the_policy(tmp_path: Path) -> None:
+    policy = run_of(tmp_path / "run")
+    run_export(tmp_path / "run", tmp_path / "out", "what=adapter")
+    base = AutoModelForCausalLM.from_pretrained(ROOT / "src" / "assets" / "tiny")
+    model = PeftModel.from_pretrained(base, tmp_path / "out")
+    assert torch.equal(logits(model), logits(policy.model))
+
+
+def test_an_export_rounds_once_at_the_end(tmp_path: Path) -> None:
+    run_of(tmp_path / "run")
+    run_export(tmp_path / "run", tmp_path / "single")
+    run_export(tmp_path / "run", tmp_path / "half", "dtype=bfloat16")
+    single, half = (AutoModelForCausalLM.from_pretrained(tmp_path / name, dtype="auto") for name in ("single", "half"))
+    for one, other in zip(single.parameters(), half.parameters(), strict=True):
+        assert torch.equal(one.to(torch.bfloat16), other)
+
+
+def test_a_finished_run_is_exported_with_its_card(small_run: Path, tmp_path: Path) -> None:
+    run_export(small_run, tmp_path / "merged")
+    run_export(small_run, tmp_path / "adapter", "what=adapter")
+    assert (tmp_path / "adapter" / "README.md").read_text() == (small_run / "model" / "README.md").read_text()
+    assert "A LoRA adapter merged into" in (tmp_path / "merged" / "README.md").read_text()
+    older = tmp_path / "older"
+    shutil.copytree(small_run, older)
+    summary = json.loads((older / "summary.json").read_text())
+    summary["final"]["step"] = 9
+    (older / "summary.json").write_text(json.dumps(summary))
+    run_export(older, tmp_path / "early")
+    assert not (tmp_path / "early" / "README.md").exists()  # its numbers are not those of this step
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["what=everything"], "what=everything: valid: merged, adapter"),
+        (["dtype=int8"], "dtype=int8: valid: float32, bfloat16, float16, or null"),
+        (["checkpoint=99"], r"checkpoint=99: .* holds \[3, 4\]"),
+        (["run=nowhere"], "nowhere: not a run directory"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(
+    small_run: Path, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run_export(small_run, tmp_path / "out", *overrides)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten(small_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is there already"):
+        run_export(small_run, tmp_path)
+
+
+def test_all_weights_are_no_adapter(tmp_path: Path) -> None:
+    run_of(tmp_path / "run", "model.lora=null")
+    with pytest.raises(InputError, match="trained all weights and has no adapter"):
+        run_export(tmp_path / "run", tmp_path / "out", "what=adapter")

@@ -1,0 +1,61 @@
+"""The notebooks run from their first cell to their last, hold no outputs and no logic of their own."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pytest
+
+import src.config
+from src.config import ROOT
+from tests.unit.reporting.test_report import fake_run
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def code(notebook: Path) -> list[dict[str, Any]]:
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    assert content["nbformat"] == 4
+    return [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+
+
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib.use("agg")
+    fake_run(tmp_path / "outputs" / "2026-01-01" / "10-00-00.000000", text="older")
+    newest = fake_run(tmp_path / "outputs" / "2026-01-02" / "09-00-00.000000", text="newer")
+    monkeypatch.setattr(src.config, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(ROOT / "notebooks")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    shown = []
+    for number, cell in enumerate(code(notebook), 1):
+        tree = ast.parse("".join(cell["source"]))
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, tree_name(notebook, number), "exec"), namespace)
+        if isinstance(last, ast.Expr):
+            shown.append(eval(compile(ast.Expression(last.value), tree_name(notebook, number), "eval"), namespace))
+    assert namespace["RUN"] == newest
+    assert any("newer" in str(value) for value in shown)
+
+
+def tree_name(notebook: Path, number: int) -> str:
+    return f"{notebook.name}, code cell {number}"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_holds_no_outputs_and_no_logic(notebook: Path) -> None:
+    for cell in code(notebook):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        kinds = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If)
+        assert not any(isinstance(node, kinds) for node in ast.walk(ast.parse("".join(cell["source"]))))

@@ -1,0 +1,130 @@
+"""The paper's recipes against its published settings, copied here by hand (arXiv 2507.02851 and its released code)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from omegaconf import OmegaConf
+
+from src import config as configuration
+from src.config import checked
+from src.evaluation.sampling import EvaluationConfig
+from src.types import InputError
+
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+BOTH = {
+    "model.name": "Qwen/Qwen2.5-3B-Instruct",
+    "model.quantization": "nf4",
+    "model.lora.r": 64,
+    "model.lora.alpha": 64,
+    "model.lora.targets": PROJECTIONS,
+    "model.context": 2048,
+    "benchmark.train.hub": "openai/gsm8k",
+    "benchmark.train.split": "train",
+    "benchmark.train.after": "####",
+    "benchmark.train_size": None,
+    "benchmark.validation_size": 0,
+    "rounds.responses": 8,
+    "rounds.first_tokens": 1024,
+    "rounds.temperature": 1.0,
+    "rounds.top_p": 1.0,
+    "rounds.stop_at_answer": False,
+    "rounds.carry._target_": "src.rounds.carry.answer.Answer",
+    "optimizer._target_": "src.optimizers.adamw.AdamW8bit",
+    "optimizer.lr": 5e-6,
+    "optimizer.betas": [0.9, 0.99],
+    "optimizer.weight_decay": 0.1,
+    "optimizer.schedule": "cosine",
+    "optimizer.warmup": 0.1,
+    "optimizer.final": 0.0,
+    "train.problems": 1,
+    "train.max_grad_norm": 0.1,
+    "algorithm.aggregation": "bnpo",
+    "algorithm.loss_batch": 8,
+    "algorithm.scale": "group",
+    "algorithm.clip_low": 0.2,
+    "algorithm.clip_high": 0.2,
+    "algorithm.kl_beta": 0.0,
+    "algorithm.iterations": 1,
+    "reward.credit": "first",
+    "reward.terms.accuracy._target_": "src.rewards.published.Accuracy",
+    "reward.terms.accuracy.corrected": False,
+    "reward.terms.strict.corrected": False,
+    "reward.terms.soft.corrected": False,
+    "reward.terms.tags.corrected": False,
+    "evaluation.temperature": 0,
+    "evaluation.samples": 1,
+    "evaluation.also": ["published"],
+}
+MOTIF = {
+    "rounds.n": 3,
+    "rounds.trajectories": 4,
+    "rounds.branching": None,
+    "rounds.continuation": "base",
+    "rounds.later_tokens": 2048,
+    "rounds.later_temperature": 0.8,
+    "rounds.later_top_p": 0.95,
+    "train.steps": 1000,
+    "checkpoint.every": 100,
+    "checkpoint.keep": 0,
+}
+GRPO = {"rounds.n": 1, "train.steps": 2000, "checkpoint.every": 250, "checkpoint.keep": 0}
+
+
+@pytest.mark.parametrize(("recipe", "own"), [("paper-motif", MOTIF), ("paper-grpo", GRPO)])
+def test_every_published_number(recipe, own):
+    config = checked("train", [f"experiment={recipe}"])
+    found = {key: OmegaConf.select(config, key, default="there is no such key") for key in {**BOTH, **own}}
+    plain = {
+        key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in found.items()
+    }
+    assert plain == {**BOTH, **own}
+    assert dict(config.benchmark.tests).keys() == {"math500", "aime2024"}
+
+
+@pytest.mark.parametrize("recipe", ["paper-motif", "paper-grpo"])
+def test_another_model_changes_nothing_else(recipe):
+    paper = checked("train", [f"experiment={recipe}"])
+    other = checked("train", [f"experiment={recipe}", "model=tiny"])
+    sections = [section for section in paper if section != "model"]
+    assert {section: paper[section] for section in sections if section != "rounds"} == {
+        section: other[section] for section in sections if section != "rounds"
+    }
+    assert replace(configuration.build(paper.rounds), prompts=None) == replace(
+        configuration.build(other.rounds), prompts=None
+    )
+
+
+def test_a_split_may_be_asked_without_the_system_prompt():
+    config = checked("evaluate", ["model/prompts=instruct", "benchmark=paper", "evaluation.no_system=[aime2024]"])
+    strategy = configuration.build(config.rounds)
+    settings = configuration.build(config.evaluation, EvaluationConfig)
+    chains = {split: settings.chains(strategy, split, 2) for split in ("math500", "aime2024")}
+    roles = {
+        split: [message["role"] for message in chain.prompts.messages("1 + 1?", None, 1, 2)]
+        for split, chain in chains.items()
+    }
+    assert roles == {"math500": ["system", "user"], "aime2024": ["user"]}
+    assert replace(chains["aime2024"], prompts=strategy.prompts) == chains["math500"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["evaluation.no_system=[aime]"], r"evaluation\.no_system=\['aime'\]: .*valid: math500, aime2024"),
+        (
+            ["evaluation.every=5"],
+            r"evaluation\.every=5 looks at the validation split, and benchmark\.validation_size=0",
+        ),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(overrides, message):
+    with pytest.raises(InputError, match=message):
+        checked("train", ["experiment=paper-motif", *overrides])
+
+
+def test_a_warm_up_needs_problems_to_look_at():
+    with pytest.raises(InputError, match=r"imitation\.validation_problems=64 looks at"):
+        checked("warmup", ["benchmark=gsm8k", "benchmark.validation_size=0"])

@@ -1,0 +1,141 @@
+"""The reproduction's table from hand-made runs, its paper column, and the arithmetic of its estimates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.table1 import table
+from src import config as configuration
+from src.estimating.memory import Job, demand
+from src.types import InputError
+
+
+def evaluation(own, published, rounds, tokens=100.0):
+    return {
+        "accuracy": own,
+        "low": own - 0.1,
+        "high": own + 0.1,
+        "verifier": "math",
+        "rounds": rounds,
+        "tokens_per_answer": tokens,
+        "also": {"published": {"accuracy": published, "low": published - 0.1, "high": published + 0.1}},
+    }
+
+
+def write_run(folder, recipe="paper-motif", seed=0, after=0.5, steps=1000, lengths=()):
+    folder.mkdir()
+    summary = {
+        "seed": seed,
+        "choices": {"experiment": recipe},
+        "final": {"step": steps},
+        "evaluations": {
+            "before": {"math500, 1 round": evaluation(0.4, 0.3, 1)},
+            "after": {"math500, 3 rounds": evaluation(after, 0.45, 3, 200.0 + seed)},
+        },
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    step = {f"completion/round_{number}/mean_tokens": length for number, length in enumerate(lengths, 1)}
+    (folder / "metrics.jsonl").write_text(json.dumps(step) + "\n")
+    return folder
+
+
+def chosen(found, policy, rounds, split="math500", scoring="published"):
+    key = (policy, rounds, split, scoring)
+    (row,) = [row for row in found if (row.policy, row.rounds, row.split, row.scoring) == key]
+    return row
+
+
+@pytest.mark.parametrize(
+    ("policy", "rounds", "split", "shown"),
+    [
+        ("GRPO", 1, "math500", "44.8 [40.5, 49.2]"),
+        ("MOTIF", 3, "math500", "48.6 [44.2, 53.0]"),
+        ("base", 1, "aime2024", "0.0 [0.0, 11.4]"),
+        ("MOTIF", 1, "math500", "-"),
+    ],
+)
+def test_the_papers_figures_have_wilsons_intervals(policy, rounds, split, shown):
+    row = chosen(table.rows({}), policy, rounds, split)
+    assert table._percent(row.paper) == shown
+    assert row.ours is None
+    assert chosen(table.rows({}), policy, rounds, split, "corrected").paper is None
+
+
+def test_the_grid_is_whole_and_rows_without_a_run_say_so():
+    lines = table.results_table(table.rows({}), table.qwen(), table.budgets(250)).splitlines()[2:]
+    assert len(lines) == 4 * 2 * 2 * 2
+    assert all("| not run | - | 0 |" in line for line in lines)
+
+
+def test_runs_fill_their_rows_by_both_scorings(tmp_path):
+    folders = [write_run(tmp_path / "a", seed=0, after=0.5), write_run(tmp_path / "b", seed=1, after=0.52)]
+    found = table.rows(table.read(folders))
+    corrected = chosen(found, "MOTIF", 3, scoring="corrected")
+    assert corrected.ours.estimate == pytest.approx(0.51)
+    assert corrected.ours.high - corrected.ours.low == pytest.approx(
+        2 * 12.706 * 0.01, rel=1e-4
+    )  # Student's t, one degree of freedom
+    assert (corrected.seeds, corrected.tokens) == (2, 200.5)
+    assert chosen(found, "MOTIF", 3).ours.estimate == pytest.approx(0.45)
+    assert chosen(found, "base", 1).ours.estimate == pytest.approx(0.3)
+    assert chosen(found, "base", 1, scoring="corrected").ours.estimate == pytest.approx(0.4)
+    assert chosen(found, "base", 3).ours is None  # was not evaluated
+    assert chosen(found, "GRPO", 3).ours is None
+
+
+def test_a_longer_run_of_grpo_is_the_one_at_motifs_tokens(tmp_path):
+    runs = table.read(
+        [write_run(tmp_path / "a", "paper-grpo", steps=2000), write_run(tmp_path / "b", "paper-grpo", steps=9000)]
+    )
+    assert {policy: len(found) for policy, found in runs.items()} == {"GRPO": 1, table.EQUAL: 1}
+
+
+def test_what_is_no_run_of_the_table_is_refused(tmp_path):
+    first = write_run(tmp_path / "a")
+    with pytest.raises(InputError, match="a second run of MOTIF with seed 0"):
+        table.read([first, write_run(tmp_path / "b")])
+    with pytest.raises(InputError, match="valid: paper-motif, paper-grpo"):
+        table.read([write_run(tmp_path / "c", "motif")])
+    with pytest.raises(InputError, match=r"no summary\.json"):
+        table.read([tmp_path])
+
+
+def test_steps_of_grpo_at_motifs_tokens():
+    assert table.equal_steps(table.Lengths((300, 300, 300), 250)) == 9000  # 72 completions for 8
+    assert table.equal_steps(table.Lengths((400, 200, 100), 250)) == 4000  # (3200 + 6400 + 3200) / 3200
+    assert table.budgets(250).rounds == (1024, 1498, 1498)
+
+
+def test_measured_lengths_take_the_place_of_assumed_ones(tmp_path):
+    runs = table.read([write_run(tmp_path / "a", lengths=(400, 200, 100))])
+    text = table.document(runs, 250, 350)
+    assert "train.steps=4000" in text
+    assert "measured means" in text
+    assert "assumed mean of 350" in table.document({}, 250, 350)
+
+
+def test_the_estimate_is_of_the_recipes():
+    motif = configuration.compose("train", ["experiment=paper-motif"])
+    grpo = configuration.compose("train", ["experiment=paper-grpo"])
+    strategy = configuration.build(motif.rounds)
+    first, second, third = strategy.widths
+    assert table.TURNS["MOTIF"] == (first, first * second, first * second * third)
+    assert table.TURNS["GRPO"] == configuration.build(grpo.rounds).widths
+    assert (motif.train.steps, grpo.train.steps) == (table.STEPS["MOTIF"], table.STEPS["GRPO"])
+    assert (strategy.first_tokens, strategy.later_tokens, strategy.later_tokens) == table.LIMITS
+    assert strategy.context == table.CONTEXT
+    assert (motif.engine.max_batch_tokens, motif.train.micro_batch_tokens) == (table.CACHE, table.MICRO_BATCH)
+    model = configuration.build(motif.model, configuration.section("model"))
+    assert (model.name, model.quantization) == (table.MODEL.name, table.MODEL.quantization)
+    assert (model.lora.r, sorted(model.lora.targets)) == (table.MODEL.lora.r, sorted(table.MODEL.lora.targets))
+    need = demand(table.qwen(), Job(table.MODEL, table.CACHE, table.MICRO_BATCH, moment_bytes=1))
+    assert need.optimizer == need.adapter / 2  # two moments of a byte, parameters of four
+
+
+def test_the_recorded_table_is_what_the_command_writes():
+    """It has no runs yet: all of its numbers are the paper's, or estimates."""
+    recorded = (Path(table.__file__).parent / "table.md").read_text(encoding="utf-8")
+    assert recorded == table.document({}, 250, 350)

@@ -1,0 +1,262 @@
+"""The main job as a whole: files, determinism, resuming, learning."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from safetensors.numpy import load_file
+
+from src import config as configuration
+from src.algorithms.grpo import GRPO
+from src.config import ROOT
+from src.types import InputError
+from tests.conftest import SMALL, run_small
+
+TIMES = ("time/", "tokens_per_second")
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The steps' metrics without what depends on the clock."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if not k.startswith(TIMES)} for line in lines]
+
+
+def adapter(run: Path) -> dict[str, bytes]:
+    """The final adapter, tensor by tensor, as bytes."""
+    name = (run / "checkpoints" / "latest").read_text().strip()
+    tensors = load_file(run / "checkpoints" / name / "adapter" / "adapter_model.safetensors")
+    return {key: tensor.tobytes() for key, tensor in tensors.items()}
+
+
+def start(run: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "src.train", *SMALL, f"hydra.run.dir={run}", *overrides]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def resume(run: Path, *overrides: str) -> None:
+    from src.train import train
+
+    folder, config, choices = configuration.resume([f"resume={run}", *overrides])
+    train(config, folder, choices)
+
+
+def wait_for_steps(process: subprocess.Popen[str], run: Path, count: int) -> None:
+    for _ in range(1200):
+        if (run / "metrics.jsonl").exists() and len((run / "metrics.jsonl").read_text().splitlines()) >= count:
+            return
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        time.sleep(0.05)
+    raise AssertionError("the run did not get there")
+
+
+def test_run_directory_holds_the_contract(small_run: Path) -> None:
+    steps = metrics(small_run)
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert [line["problems_seen"] for line in steps] == [2, 4, 6, 8]
+    expected = {"reward", "reward/outcome", "reward/format", "accuracy", "advantage/zero_std_groups", "loss", "kl"}
+    expected |= {"entropy", "clip_ratio", "grad_norm", "lr", "tokens/generated", "tokens/trained"}
+    for number in (1, 2, 3):
+        expected |= {f"completion/round_{number}/{name}" for name in ("mean_tokens", "truncated", "well_formed")}
+    assert expected <= set(steps[0])
+    summary = json.loads((small_run / "summary.json").read_text())
+    names = {f"{split}, {rounds}" for split in ("easy", "hard") for rounds in ("1 round", "3 rounds")}
+    assert set(summary["evaluations"]["before"]) == set(summary["evaluations"]["after"]) == names
+    assert summary["complete"] is True
+    assert summary["seed"] == 0
+    assert len(summary["base_sha256"]) == 64
+    tree = json.loads((small_run / "rollouts" / "step_000001.jsonl").read_text().splitlines()[0])
+    assert len(tree["turns"]) == 4 + 4 * 2 + 4 * 2
+    first = [turn for turn in tree["turns"] if turn["round"] == 1]
+    assert all(turn["advantage"] is not None for turn in first)
+    values = [turn["value"] for turn in first]
+    below = [
+        [turn["correct"] for turn in tree["turns"] if turn["path"][:1] == one["path"] and turn["round"] == 3]
+        for one in first
+    ]
+    correct = [sum(leaves) / len(leaves) for leaves in below]
+    assert [turn["correct"] for turn in first] == pytest.approx(correct)
+    assert values == pytest.approx([turn["correct"] + 0.1 * turn["scores"]["format"] for turn in first])
+
+
+def test_seed_fixes_every_bit(small_run: Path, tmp_path: Path) -> None:
+    again = run_small(tmp_path / "again", "train.steps=4", "seed=0")
+    other = run_small(tmp_path / "other", "train.steps=4", "seed=1")
+    assert metrics(again) == metrics(small_run)
+    assert adapter(again) == adapter(small_run)
+    assert adapter(other) != adapter(small_run)
+    assert [line["reward"] for line in metrics(other)] != [line["reward"] for line in metrics(small_run)]
+    evaluation = "evaluation/step_4/chain-sum-easy_rounds3.jsonl"
+    assert (again / evaluation).read_bytes() == (small_run / evaluation).read_bytes()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_killed_run_resumes_bit_for_bit(small_run: Path, tmp_path: Path, steps: int) -> None:
+    run = tmp_path / "killed"
+    process = start(run, "train.steps=4", "seed=0", "evaluation.before=true")
+    wait_for_steps(process, run, steps)
+    process.kill()
+    process.wait()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "rew')  # what a kill in the middle of a write leaves
+    resume(run)
+    assert metrics(run) == metrics(small_run)
+    assert adapter(run) == adapter(small_run)
+    finished = json.loads((run / "summary.json").read_text())["evaluations"]
+    assert finished == json.loads((small_run / "summary.json").read_text())["evaluations"]
+
+
+def test_a_signal_saves_and_says_how_to_go_on(small_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "stopped"
+    process = start(run, "train.steps=4", "seed=0", "checkpoint.every=4")
+    wait_for_steps(process, run, 2)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 143, output
+    assert f"python -m src.train resume={run}" in output.replace("\n", "")
+    config = OmegaConf.load(run / ".hydra" / "config.yaml")
+    config.checkpoint.every = 4
+    resume(run)
+    assert metrics(run) == metrics(small_run)
+    assert adapter(run) == adapter(small_run)
+
+
+def test_resume_refuses_what_it_cannot_continue(small_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a run directory"):
+        configuration.resume([f"resume={tmp_path}"])
+    with pytest.raises(InputError, match=r"optimizer.lr=1.*keeps its configuration") as caught:
+        configuration.resume([f"resume={small_run}", "optimizer.lr=1", "rounds=5"])
+    assert len(caught.value.problems) == 2
+    with pytest.raises(InputError, match="complete"):
+        configuration.resume([f"resume={small_run}"])
+
+
+def test_resume_refuses_an_edited_configuration(tmp_path: Path) -> None:
+    run = run_small(tmp_path / "run", "evaluation.before=false")
+    config = OmegaConf.load(run / ".hydra" / "config.yaml")
+    config.optimizer.lr = 0.5
+    OmegaConf.save(config, run / ".hydra" / "config.yaml")
+    with pytest.raises(InputError, match=r"optimizer\.lr was 0\.0001 .* is 0\.5"):
+        resume(run, "train.steps=3")
+
+
+def test_more_steps_continue_a_complete_run(tmp_path: Path) -> None:
+    run = run_small(tmp_path / "run", "evaluation.before=false")
+    resume(run, "train.steps=3")
+    assert [line["step"] for line in metrics(run)] == [1, 2, 3]
+
+
+def test_keep_best_reports_the_best_validation_step(tmp_path: Path) -> None:
+    run = run_small(tmp_path / "run", "train.steps=3", "evaluation.keep_best=true", "evaluation.before=false")
+    accuracies = [line["validation/accuracy"] for line in metrics(run)]
+    best = accuracies.index(max(accuracies)) + 1
+    assert json.loads((run / "summary.json").read_text())["best"] == {"step": best, "accuracy": max(accuracies)}
+    assert [path.name for path in (run / "evaluation").iterdir()] == [f"step_{best}"]
+
+
+def test_immediate_reward_samples_the_first_round_only(tmp_path: Path) -> None:
+    run = run_small(tmp_path / "run", "reward=immediate", "train.steps=1", "evaluation.before=false")
+    tree = json.loads((run / "rollouts" / "step_000001.jsonl").read_text().splitlines()[0])
+    assert [turn["round"] for turn in tree["turns"]] == [1, 1, 1, 1]
+
+
+LEARNING = ["rounds=1", "train.problems=8", "rounds.responses=8", "train.steps=16", "optimizer.lr=1e-3"]
+LEARNING += ["optimizer.warmup=0", "benchmark.train_size=64", "evaluation.before=false", "evaluation.every=0"]
+LEARNING += ["train.threads=2", "checkpoint.every=100"]
+
+
+def gain(run: Path) -> float:
+    """Reward of the last steps less that of the first."""
+    rewards = [line["reward"] for line in metrics(run)]
+    return sum(rewards[-4:]) / 4 - sum(rewards[:4]) / 4
+
+
+def test_learns_and_a_flipped_advantage_unlearns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gain(run_small(tmp_path / "right", *LEARNING)) > 0.05
+    honest = GRPO.advantages
+
+    def flipped(self: GRPO, values: Sequence[Sequence[float]]) -> list[list[float]]:
+        return [[-advantage for advantage in group] for group in honest(self, values)]
+
+    monkeypatch.setattr(GRPO, "advantages", flipped)
+    assert gain(run_small(tmp_path / "wrong", *LEARNING)) < -0.05
+
+
+def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, env=environment
+    )
+
+
+def test_sweep_of_rounds_and_rewards_runs_every_job(tmp_path: Path) -> None:
+    overrides = ["-m", "rounds=1,3", "reward=outcome,immediate", *SMALL, "train.steps=1", "evaluation.before=false"]
+    done = command("src.train", *overrides, f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = sorted(path.parent for path in tmp_path.glob("*/summary.json"))
+    assert len(jobs) == 4
+    chosen = [OmegaConf.load(job / ".hydra" / "config.yaml") for job in jobs]
+    combinations = {(config.rounds.n, next(iter(config.reward.terms))) for config in chosen}
+    assert combinations == {(1, "outcome"), (1, "immediate"), (3, "outcome"), (3, "immediate")}
+    assert not any('"' in job.name or "'" in job.name for job in jobs)
+    again = command("src.train", *overrides, f"hydra.sweep.dir={tmp_path}")
+    assert again.stdout.count("complete, skipped") == 4, again.stdout + again.stderr
+
+
+def test_bad_configuration_ends_with_code_2_before_a_directory_is_made(tmp_path: Path) -> None:
+    done = command("src.train", "rounds=0", "nonsense=1", "optimizer.lr=0", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert all(text in done.stderr for text in ("rounds.n=0", "nonsense", "optimizer.lr=0"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_a_run(small_run: Path) -> None:
+    done = command("src.evaluate", f"run={small_run}", "rounds=2", "benchmark.test_size=4", "evaluation.samples=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((small_run / "evaluation" / "step_4" / "chain-sum-easy_rounds2.json").read_text())
+    records = (small_run / "evaluation" / "step_4" / "chain-sum-easy_rounds2.jsonl").read_text().splitlines()
+    assert len(records) == 4 * 2
+    assert summary["accuracy"] == sum(json.loads(record)["correct"] for record in records) / 8
+    assert all(len(json.loads(record)["texts"]) == 2 for record in records)
+
+
+def test_solve_prints_every_round_and_the_answer(small_run: Path) -> None:
+    question = "question='State the final answer to the following arithmetic problem: 4 - 9 + 3 ='"
+    done = command("src.solve", f"run={small_run}", question, "rounds=3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(f"round {number} of 3" in done.stdout for number in (1, 2, 3))
+    assert done.stdout.splitlines()[-1].startswith("answer: ")
+
+
+def test_a_question_that_does_not_fit_is_refused_by_name() -> None:
+    done = command("src.solve", "question='" + "1 + " * 600 + "1'")
+    assert done.returncode == 2
+    assert "model.context" in done.stderr
+
+
+@pytest.mark.parametrize("flag", [["--help"], ["--cfg", "job"]])
+def test_help_loads_nothing_heavy(flag: list[str]) -> None:
+    done = command("src.train", *flag)
+    assert done.returncode == 0
+    assert "rounds" in done.stdout
+    script = (
+        "import atexit, runpy, sys; sys.argv = ['src.train', *sys.argv[1:]]\n"
+        "atexit.register(lambda: print('HEAVY', {'torch', 'transformers', 'wandb'} & set(sys.modules)))\n"
+        "runpy.run_module('src.train', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *flag], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "HEAVY set()" in done.stdout
+
+
+def test_wandb_runs_offline_into_the_run_directory(tmp_path: Path) -> None:
+    run = run_small(tmp_path / "run", "tracking=wandb", "train.steps=1", "evaluation.before=false")
+    assert list((run / "wandb").glob("offline-run-*/*.wandb"))

@@ -1,0 +1,178 @@
+"""Which gradient each credit rule follows: exact expectations over every possible tree of a two-letter world.
+
+A turn writes one of two letters after the letters that it was handed; the whole string decides the reward. Every tree
+can be listed, so the expected update of a rule is known to rounding, and can be held against the gradient of the
+expected reward.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from src.algorithms.grpo import GRPO
+from src.credit.first import First
+from src.credit.global_local import GlobalLocal
+from src.credit.process import Process
+from src.credit.siblings import Siblings
+from src.engines.base import OnToken
+from src.rewards.base import Reward
+from src.rewards.outcome import Outcome
+from src.rounds.base import Prompts
+from src.rounds.carry.answer import Answer
+from src.rounds.growing import grow
+from src.rounds.multi_round import MultiRound
+from src.types import Children, Path, Problem, Rollout, Status, Turn
+from src.verifiers.tags import progress
+
+LETTERS = "ab"
+PROBLEM = Problem("p", "?", "")
+WORTH = {"".join(word): 0.1 + 0.37 * index**1.5 % 1 for index, word in enumerate(itertools.product("ab", repeat=3))}
+WORTH |= {"".join(word): 0.2 + 0.53 * index**1.3 % 1 for index, word in enumerate(itertools.product("ab", repeat=2))}
+Policy = dict[str, Tensor]
+
+
+def scorer(problem: Problem, text: str) -> float:
+    return WORTH[progress(text)]
+
+
+class Codec:
+    def chat(self, messages: Sequence[Any]) -> tuple[int, ...]:
+        return self.encode(messages[0]["content"])
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(map(ord, text))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(map(chr, tokens))
+
+
+class Chosen:
+    """Writes the letter that is chosen for each path."""
+
+    def __init__(self, letters: dict[Path, int]) -> None:
+        self.letters = letters
+
+    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
+        waiting = list(turns)
+        while waiting:
+            turn = waiting.pop()
+            letter = self.letters.setdefault(turn.path, 0)
+            text = f"<answer>{turn.carried}{LETTERS[letter]}</answer>"
+            waiting += children(replace(turn, status=Status.DONE, text=text, completion=(letter,), logprobs=(-1.0,)))
+        return []
+
+
+def rounds(n: int, **shape: Any) -> MultiRound:
+    prompts = Prompts(first="", later="{progress}")
+    return MultiRound(n, prompts, Answer(), context=99, first_tokens=9, later_tokens=9, progress_tokens=9, **shape)
+
+
+def forest(strategy: MultiRound) -> list[Rollout]:
+    """Every tree that the strategy can grow."""
+    places: dict[Path, int] = {}
+    grow(Chosen(places), strategy, [PROBLEM], Codec(), ())
+    paths = sorted(places)
+    return [
+        grow(Chosen(dict(zip(paths, letters, strict=True))), strategy, [PROBLEM], Codec(), ())[0]
+        for letters in itertools.product(range(2), repeat=len(paths))
+    ]
+
+
+def policy(n: int) -> Policy:
+    """Logits of the two letters after every string shorter than ``n``."""
+    generator = torch.Generator().manual_seed(0)
+    states = ["".join(word) for length in range(n) for word in itertools.product(LETTERS, repeat=length)]
+    return {state: torch.randn(2, generator=generator, dtype=torch.float64, requires_grad=True) for state in states}
+
+
+def logprob(weights: Policy, turn: Turn) -> Tensor:
+    return weights[turn.carried].log_softmax(-1)[turn.completion[0]]
+
+
+def by_round(gradient: dict[str, Tensor], n: int) -> list[Tensor]:
+    return [torch.cat([g for state, g in gradient.items() if len(state) == length]) for length in range(n)]
+
+
+def exact(n: int) -> list[Tensor]:
+    """The gradient of the expected reward, for each round's parameters."""
+    weights = policy(n)
+    total = torch.zeros((), dtype=torch.float64)
+    for word in itertools.product(range(2), repeat=n):
+        text = "".join(LETTERS[letter] for letter in word)
+        total = (
+            total + WORTH[text] * sum(weights[text[:i]].log_softmax(-1)[letter] for i, letter in enumerate(word)).exp()
+        )  # type: ignore[union-attr]
+    gradients = torch.autograd.grad(total, list(weights.values()))
+    return by_round(dict(zip(weights, gradients, strict=True)), n)
+
+
+def expected(strategy: MultiRound, rule: Any, advantages: Callable[..., Any]) -> list[Tensor]:
+    """The expectation of sum_rows weight * advantage * grad log-prob over every tree, for each round's parameters."""
+    weights = policy(strategy.n)
+    total = torch.zeros((), dtype=torch.float64)
+    reward, mass = Reward({"outcome": Outcome()}), 0.0
+    for rollout in forest(strategy):
+        probability = float(sum(logprob(weights, turn) for turn in rollout.turns).exp().detach())  # type: ignore[union-attr]
+        mass += probability
+        turns = {turn.path: turn for turn in rollout.turns}
+        for row in rule.rows([rollout], reward.score([rollout], scorer), advantages).rows:
+            total = total + probability * row.weight * row.advantage * logprob(weights, turns[row.path])
+    assert mass == pytest.approx(1)
+    gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+    known = [g if g is not None else torch.zeros(2, dtype=torch.float64) for g in gradients]
+    return by_round(dict(zip(weights, known, strict=True)), strategy.n)
+
+
+def leave_one_out(values: Sequence[Sequence[float]]) -> list[list[float]]:
+    return [[value - (sum(group) - value) / (len(group) - 1) for value in group] for group in values]
+
+
+def centred(values: Sequence[Sequence[float]]) -> list[list[float]]:
+    return GRPO(scale="none").advantages(values)
+
+
+PROCESS = Process(scale="none")
+CASES: dict[str, tuple[MultiRound, Any, Callable[..., Any], list[float]]] = {
+    # MOTIF follows the gradient of the first round alone; leave-one-out baselines are unbiased, those that count the
+    # turn itself shorten it by (m - 1) / m, whatever the round.
+    "first": (rounds(3, branching=[2, 2, 1]), First(), leave_one_out, [1, 0, 0]),
+    "first, probes in place of continuations": (rounds(2, branching=[2, 1], probes=1), First(), leave_one_out, [1, 0]),
+    "first, mean baseline": (rounds(2, branching=[3, 1]), First(), centred, [2 / 3, 0]),
+    "siblings on a tree": (rounds(3, branching=[2, 2, 1]), Siblings(), leave_one_out, [1, 1, 1]),
+    "siblings on a tree, mean baseline": (rounds(2, branching=[3, 2]), Siblings(), centred, [2 / 3, 1 / 2]),
+    "siblings on chains": (rounds(3, branching=[3, 1, 1]), Siblings(), leave_one_out, [1, 1, 1]),
+    "siblings on chains, by turns": (rounds(3, branching=[3, 1, 1]), Siblings("turn"), leave_one_out, [3, 3, 3]),
+    "process": (rounds(2, branching=[2, 1], probes=1), PROCESS, leave_one_out, [1, 1]),
+    "process with two probes": (rounds(2, branching=[1, 1], probes=2), PROCESS, leave_one_out, [1, 1]),
+    # V(root) and V(parent) count the turn itself: 1/m of them at the first round; 1/4 and 1/2 at the second; at the
+    # third only the first comparison is left. Divided by the root of the leaves below: 2, 1, 1.
+    "global and local": (
+        rounds(3, branching=[2, 2, 1]),
+        GlobalLocal("level"),
+        leave_one_out,
+        [2 * (1 / 2) / 2**0.5, 3 / 4 + 1 / 2, 3 / 4],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_expected_update_is_the_gradient_of_the_expected_reward(case: str) -> None:
+    strategy, rule, advantages, factors = CASES[case]
+    for found, true, factor in zip(expected(strategy, rule, advantages), exact(strategy.n), factors, strict=True):
+        torch.testing.assert_close(found, factor * true, rtol=0, atol=1e-12)
+
+
+def test_dividing_by_the_groups_deviation_changes_the_direction() -> None:
+    """The bias of GRPO's scaling: problems and choices with little spread weigh more (Dr. GRPO, arXiv 2503.20783)."""
+    found = expected(rounds(2, branching=[2, 2]), Siblings(), GRPO(scale="group").advantages)
+    true = exact(2)
+    turned = [float(torch.cosine_similarity(a, b, dim=0)) for a, b in zip(found, true, strict=True)]
+    assert turned[0] == pytest.approx(1)  # two letters of one state: there is only one direction
+    assert 0.5 < turned[1] < 0.999

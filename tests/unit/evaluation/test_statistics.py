@@ -1,0 +1,121 @@
+"""Statistics against published figures, closed forms, brute force and simulation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import statistics
+
+import pytest
+
+from src.evaluation.statistics import Interval, accuracy, majority, paired_difference, pass_at_k, wilson
+
+
+@pytest.mark.parametrize(
+    ("rate", "trials", "low", "high"),
+    [(0.448, 500, 0.405, 0.492), (0.486, 500, 0.442, 0.530), (0.0, 30, 0.0, 0.1135), (1.0, 30, 0.8865, 1.0)],
+)
+def test_wilson_gives_published_intervals(rate: float, trials: int, low: float, high: float) -> None:
+    interval = wilson(rate, trials)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=6e-4)
+
+
+def test_one_sample_a_problem_is_plain_wilson() -> None:
+    correct = [[1.0]] * 30 + [[0.0]] * 70
+    assert accuracy(correct) == wilson(0.3, 100)
+
+
+def test_copies_of_a_sample_add_no_information() -> None:
+    once = accuracy([[1.0]] * 30 + [[0.0]] * 70)
+    copied = accuracy([[1.0] * 4] * 30 + [[0.0] * 4] * 70)
+    assert (copied.low, copied.high) == pytest.approx((once.low, once.high), abs=2e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_unanimous_samples_keep_an_interval(value: float) -> None:
+    interval = accuracy([[value] * 4] * 50)
+    assert interval == wilson(value, 50)
+    assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.4])
+def test_intervals_cover_the_truth_as_often_as_they_say(spread: float) -> None:
+    rng = random.Random(0)
+    covered = 0
+    for _ in range(600):
+        chances = [0.5 + rng.choice([-spread, spread]) for _ in range(80)]
+        interval = accuracy([[float(rng.random() < chance) for _ in range(4)] for chance in chances])
+        covered += interval.low <= 0.5 <= interval.high
+    assert 0.93 <= covered / 600 <= 0.97
+
+
+@pytest.mark.parametrize(("row", "k"), [([1, 0, 0, 0], 2), ([1, 1, 0, 0, 0], 3), ([0, 0, 0], 1), ([1, 1], 2)])
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(row: list[float], k: int) -> None:
+    subsets = list(itertools.combinations(row, k))
+    assert pass_at_k([row], k) == pytest.approx(sum(any(subset) for subset in subsets) / len(subsets))
+
+
+@pytest.mark.parametrize(
+    ("answers", "correct", "expected"),
+    [
+        (["7", "7", "8"], [1, 1, 0], 1.0),
+        (["7", "8", "8"], [1, 0, 0], 0.0),
+        (["7", "8"], [1, 0], 0.5),
+        (["7", None, None], [1, 0, 0], 1.0),
+        ([None, None], [0, 0], 0.0),
+    ],
+)
+def test_majority(answers: list[str | None], correct: list[float], expected: float) -> None:
+    assert majority([answers], [correct]) == expected
+
+
+def test_paired_difference_by_hand() -> None:
+    change = paired_difference([[0, 0], [1, 0], [1, 1]], [[1, 1], [1, 1], [1, 1]])
+    half = 1.959964 * statistics.stdev([1.0, 0.5, 0.0]) / 3**0.5
+    assert (change.estimate, change.low, change.high) == pytest.approx(
+        (0.5, 0.5 - half, 1.0), abs=1e-6
+    )  # no change is above 1
+
+
+def test_disjoint_intervals_share_no_point() -> None:
+    assert Interval(0.1, 0.0, 0.2).disjoint(Interval(0.4, 0.3, 0.5))
+    assert not Interval(0.1, 0.0, 0.2).disjoint(Interval(0.3, 0.2, 0.5))
+
+
+@pytest.mark.parametrize(("rate", "trials"), [(0.3, 10), (0.5, 77), (0.99, 1000)])
+def test_wilson_ends_lie_one_quantile_from_the_estimate(rate: float, trials: int) -> None:
+    interval = wilson(rate, trials)
+    for end in (interval.low, interval.high):
+        assert abs(rate - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / trials), rel=1e-6)
+
+
+def test_independent_samples_count_almost_in_full() -> None:
+    rng = random.Random(1)
+    correct = [[float(rng.random() < 0.4) for _ in range(8)] for _ in range(2000)]
+    interval, full = accuracy(correct), wilson(statistics.fmean(map(statistics.fmean, correct)), 16000)
+    assert (interval.low, interval.high) == pytest.approx((full.low, full.high), abs=1e-3)
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_copies_give_the_very_interval_of_one_sample(copies: int) -> None:
+    column = [1.0] * 3 + [0.0] * 8
+    assert accuracy([[value] * copies for value in column]) == accuracy([[value] for value in column])
+
+
+def test_pass_at_k_averages_problems_and_takes_no_half_right_answer() -> None:
+    assert pass_at_k([[1, 0], [0, 0], [1, 1]], 1) == pytest.approx(0.5)
+    assert pass_at_k([[1, 0], [0, 0], [1, 1]], 2) == pytest.approx(2 / 3)
+    assert pass_at_k([[0.99, 0.5]], 2) == 0.0
+
+
+def test_majority_averages_problems() -> None:
+    assert majority([["7", "7"], ["1", "2"], [None, None], ["3", "3"]], [[1, 1], [0, 1], [0, 0], [0, 0]]) == 0.375
+
+
+@pytest.mark.parametrize("after", [0.0, 1.0])
+def test_one_problem_gives_a_difference_that_can_be_written_down(after: float) -> None:
+    change = paired_difference([[0.0]], [[after]])
+    assert change.estimate == after
+    assert math.isfinite(change.low)
+    assert math.isfinite(change.high)

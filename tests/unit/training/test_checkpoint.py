@@ -1,0 +1,414 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src.models.loading import load_policy
+from src.optimizers.adamw import AdamW
+from src.tracking.trackers import MetricsFile
+from src.training import checkpoint
+from src.training.checkpoint import CheckpointConfig, latest, load_state, save, save_best, steps
+from src.types import InputError
+from src.utils import files
+from tests.helpers.tiny_models import save_tiny, tiny_config, tiny_policy
+
+
+class Adapter:
+    """Stands for a model: its adapter is one file."""
+
+    def __init__(self, content: str = "weights") -> None:
+        self.content = content
+
+    def save(self, folder: Path) -> None:
+        (folder / "adapter").mkdir(parents=True)
+        (folder / "adapter" / "adapter_model.safetensors").write_text(self.content)
+
+
+def write(run: Path, *at: int, keep: int = 0) -> None:
+    for step in at:
+        save(run, step, Adapter(f"weights of {step}"), {"position": step}, keep)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# round trips
+
+
+def train(parameters, optimizer, schedule, count):
+    """Steps on gradients that come from every global generator; returns what the generators gave."""
+    seen = []
+    for _ in range(count):
+        numbers = random.random(), float(np.random.random()), float(torch.rand(1)), random.gauss(0, 1)
+        for parameter in parameters:
+            parameter.grad = torch.randn_like(parameter) * numbers[0] + numbers[1]
+        optimizer.step()
+        schedule.step()
+        seen.append((*numbers, optimizer.param_groups[0]["lr"]))
+    return seen
+
+
+def test_a_restored_run_continues_with_the_same_bits(tmp_path):
+    folder = save_tiny(tmp_path / "model")
+    settings = AdamW(lr=1e-2, weight_decay=0.1)
+    random.seed(1)
+    np.random.seed(2)
+    torch.manual_seed(3)
+    policy = tiny_policy(folder, seed=4)
+    optimizer, schedule = settings.build(policy.parameters(), 12)
+    train(policy.parameters(), optimizer, schedule, 5)
+    random.gauss(0, 1)  # leaves half a pair in the generator
+    state = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "position": {"epoch": 2}}
+    saved = save(tmp_path, 5, policy, state)
+    at_save = [parameter.detach().clone() for parameter in policy.parameters()]
+    expected = train(policy.parameters(), optimizer, schedule, 6)
+
+    assert latest(tmp_path) == saved == tmp_path / "checkpoints" / "step_5"
+    again = load_policy(tiny_config(folder), seed=99, saved=saved)
+    for parameter, value in zip(again.parameters(), at_save, strict=True):
+        assert torch.equal(parameter, value)
+    optimizer2, schedule2 = settings.build(again.parameters(), 12)
+    random.seed(77)
+    np.random.seed(77)
+    torch.manual_seed(77)
+    restored = load_state(saved)
+    assert (restored["step"], restored["position"]) == (5, {"epoch": 2})
+    optimizer2.load_state_dict(restored["optimizer"])
+    schedule2.load_state_dict(restored["schedule"])
+    assert train(again.parameters(), optimizer2, schedule2, 6) == expected
+    for parameter, value in zip(again.parameters(), policy.parameters(), strict=True):
+        assert torch.equal(parameter, value)
+    mine, theirs = optimizer2.state_dict()["state"], optimizer.state_dict()["state"]
+    assert mine.keys() == theirs.keys()
+    for key in theirs:
+        for name, value in theirs[key].items():
+            assert torch.equal(mine[key][name], value)
+
+
+def test_saving_does_not_touch_the_generators(tmp_path):
+    def numbers():
+        return random.random(), float(np.random.random()), float(torch.rand(1))
+
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    expected = numbers()
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    write(tmp_path, 1)
+    assert numbers() == expected
+
+
+def test_a_checkpoint_holds_the_adapter_in_pefts_layout_and_a_checksum_of_every_file(tmp_path):
+    policy = tiny_policy(save_tiny(tmp_path / "model"))
+    saved = save(tmp_path, 3, policy, {})
+    manifest = json.loads((saved / "manifest.json").read_text())
+    found = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
+    assert found == {*manifest, "manifest.json"}
+    assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors", "trainer_state.pt"} <= set(manifest)
+
+
+# which one is newest
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [(0, [1, 2, 9, 10, 100]), (1, [100]), (2, [10, 100]), (4, [2, 9, 10, 100]), (9, [1, 2, 9, 10, 100])],
+)
+def test_keep_leaves_the_newest(tmp_path, keep, kept):
+    write(tmp_path, 1, 2, 9, 10, 100, keep=keep)
+    assert steps(tmp_path) == kept
+    assert names(tmp_path / "checkpoints") == sorted(["latest", *(f"step_{step}" for step in kept)])
+    assert latest(tmp_path).name == "step_100"
+    assert (tmp_path / "checkpoints" / "latest").read_text() == "step_100\n"
+    for step in kept:
+        folder = tmp_path / "checkpoints" / f"step_{step}"
+        assert (folder / "adapter" / "adapter_model.safetensors").read_text() == f"weights of {step}"
+        assert load_state(folder)["position"] == step
+
+
+def test_the_same_step_is_not_written_twice(tmp_path):
+    write(tmp_path, 4)
+    save(tmp_path, 4, Adapter("other"), {"position": -1})
+    assert load_state(latest(tmp_path))["position"] == 4
+
+
+@pytest.mark.parametrize(
+    "prepare", [lambda run: None, lambda run: (run / "checkpoints" / ".step_5.tmp").mkdir(parents=True)]
+)
+def test_no_checkpoint_at_all(tmp_path, prepare):
+    prepare(tmp_path)
+    assert steps(tmp_path) == []
+    with pytest.raises(InputError, match="holds no complete checkpoint to continue from") as caught:
+        latest(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "Start the run again." in str(caught.value)
+
+
+def test_other_names_are_no_checkpoints(tmp_path):
+    write(tmp_path, 3)
+    for name in (".step_5.tmp", "step_x", "step_7.old", "best"):
+        (tmp_path / "checkpoints" / name).mkdir()
+    assert steps(tmp_path) == [3]
+    assert latest(tmp_path).name == "step_3"
+
+
+def test_a_left_over_folder_does_not_leak_into_the_checkpoint(tmp_path):
+    leftover = tmp_path / "checkpoints" / ".step_5.tmp"
+    (leftover / "adapter").mkdir(parents=True)
+    (leftover / "adapter" / "old.bin").write_text("half")
+    write(tmp_path, 5)
+    assert names(latest(tmp_path) / "adapter") == ["adapter_model.safetensors"]
+    assert not leftover.exists()
+
+
+# damage
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def binary(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00\x80")
+
+
+DAMAGES = [
+    ("trainer_state.pt", cut, "trainer_state.pt does not match its checksum"),
+    ("trainer_state.pt", flip, "trainer_state.pt does not match its checksum"),
+    ("trainer_state.pt", Path.unlink, "trainer_state.pt is missing"),
+    ("adapter/adapter_model.safetensors", cut, "adapter/adapter_model.safetensors does not match its checksum"),
+    ("adapter/adapter_model.safetensors", Path.unlink, "adapter/adapter_model.safetensors is missing"),
+    ("manifest.json", cut, "manifest.json is not JSON"),
+    ("manifest.json", binary, "manifest.json is not JSON"),
+    ("manifest.json", Path.unlink, "manifest.json is missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "message"), DAMAGES)
+@pytest.mark.parametrize("older", [True, False])
+def test_damage_is_named_with_what_to_do(tmp_path, name, damage, message, older):
+    write(tmp_path, *([3] if older else []), 6)
+    folder = tmp_path / "checkpoints" / "step_6"
+    damage(folder / name)
+    with pytest.raises(InputError) as caught:
+        latest(tmp_path)
+    text = str(caught.value)
+    assert text.startswith(f"{folder}: the checkpoint is damaged ({message}")
+    assert text.endswith(f"Remove {folder} to continue from step 3." if older else "Start the run again.")
+
+
+def test_damage_of_an_older_checkpoint_does_not_matter(tmp_path):
+    write(tmp_path, 3, 6)
+    cut(tmp_path / "checkpoints" / "step_3" / "trainer_state.pt")
+    assert latest(tmp_path).name == "step_6"
+
+
+# crashes
+
+
+class Crash(BaseException):
+    """A kill: nothing may catch it."""
+
+
+def crash(*args, **kwargs):
+    raise Crash
+
+
+def crash_in(monkeypatch, moment):
+    match moment:
+        case "adapter":
+            monkeypatch.setattr(Adapter, "save", crash)
+        case "half of the state":
+
+            def half(value, path):
+                Path(path).write_bytes(b"half")
+                raise Crash
+
+            monkeypatch.setattr(torch, "save", half)
+        case "manifest":
+            monkeypatch.setattr(checkpoint, "write_json", crash)
+        case "sync":
+            monkeypatch.setattr(os, "fsync", crash)
+        case "rename":
+            monkeypatch.setattr(Path, "replace", crash)
+
+
+@pytest.mark.parametrize("moment", ["adapter", "half of the state", "manifest", "sync", "rename"])
+def test_a_crash_while_saving_leaves_the_old_checkpoint(tmp_path, moment):
+    write(tmp_path, 3, 4)
+    with pytest.MonkeyPatch.context() as patch:
+        crash_in(patch, moment)
+        with pytest.raises(Crash):
+            write(tmp_path, 5, keep=1)
+    assert steps(tmp_path) == [3, 4]
+    assert load_state(latest(tmp_path))["position"] == 4
+    assert (tmp_path / "checkpoints" / "latest").read_text() == "step_4\n"
+    write(tmp_path, 5, keep=2)  # the next attempt succeeds
+    assert names(tmp_path / "checkpoints") == ["latest", "step_4", "step_5"]
+    assert load_state(latest(tmp_path))["position"] == 5
+
+
+@pytest.mark.parametrize("moment", ["write_text", "rmtree"])
+def test_a_crash_after_the_rename_has_the_new_checkpoint(tmp_path, moment):
+    write(tmp_path, 3, 4)
+    with pytest.MonkeyPatch.context() as patch:
+        if moment == "write_text":
+            patch.setattr(checkpoint, "write_text", crash)
+        else:
+            remove = checkpoint.shutil.rmtree
+            patch.setattr(checkpoint.shutil, "rmtree", lambda path, *a, **k: remove(path, *a, **k) if k else crash())
+        with pytest.raises(Crash):
+            write(tmp_path, 5, keep=1)
+    assert load_state(latest(tmp_path))["position"] == 5
+    write(tmp_path, 6, keep=1)
+    assert names(tmp_path / "checkpoints") == ["latest", "step_6"]
+
+
+def test_the_best_adapter_is_replaced(tmp_path):
+    for content in ("first", "second"):
+        save_best(tmp_path, Adapter(content))
+        assert (tmp_path / "checkpoints" / "best" / "adapter" / "adapter_model.safetensors").read_text() == content
+    assert names(tmp_path / "checkpoints") == ["best"]
+    assert steps(tmp_path) == []
+
+
+def test_a_crash_while_saving_the_best_leaves_the_old_one(tmp_path, monkeypatch):
+    save_best(tmp_path, Adapter("first"))
+    monkeypatch.setattr(Adapter, "save", crash)
+    with pytest.raises(Crash):
+        save_best(tmp_path, Adapter("second"))
+    assert (tmp_path / "checkpoints" / "best" / "adapter" / "adapter_model.safetensors").read_text() == "first"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every": 0}, "checkpoint.every=0 must be 1 or more steps"),
+        ({"keep": -1}, "checkpoint.keep=-1 must be 0 (all) or more"),
+    ],
+)
+def test_check_names_the_setting(settings, message):
+    assert CheckpointConfig().check() == []
+    assert CheckpointConfig(**settings).check() == [message]
+
+
+# metrics
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("after", "kept"), [(0, []), (1, [1]), (3, [1, 2, 3]), (5, [1, 2, 3, 4, 5]), (9, [1, 2, 3, 4, 5])]
+)
+@pytest.mark.parametrize("tail", ["", '{"step": 6, "loss": 0.', '{"st', "{", "\0\0\0"])
+def test_metrics_past_the_step_and_a_half_line_are_dropped(tmp_path, after, kept, tail):
+    path = tmp_path / "metrics.jsonl"
+    whole = [json.dumps({"step": step, "loss": step / 10}) + "\n" for step in range(1, 6)]
+    path.write_text("".join(whole) + tail)
+    metrics = MetricsFile(path, after)
+    assert path.read_text() == "".join(whole[: len(kept)])
+    assert metrics.last() == ({"step": kept[-1], "loss": kept[-1] / 10} if kept else {})
+    metrics.log({"step": after + 1, "loss": 0.25})
+    assert [line["step"] for line in lines(path)] == [*kept, after + 1]
+    assert metrics.last() == {"step": after + 1, "loss": 0.25}
+    metrics.close()
+
+
+def test_a_last_line_without_its_end_is_kept_whole(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}')
+    metrics = MetricsFile(path, 5)
+    metrics.log({"step": 3})
+    metrics.close()
+    assert lines(path) == [{"step": 1}, {"step": 2}, {"step": 3}]
+
+
+def test_every_line_is_on_disk_at_once(tmp_path):
+    path = tmp_path / "run" / "metrics.jsonl"
+    metrics = MetricsFile(path, 0)
+    assert metrics.last() == {}
+    for step in range(3):
+        metrics.log({"step": step, "text": "ä\n\u2028"})
+        assert lines(path)[-1] == {"step": step, "text": "ä\n\u2028"}
+    metrics.close()
+
+
+def test_a_number_that_is_not_finite_is_refused(tmp_path):
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        metrics.log({"step": 1, "loss": float("nan")})
+    metrics.close()
+    assert lines(tmp_path / "metrics.jsonl") == []
+
+
+# files
+
+WRITERS = [
+    (files.write_text, "new\n", "new\n"),
+    (
+        files.write_json,
+        {"a": "é", "b": [1, 2.5, None]},
+        '{\n  "a": "é",\n  "b": [\n    1,\n    2.5,\n    null\n  ]\n}\n',
+    ),
+    (files.write_jsonl, [{"a": "é"}, 2, "x\ny"], '{"a": "é"}\n2\n"x\\ny"\n'),
+]
+
+
+@pytest.mark.parametrize(("writer", "value", "content"), WRITERS)
+def test_written_files(tmp_path, writer, value, content):
+    path = tmp_path / "some" / "folder" / "file"
+    for _ in range(2):
+        writer(path, value)
+        assert path.read_text(encoding="utf-8") == content
+        assert names(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+@pytest.mark.parametrize(("writer", "value", "content"), WRITERS)
+def test_a_crash_while_writing_leaves_the_old_content(tmp_path, writer, value, content, moment):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.MonkeyPatch.context() as patch:
+        if moment == "fsync":
+            patch.setattr(os, "fsync", crash)
+        else:
+            patch.setattr(Path, "replace", crash)
+        with pytest.raises(Crash):
+            writer(path, value)
+    assert path.read_text() == "old"
+    writer(path, value)
+    assert path.read_text(encoding="utf-8") == content
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("writer", [files.write_json, lambda path, value: files.write_jsonl(path, [1, value])])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_what_is_no_json_leaves_the_old_content(tmp_path, writer, value):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises((ValueError, TypeError)):
+        writer(path, value)
+    assert path.read_text() == "old"
+
+
+def test_jsonl_round_trip(tmp_path):
+    values = [{"a": [1, 2]}, "line\u2028end", None, 3.5]
+    files.write_jsonl(tmp_path / "file", values)
+    assert list(files.read_jsonl(tmp_path / "file")) == values

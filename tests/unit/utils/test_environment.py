@@ -1,0 +1,35 @@
+"""What a run asks of the machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from src.config import ROOT
+
+TOUCH_TWICE = """
+import resource, sys
+import numpy as np
+from src.utils.environment import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+
+def faults():
+    np.ones(2**23)  # 64 MiB, freed at once
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+print(-faults() + faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt(3) is glibc's")
+def test_memory_that_was_freed_is_used_again_without_the_kernel():
+    pages = {
+        how: int(subprocess.check_output([sys.executable, "-c", TOUCH_TWICE, how], cwd=ROOT, text=True))
+        for how in ("keep", "leave")
+    }
+    assert pages["keep"] < 20 < pages["leave"]  # 32 where the kernel gives 2 MiB at a time

@@ -1,0 +1,256 @@
+"""Whether answers mean the same: against a table made by hand, the golds of real benchmarks, and hostile text."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+import re
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from src.config import ROOT
+from src.types import Problem
+from src.verifiers.equivalence import Equivalence, explodes
+from src.verifiers.normalization import number, quantity, tidy, verdict
+from src.verifiers.sandbox import LONGEST_ANSWER
+from tests.helpers.hostile import hostile
+
+DATA = ROOT.parent / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the benchmarks are not in {DATA}")
+
+
+def pairs() -> list[tuple[str, str, bool]]:
+    """Gold, answer and whether they mean the same, from tests/data/pairs.txt."""
+    lines = (Path(__file__).parents[2] / "data" / "pairs.txt").read_text("utf-8").splitlines()
+    found = [re.fullmatch(r"(.*?) ([=!]=)(?: (.*))?", line) for line in lines if line and not line.startswith("#")]
+    return [(one[1], one[3] or "", one[2] == "==") for one in found if one]
+
+
+@pytest.fixture(scope="module")
+def equivalent() -> Equivalence:
+    return Equivalence()
+
+
+def test_the_table_made_by_hand(equivalent: Equivalence) -> None:
+    table = pairs()
+    assert len(table) > 550
+    assert sum(same for *_, same in table) > 250
+    wrong = [(gold, answer, same) for gold, answer, same in table if equivalent(gold, answer) != same]
+    assert wrong == []
+
+
+def test_what_needs_no_algebra_starts_no_process() -> None:
+    settled = [verdict(tidy(gold), tidy(answer)) for gold, answer, _ in pairs()]
+    assert sum(one is not None for one in settled) > len(settled) / 3
+    equivalent = Equivalence()
+    easy = [("42", "42"), ("42", "43"), ("073", "73"), ("1,080", "1080"), ("\\text{east}", "West"), ("1/2", "0.5")]
+    assert [equivalent(*pair) for pair in easy] == [True, False, True, True, False, True]
+    assert "verifier" not in vars(equivalent)
+
+
+def rows(file: str) -> list[dict]:
+    return [json.loads(line) for line in (DATA / file).read_text("utf-8").splitlines()]
+
+
+def golds(file: str) -> list[str]:
+    return [str(row["answer"]).rpartition("####")[2].strip() for row in rows(file)]
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("file", "count", "alike"),
+    [
+        ("gsm8k/train.jsonl", 7473, 0),
+        ("gsm8k/test.jsonl", 1319, 0),
+        ("math500/test.jsonl", 500, 1),
+        ("aime2024/test.jsonl", 30, 0),
+    ],
+)
+def test_every_gold_is_right_and_its_neighbours_is_not(
+    equivalent: Equivalence, file: str, count: int, alike: int
+) -> None:
+    answers = golds(file)
+    problems = [Problem(str(index), "", gold) for index, gold in enumerate(answers)]
+    assert len(problems) == count
+    boxed = [f"<answer>\\boxed{{{gold}}}</answer>" for gold in answers]
+    assert [
+        gold
+        for gold, problem, text in zip(answers, problems, boxed, strict=True)
+        if equivalent.score(problem, text) != 1
+    ] == []
+    following = [*range(1, count), 0]
+    accepted = [
+        (answers[i], answers[j])
+        for i, j in enumerate(following)
+        if answers[i] != answers[j] and equivalent.score(problems[i], boxed[j])
+    ]
+    assert accepted == [("5", "x=5")] * alike  # written differently, and the same answer
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[
+            ("42", 42),
+            ("-42", -42),
+            ("+42", 42),
+            ("- 42", -42),
+            ("007", 7),
+            ("1,234", 1234),
+            ("1 234 567", 1234567),
+            ("(5)", 5),
+        ],
+        *[
+            (".5", Fraction(1, 2)),
+            ("2.", 2),
+            ("1,234.5", Fraction(2469, 2)),
+            ("\\frac34", Fraction(3, 4)),
+            ("-3/4", Fraction(-3, 4)),
+        ],
+        *[("2\\frac{1}{2}", Fraction(5, 2)), ("-2 1/2", Fraction(-5, 2)), ("\\frac{-1}{2}", Fraction(-1, 2))],
+        *[("6.72e-5", Fraction(672, 10**7)), ("1.2 \\times 10^{3}", 1200), ("5 \\cdot 10^2", 500)],
+        *[
+            ("1,23", None),
+            ("1,2345", None),
+            ("1 2", None),
+            ("", None),
+            (".", None),
+            ("-", None),
+            ("1/0", None),
+            ("\\frac00", None),
+        ],
+        *[
+            ("x", None),
+            ("1e9999", None),
+            ("1.2.3", None),
+            ("2\\frac{-1}{2}", None),
+            ("(1,234)", None),
+            ("٣", 3),
+            ("½", None),
+        ],
+    ],
+)
+def test_numbers(text: str, value: Fraction | None) -> None:
+    found = number(text)
+    assert (found and found.value) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *[
+            ("\\$5", ("5", "dollar")),
+            ("$5", ("5", "dollar")),
+            ("€5", ("5", "euro")),
+            ("-$5", ("-5", "dollar")),
+            ("5\\%", ("5", "%")),
+        ],
+        *[("5 cm^2", ("5", "cm^2")), ("5 \\text{ square centimeters}", ("5", "cm^2")), ("5 inches", ("5", "inch"))],
+        *[
+            ("5^\\circ", ("5", "degree")),
+            ("5 red apples", ("5", None)),
+            ("5\\text{ apples}", ("5", None)),
+            ("5cm", ("5", "cm")),
+        ],
+        *[
+            ("5x", ("5x", None)),
+            ("5 ab", ("5 ab", None)),
+            ("\\sqrt{2}\\text{ m}", ("\\sqrt{2}", "m")),
+            ("cm", ("cm", None)),
+        ],
+        *[("5 miles per hour", ("5", "mph")), ("5 \\pi", ("5 \\pi", None)), ("5 in", ("5", "inch"))],
+    ],
+)
+def test_units(text: str, expected: tuple[str, str | None]) -> None:
+    assert quantity(tidy(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "large"),
+    [
+        *[("2^{10}", False), ("x^{99999}", False), ("10^{100000}", True), ("9^{9^{9}}", True), ("2^{3^{4}}", False)],
+        *[
+            ("9**9**9**9", True),
+            ("2^2^2^2", True),
+            ("999!", False),
+            ("1000!", True),
+            ("(1234)!", True),
+            ("3!!", True),
+            ("n!", False),
+        ],
+    ],
+)
+def test_what_is_too_large_is_seen(text: str, large: bool) -> None:
+    assert explodes(text) is large
+
+
+def test_nothing_stated_is_wrong(equivalent: Equivalence) -> None:
+    problem = Problem("p", "", "42")
+    assert [
+        equivalent.score(problem, text) for text in ("", "42", "\\boxed{}", "\\boxed{42", "<answer>42</answer>")
+    ] == [0.0] * 5
+    assert equivalent.score(problem, "\\boxed{41}<answer>\\boxed{42}</answer>") == 1.0
+    assert not equivalent("42", "0" * LONGEST_ANSWER + "42")
+
+
+def judged_hostile(count: int, seconds: float) -> Equivalence:
+    """Judge hostile answers; each within its limit and the start of another process."""
+    equivalent = Equivalence(seconds=seconds, memory_mb=256)
+    assert equivalent("x+1", "1+x")
+    for index, text in enumerate(hostile(count)):
+        gold = ("42", "\\frac{1}{2}", "x^2+1", "(2,\\infty)", "\\sqrt{2}", "\\text{east}")[index % 6]
+        begin = time.perf_counter()
+        assert not equivalent(gold, text) or tidy(text) == tidy(gold), (gold, text)
+        assert equivalent.score(Problem("p", "", gold), f"\\boxed{{{text}}}" if index % 2 else text) in (0.0, 1.0)
+        assert time.perf_counter() - begin < 300, text[:200]
+    assert equivalent("x+1", "1+x")
+    return equivalent
+
+
+def test_hostile_answers_are_wrong_in_bounded_time() -> None:
+    assert judged_hostile(1000, 0.5).verifier.failures < 100
+
+
+@pytest.mark.slow
+def test_ten_thousand_hostile_answers() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    judged_hostile(10_000, 1.0)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB, of this process
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1200 * 1024
+
+
+ALGEBRA = [("x+1", "1+x", True), ("x+1", "x", False), ("(1,2]", "[1,2]", False), ("\\sqrt{8}", "2\\sqrt{2}", True)]
+
+
+def test_threads_share_a_process(equivalent: Equivalence) -> None:
+    fresh = Equivalence()
+    work = ALGEBRA * 16
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda one: fresh(one[0], one[1]), work)) == [same for *_, same in work]
+    assert fresh.verifier.failures == 0
+
+
+_SHARED = Equivalence()
+
+
+def judged(one: tuple[str, str, bool]) -> bool:
+    return _SHARED(one[0], one[1])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_worker_processes_have_judges_of_their_own(method: str) -> None:
+    assert _SHARED("x+y", "y+x")  # a process is there, which a fork must not use
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(judged, ALGEBRA) == [same for *_, same in ALGEBRA]
+    assert _SHARED("x+z", "z+x")
+
+
+def test_it_travels_as_its_settings() -> None:
+    copy = pickle.loads(pickle.dumps(Equivalence(seconds=3.0, memory_mb=99)))
+    assert (copy.seconds, copy.memory_mb) == (3.0, 99)

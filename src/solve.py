@@ -1,66 +1,88 @@
-"""Answer one question and show every round as it is written: ``python -m src.solve question="…" rounds=3``."""
+"""Answer one question and print every round as it is written: ``python -m src.solve question="…" rounds=3``."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from src import config as configuration
+from src.types import InputError
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from src.types import Turn
 
 
-def solve(config: DictConfig) -> None:
-    """One chain of rounds, printed token by token, then the answer that it states."""
-    from src.estimating.fitting import check_memory
-    from src.estimating.memory import Job
-    from src.models.loading import load_codec, load_policy
+def solve(config: configuration.Config[Any], directory: Path) -> str | None:
+    """One chain of rounds (with a search, the one that it keeps), printed; returns the stated answer.
+
+    Raises:
+        InputError: no question, or one that does not fit the context.
+    """
+    from src.benchmarks.base import Splits
+    from src.evaluation.loop import accepted
     from src.rounds.growing import grow
-    from src.types import InputError, Problem
+    from src.run import build_run
+    from src.types import Problem, Status
+    from src.utils import checkpoints
     from src.utils.environment import set_threads
     from src.verifiers.tags import stated_answer
 
-    set_threads(config.threads)
-    saved, _ = configuration.checkpoint_of(config)
-    model = configuration.build(config.model, configuration.section("model"))
-    strategy = configuration.build(config.rounds)
-    chain = strategy.independent(strategy.n, 1, config.temperature, config.top_p)
-    if config.question is None or (errors := chain.check()):
-        raise InputError(*(["question is null; give one with question=…"] if config.question is None else errors))
-    problem = Problem("question", str(config.question), "")
-    codec = load_codec(model)
-    configuration.check_lengths(chain, [problem], codec)
-    check_memory(Job(model, model.context, lent=config.engine.get("memory", 0.0)))  # the cache of one row
-    policy = load_policy(model, config.seed, saved, codec)
-    engine = configuration.build(config.engine, weights=policy)
-    shown: dict[Turn, list[int]] = {}
+    settings = config.settings
+    if not settings.question.strip():
+        raise InputError("question is empty; give one with question=…")
+    set_threads(settings.threads)
+    checkpoint = checkpoints.chosen(Path(settings.run), settings.checkpoint) if settings.run is not None else None
+    problem = Problem("question", settings.question, "")
+    run = build_run(config, directory, checkpoint, Splits([], [], {"question": [problem]}), settings.model.context)
+    chain = settings.rounds.independent(settings.rounds.n, 1, settings.temperature, settings.top_p)
+    writer = Writer(run, settings.rounds.n)
+    streams = chain.search is None  # candidates are written side by side: only the accepted ones are printed
+    on_token = writer.token if streams else None
+    rollout = grow(run.engine, chain, [problem], run.codec, (settings.seed, "solve"), on_token=on_token)[0]
+    turns = accepted(rollout)
+    if not streams:
+        for turn in turns:
+            writer.turn(turn)
+    if turns[-1].status == Status.TRUNCATED:
+        print("\n  (ran out of its token budget)")
+    answer = stated_answer(turns[-1].said)
+    print(f"\nanswer: {answer if answer is not None else 'none stated'}")
+    return answer
 
-    def write(turn: Turn, token: int) -> None:
-        if turn not in shown:
-            shown[turn] = []
-            if turn.carried:
-                cut = " (cut)" if turn.carried_cut else ""
-                print(f"  carried{cut}: {turn.carried}")
-            print(f"\nround {turn.round} of {strategy.n}")
-        before = policy.codec.decode(shown[turn])
-        shown[turn].append(token)
-        print(policy.codec.decode(shown[turn])[len(before) :], end="", flush=True)
-        if token in policy.end_tokens:
+
+class Writer:
+    """Prints turns: token by token, or whole."""
+
+    def __init__(self, run: Any, rounds: int) -> None:
+        self.run, self.rounds = run, rounds
+        self.shown: dict[Any, list[int]] = {}
+
+    def token(self, turn: Turn, token: int) -> None:
+        """Print what a token adds to the text of its turn."""
+        codec = self.run.codec
+        if turn.path not in self.shown:
+            self.shown[turn.path] = []
+            self._head(turn)
+        before = codec.decode(self.shown[turn.path])
+        self.shown[turn.path].append(token)
+        print(codec.decode(self.shown[turn.path])[len(before) :], end="", flush=True)
+        if token in self.run.policy.end_tokens:
             print()
 
-    rollout = grow(engine, chain, [problem], policy.codec, (config.seed, "solve"), on_token=write)[0]
-    last = rollout.turns[-1]
-    if last.completion[-1] not in policy.end_tokens:
-        print("\n  (ran out of its token budget)")
-    answer = stated_answer(last.said)
-    print(f"\nanswer: {answer if answer is not None else 'none stated'}")
+    def turn(self, turn: Turn) -> None:
+        """Print a finished turn."""
+        self._head(turn)
+        print(turn.text)
+
+    def _head(self, turn: Turn) -> None:
+        if turn.carried:
+            print(f"  carried{' (cut)' if turn.carried_cut else ''}: {turn.carried}")
+        print(f"\nround {turn.round} of {self.rounds}")
 
 
 def quoted(argument: str) -> str:
-    """``question=<any text>`` as Hydra's grammar wants it; what is quoted already stays as it is."""
+    """``question=<any text>`` as Hydra's grammar wants it; text that is quoted already stays as it is."""
     key, _, text = argument.partition("=")
     if key != "question" or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
         return argument
@@ -68,5 +90,10 @@ def quoted(argument: str) -> str:
     return f"question='{escaped}'"
 
 
+def job(config: configuration.Config[Any], directory: Path) -> None:
+    """One question."""
+    solve(config, directory)
+
+
 if __name__ == "__main__":
-    sys.exit(configuration.launch("solve", solve, [quoted(argument) for argument in sys.argv[1:]]))
+    sys.exit(configuration.launch("solve", job, [quoted(argument) for argument in sys.argv[1:]]))

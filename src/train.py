@@ -1,4 +1,4 @@
-"""Train a policy: ``python -m src.train rounds=3 reward=outcome``; go on with one: ``resume=<run dir>``."""
+"""Train a policy: ``python -m src.train rounds=3 reward=outcome``. Continue a run: ``resume=<run dir>``."""
 
 from __future__ import annotations
 
@@ -11,121 +11,139 @@ from src import config as configuration
 from src.types import InputError
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from src.models.policy import Policy
-    from src.training.trainer import State, Study
+    from src.run import Run
 
 
-def train(config: DictConfig, run: Path, choices: Mapping[str, str]) -> None:
-    """A whole run: evaluation before, training, evaluation after, summary."""
+def train(config: configuration.Config[Any], directory: Path | None = None) -> dict[str, Any]:
+    """A whole run: evaluate the base, train, evaluate the trained policy, publish it. Returns the summary.
+
+    ``config`` is that of ``compose("train", overrides)``; without a ``directory`` a new one is made below ``outputs``.
+    A directory that holds checkpoints of this configuration is continued.
+
+    Raises:
+        InputError: problems, weights or a directory that cannot be used.
+        SystemExit: a signal stopped the run after a checkpoint.
+    """
+    from src.evaluation.loop import evaluate_tests
+    from src.evaluation.results import Results, compare
+    from src.run import build_run
+    from src.training.metrics_file import MetricsFile
     from src.training.trainer import Trainer
-    from src.utils.console import Display, show_results
+    from src.utils import checkpoints
+    from src.utils.console import Console
     from src.utils.environment import peak_memory, prepare
+    from src.utils.files import write_json
     from src.utils.signals import Stopped, StopRequest
 
-    environment = prepare(config.train.threads, run)
-    with StopRequest() as stop, Display(config.train.steps) as display:
-        study, state = assemble(config, run)
-        about: dict[str, Any] = {"choices": dict(choices), "environment": environment}
-        settings = configuration.plain(config)
-        state.tracker_id = study.tracker.start(run, {**settings, **about}, choices, state.tracker_id)
-        trainer = Trainer(study, state, settings, stop, display.step)
-        try:
-            before = trainer.test_base(display.evaluation) if config.evaluation.before else {}
-            display.train(state.step)
-            last = trainer.train()
-            after = trainer.test(trainer.restore_best(), display.evaluation)
-        except Stopped as stopped:
-            trainer.save()
-            study.tracker.finish({"complete": False})
-            display.note(f"{stopped}; a checkpoint of step {state.step} is saved. Continue with:")
-            display.note(f"python -m src.train resume={run}")
-            raise SystemExit(stopped.code) from None
-        summary = trainer.summarize(last, before, after, **about, **peak_memory())
-    publish(study.policy, run, summary, settings)
-    example = list(study.splits.tests.values())[-1][0]
-    show_results(run, summary, example.question)
+    settings = config.settings
+    directory = directory or configuration.new_directory()
+    if not (directory / ".hydra").exists():
+        config.write(directory)
+    about: dict[str, Any] = {
+        "choices": dict(config.choices),
+        "environment": prepare(settings.train.threads, directory),
+    }
+    with StopRequest() as stop, Console(settings.train.steps) as console:
+        saved = checkpoints.latest(directory) if checkpoints.steps(directory) else None
+        run = build_run(config, directory, saved)
+        learner, state = restored(run, saved)
+        with (
+            settings.tracking.open(directory, {**config.values, **about}, config.choices, state.tracker_id) as tracker,
+            MetricsFile(directory / "metrics.jsonl", after=state.step - bool(state.pending)) as metrics,
+        ):
+            state.tracker_id = tracker.id
+            trainer = Trainer(run, learner, state, metrics, tracker, stop, console.step)
+
+            def evaluated(step: int) -> list[Any]:
+                results = Results(directory / "evaluation" / f"step_{step}")
+                return list(evaluate_tests(run, settings.evaluation, results, console.evaluation(stop.check)))
+
+            try:
+                before = []
+                if settings.evaluation.before:
+                    before = evaluated(0) if not state.step else base_results(run)
+                console.train(state.step)
+                last = trainer.train()
+                trainer.restore_best()
+                after = evaluated(run.step)
+            except Stopped as stopped:
+                trainer.save()
+                console.note(f"{stopped}; a checkpoint of step {state.step} is saved. Continue with:")
+                console.note(f"python -m src.train resume={directory}")
+                raise SystemExit(stopped.code) from None
+            summary = {
+                "complete": True,
+                "seed": settings.seed,
+                "base_sha256": run.policy.base_hash,
+                "data": settings.benchmark.origin("train"),
+                "final": last,
+                "best": state.best,
+                "reported_step": run.step,
+                "evaluations": compare(before, after),
+                "wall_clock_seconds": trainer.seconds,
+                **about,
+                **peak_memory(),
+            }
+            publish(run, summary)
+            tracker.summarize(summary)
+            write_json(directory / "summary.json", summary)
+    console.results(summary, directory, list(run.splits.tests.values())[-1][0].question)
+    return summary
 
 
-def publish(policy: Policy, run: Path, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """The trained weights with a README, as the hub wants them: the folder ``model`` of the run."""
+def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
+    """The learner and the state of a run: as it starts, or as its newest checkpoint left it.
+
+    Raises:
+        InputError: the configuration was edited since the checkpoint.
+    """
+    from src.training import checkpoint
+    from src.training.learner import Learner
+    from src.training.trainer import State
+
+    settings = run.settings
+    optimizer, schedule = settings.optimizer.build(
+        run.policy.parameters(), settings.train.steps, settings.algorithm.iterations
+    )
+    bounds = settings.train.micro_batch_tokens, settings.train.max_grad_norm, settings.train.sampler_tolerance
+    learner = Learner(run.policy, settings.algorithm, optimizer, schedule, *bounds)
+    if saved is None:
+        return learner, State()
+    content = checkpoint.load_state(saved)
+    configuration.refuse_changes(run.directory, content["settings"], run.config.values)
+    optimizer.load_state_dict(content["optimizer"])
+    schedule.load_state_dict(content["schedule"])
+    return learner, State(**content["state"])
+
+
+def base_results(run: Run) -> list[Any]:
+    """The evaluations of the base that a resumed run made before its first step.
+
+    Raises:
+        InputError: they are gone, and the weights are past step 0.
+    """
+    from src.evaluation.loop import evaluations_of_base
+    from src.evaluation.results import Results
+
+    return evaluations_of_base(run, run.settings.evaluation, Results(run.directory / "evaluation" / "step_0"))
+
+
+def publish(run: Run, summary: Mapping[str, Any]) -> None:
+    """Write the reported weights with a model card, as the hub expects them: the folder ``model`` of the run."""
     from src.reporting.model_card import card
     from src.utils.files import whole_folder, write_text
 
-    with whole_folder(run / "model") as folder:
-        policy.write(folder)
-        write_text(folder / "README.md", card(summary, settings, configuration.overrides(run)))
+    with whole_folder(run.directory / "model") as folder:
+        run.policy.write(folder)
+        write_text(folder / "README.md", card(summary, run.config.values, run.config.overrides))
 
 
-def assemble(config: DictConfig, run: Path) -> tuple[Study, State]:
-    """Build every part from its section, and put a resumed run back to its newest checkpoint."""
-    from src.estimating.fitting import check_memory
-    from src.estimating.memory import Job
-    from src.models.loading import load_codec, load_policy
-    from src.training import checkpoint
-    from src.training.learner import Learner
-    from src.training.trainer import State, Study
-
-    model = configuration.build(config.model, configuration.section("model"))
-    strategy = configuration.build(config.rounds)
-    benchmark = configuration.build(config.benchmark)
-    algorithm = configuration.build(config.algorithm)
-    splits = benchmark.load()
-    if len(splits.train) < config.train.problems:
-        raise InputError(
-            f"benchmark={benchmark.name} gives {len(splits.train)} training problems, train.problems="
-            f"{config.train.problems} asks for more"
-        )
-    codec = load_codec(model)
-    problems = [*splits.train, *splits.validation, *(problem for test in splits.tests.values() for problem in test)]
-    configuration.check_lengths(strategy, problems, codec)
-    scorers = configuration.scorers(config, benchmark, problems)
-    saved = checkpoint.latest(run) if checkpoint.steps(run) else None
-    needs_base = bool(algorithm.kl_beta) or strategy.continuation == "base"
-    settings = configuration.build(config.optimizer)
-    cache = config.engine.get("max_batch_tokens", 0)
-    lent = config.engine.get("memory", 0.0)
-    check_memory(Job(model, cache, config.train.micro_batch_tokens, settings.moment_bytes, needs_base, lent))
-    policy = load_policy(model, config.seed, saved, codec, keep_start=needs_base)
-    optimizer, schedule = settings.build(policy.parameters(), config.train.steps * algorithm.iterations)
-    bounds = config.train.micro_batch_tokens, config.train.max_grad_norm, config.train.sampler_tolerance
-    learner = Learner(policy, algorithm, optimizer, schedule, *bounds)
-    state = State()
-    if saved:
-        content = checkpoint.load_state(saved)
-        optimizer.load_state_dict(content["optimizer"])
-        schedule.load_state_dict(content["schedule"])
-        state = State(**content["state"])
-        configuration.refuse_changes(run, content["settings"], configuration.plain(config))
-    study = Study(
-        run=run,
-        seed=config.seed,
-        policy=policy,
-        engine=configuration.build(config.engine, weights=policy),
-        strategy=strategy,
-        reward=configuration.build(config.reward),
-        credit=configuration.credit_rule(config.reward.credit),
-        algorithm=algorithm,
-        learner=learner,
-        benchmark=benchmark,
-        scorers=scorers,
-        splits=splits,
-        tracker=configuration.build(config.tracking),
-        train=configuration.build(config.train, configuration.section("train")),
-        evaluation=configuration.build(config.evaluation, configuration.section("evaluation")),
-        checkpoints=configuration.build(config.checkpoint, configuration.section("checkpoint")),
-    )
-    return study, state
-
-
-def job(config: DictConfig) -> None:
+def job(config: configuration.Config[Any], directory: Path) -> None:
     """One run under Hydra; a job of a sweep that is already complete is skipped, one that was killed continues."""
-    run = configuration.run_directory()
-    if (run / "summary.json").exists():
-        print(f"{run}: complete, skipped")
+    if (directory / "summary.json").exists():
+        print(f"{directory}: complete, skipped")
         return
-    train(config, run, configuration.choices())
+    train(config, directory)
 
 
 def main() -> int:
@@ -134,9 +152,12 @@ def main() -> int:
     if not any(argument.startswith("resume=") for argument in arguments):
         return configuration.launch("train", job)
     try:
-        run, config, choices = configuration.resume(arguments)
-        configuration.extend(run, config.train.steps)
-        train(config, run, choices)
+        directory, config = configuration.resume(arguments)
+    except InputError as error:
+        return configuration.complain(error, "nothing was run")
+    try:
+        configuration.store(directory, config)
+        train(config, directory)
     except InputError as error:
         return configuration.complain(error)
     return 0

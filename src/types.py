@@ -157,6 +157,10 @@ class Scores:
         """The weighted sum of terms, to look at."""
         return self.values if self.plain is None else self.plain
 
+    def valued(self, rollout: Rollout) -> list[Turn]:
+        """The turns that can be credited: those with a value, without probes."""
+        return [turn for turn in rollout.turns if not turn.probe and turn.path in self.values]
+
     def ahead(self, path: Path) -> float:
         """What is to be expected after the turn at ``path``, without what it earned by itself; ``()``: ``prior``."""
         return self.values[path] - self.own.get(path, 0.0) if path else self.prior
@@ -179,6 +183,21 @@ class Row:
     tree: int
     path: Path
     truncated: bool = False
+
+    @classmethod
+    def of(cls, turn: Turn, advantage: float, weight: float) -> Row:
+        """The row of a turn that learns."""
+        return cls(
+            prompt=turn.prompt,
+            completion=turn.completion,
+            logprobs=turn.logprobs,
+            temperature=turn.sampling.temperature,
+            advantage=advantage,
+            weight=weight,
+            tree=turn.tree,
+            path=turn.path,
+            truncated=turn.status == Status.TRUNCATED,
+        )
 
     @property
     def group(self) -> tuple[int, Path]:
@@ -206,6 +225,18 @@ Scorer = Callable[[Problem, str], float]
 
 Children = Callable[[Turn], Sequence[Turn]]
 """What continues a finished turn; the engine asks it as soon as the turn is done."""
+
+
+OnToken = Callable[[Turn, int], None]
+"""Called with the open turn and each token as it is written (for people who watch)."""
+
+
+class Engine(Protocol):
+    """Writes turns, and asks for the children of each as soon as it is finished."""
+
+    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
+        """Write ``turns``, then whatever ``children`` returns for them, until nothing waits. Order is not promised."""
+        ...
 
 
 class InputError(ValueError):

@@ -1,74 +1,72 @@
-"""Teach a model the protocol by imitation, for those that do not know it: ``python -m src.warmup model=smollm2-135m``.
+"""Warm up a model: imitate the benchmark's worked solutions, written as rounds.
 
-Supervised learning of the adapter on the benchmark's own worked solutions, written as rounds.
+``python -m src.warmup model=smollm2-135m``, for models that do not know the protocol.
 """
 
 from __future__ import annotations
 
-import random
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from src import config as configuration
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
+def warm_up(config: configuration.Config[Any], directory: Path) -> dict[str, Any]:
+    """Train the adapter on worked solutions and save it; returns the summary.
 
-def warm_up(config: DictConfig, run: Path) -> None:
-    """Train the adapter and write it down, with the loss on the validation split before, on the way and after."""
+    Raises:
+        InputError: problems without worked solutions, or weights that cannot be used.
+    """
     import itertools
+    import random
 
     from rich.progress import track
 
-    from src.estimating.fitting import check_memory
-    from src.estimating.memory import Job
-    from src.models.loading import load_codec, load_policy
-    from src.sft.imitation import imitate, lessons, mean_loss, stream
-    from src.tracking.trackers import MetricsFile
+    from src.run import build_run
+    from src.sft.imitation import lessons, losses, mean_loss, stream
+    from src.sft.loop import supervise
     from src.training import checkpoint
+    from src.training.metrics_file import MetricsFile
     from src.utils.environment import prepare
     from src.utils.files import write_json
 
-    environment = prepare(config.threads, run)
-    settings = configuration.build(config.imitation, configuration.section("imitation"))
-    model = configuration.build(config.model, configuration.section("model"))
-    strategy, benchmark = configuration.build(config.rounds), configuration.build(config.benchmark)
-    splits = benchmark.load()
-    codec = load_codec(model)
-    held_out = splits.validation[: settings.validation_problems]
-    configuration.check_lengths(strategy, [*splits.train, *held_out], codec)
-    optimization = configuration.build(config.optimizer)
-    check_memory(Job(model, 0, settings.micro_batch_tokens, optimization.moment_bytes))
-    policy = load_policy(model, config.seed, codec=codec)
-    end = policy.end_token
-    rng = random.Random(f"{config.seed}/warmup/validation")
-    seen = [row for problem in held_out for row in lessons(problem, strategy, codec, end, rng)]
-    turns = stream(splits.train, strategy, codec, end, config.seed)
-    optimizer, schedule = optimization.build(policy.parameters(), settings.steps)
-    metrics = MetricsFile(run / "metrics.jsonl", after=0)
-    losses = [mean_loss(policy, seen, settings.micro_batch_tokens)]
-    print(f"validation loss {losses[0]:.4f}", flush=True)
-    for step in track(range(1, settings.steps + 1), "supervised steps"):
-        rows = list(itertools.islice(turns, settings.turns))
-        line = {"step": step, **imitate(policy, rows, optimizer, schedule, settings)}
-        if step % settings.validate_every == 0 or step == settings.steps:
-            losses.append(mean_loss(policy, seen, settings.micro_batch_tokens))
-            line["validation/loss"] = losses[-1]
-            print(f"step {step}: loss {line['loss']:.4f}, validation loss {losses[-1]:.4f}", flush=True)
-        metrics.log(line)
-    metrics.close()
-    checkpoint.save(run, settings.steps, policy, {})
-    about = {"seed": config.seed, "base_sha256": policy.base_hash, "environment": environment}
-    write_json(run / "summary.json", {"validation_loss": {"before": losses[0], "after": losses[-1]}, **about})
+    settings, imitation = config.settings, config.settings.imitation
+    environment = prepare(settings.threads, directory)
+    run = build_run(config, directory)
+    policy, codec, rounds, budget = run.policy, run.codec, settings.rounds, imitation.micro_batch_tokens
+    rng = random.Random(f"{settings.seed}/warmup/validation")
+    held_out = run.splits.validation[: imitation.validation_problems]
+    seen = [row for problem in held_out for row in lessons(problem, rounds, codec, policy.end_token, rng)]
+    turns = stream(run.splits.train, rounds, codec, policy.end_token, settings.seed)
+    batches = [list(itertools.islice(turns, imitation.turns)) for _ in range(imitation.steps)]
+    optimizer, schedule = settings.optimizer.build(policy.parameters(), imitation.steps)
+    validation = [mean_loss(policy, seen, budget)]
+    print(f"validation loss {validation[0]:.4f}", flush=True)
+    steps = supervise(batches, lambda rows: losses(policy, rows, budget), optimizer, schedule, imitation.max_grad_norm)
+    with MetricsFile(directory / "metrics.jsonl", after=0) as metrics:
+        for step, line in enumerate(track(steps, "supervised steps", total=imitation.steps), start=1):
+            if step % imitation.validate_every == 0 or step == imitation.steps:
+                validation.append(mean_loss(policy, seen, budget))
+                line["validation/loss"] = validation[-1]
+                print(f"step {step}: loss {line['loss']:.4f}, validation loss {validation[-1]:.4f}", flush=True)
+            trained = sum(len(row.completion) for row in batches[step - 1])
+            metrics.log({"step": step, **line, "tokens/trained": trained})
+    checkpoint.save(directory, imitation.steps, policy, {})
+    summary = {
+        "validation_loss": {"before": validation[0], "after": validation[-1]},
+        "seed": settings.seed,
+        "base_sha256": policy.base_hash,
+        "environment": environment,
+    }
+    write_json(directory / "summary.json", summary)
+    return summary
 
 
-def job(config: DictConfig) -> None:
+def job(config: configuration.Config[Any], directory: Path) -> None:
     """One warm-up under Hydra."""
-    run = configuration.run_directory()
-    warm_up(config, run)
-    print(f"Train from it: python -m src.train model={configuration.choices()['model']} model.adapter={run}")
+    warm_up(config, directory)
+    print(f"Train from it: python -m src.train model={config.choices['model']} model.adapter={directory}")
 
 
 if __name__ == "__main__":

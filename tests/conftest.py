@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from src import config as configuration
+from src.config import compose
 from src.train import train
 
 SMALL = ["debug=smoke", "tracking=none", "train.threads=1", "evaluation.limit=4"]
@@ -20,13 +20,7 @@ SMALL = ["debug=smoke", "tracking=none", "train.threads=1", "evaluation.limit=4"
 
 def run_small(folder: Path, *overrides: str) -> Path:
     """Train in this process, as the command line would, into ``folder``."""
-    from omegaconf import OmegaConf
-
-    config = configuration.checked("train", [*SMALL, *overrides])
-    (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(config, folder / ".hydra" / "config.yaml")
-    OmegaConf.save({"hydra": {"runtime": {"choices": {}}}}, folder / ".hydra" / "hydra.yaml")
-    train(config, folder, {})
+    train(compose("train", [*SMALL, *overrides]), folder)
     return folder
 
 

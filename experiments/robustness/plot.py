@@ -6,27 +6,33 @@ Reads the files that ``src.evaluate`` writes. Several folders are runs that diff
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from src.benchmarks.perturbations import PERTURBATIONS
-from src.evaluation.sampling import read_evaluation
 from src.evaluation.statistics import Interval, accuracy, paired_difference
 from src.reporting.plots import PALETTE, WIDTH, save, style
 from src.reporting.tables import combine
 from src.types import InputError
+from src.utils import tables
 from src.utils.files import read_jsonl, write_text
 
 NOTE = (
     "Over the problems that the perturbation changed; accuracies in %, differences in points, paired by problem, with "
-    "95 % intervals in brackets. With several runs every number is a mean over them and its interval is Student's t."
+    "95 % intervals in brackets. With several runs every number is a mean over them; its interval covers both runs and "
+    "problems (the half-widths of Student's t over runs and of the mean interval over problems, added in quadrature)."
 )
+
+TERMS = re.compile(r"-terms-(\d+)$")
+"""The end of the name of a split with one number of terms."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +49,58 @@ class Effect:
     difference: Interval
 
 
-def evaluations(folder: Path) -> list[tuple[str, int]]:
-    """Benchmark and split, and the number of rounds, of every evaluation in a folder.
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation's summary and where it is; ``split`` is ``<benchmark>-<test split>``."""
+
+    file: Path
+    split: str
+    rounds: int
+    summary: Mapping[str, Any]
+
+    @property
+    def interval(self) -> Interval:
+        """Accuracy with its interval."""
+        return Interval(*(self.summary[part] for part in ("accuracy", "low", "high")))
+
+    @property
+    def settings(self) -> Mapping[str, Any] | None:
+        """What decided the evaluation besides its problems; summaries of older evaluations do not say."""
+        decided = self.summary.get("decided_by")
+        return None if decided is None else {name: value for name, value in decided.items() if name != "problems"}
+
+
+def evaluations(folder: Path) -> list[Evaluation]:
+    """Every evaluation in a folder.
+
+    Summaries that were written before evaluations named their benchmark and split have them in their file's name.
 
     Raises:
         InputError: there is none.
     """
-    found = [re.fullmatch(r"(.+)_rounds(\d+)", file.stem) for file in folder.glob("*_rounds*.json")]
-    names = sorted((match[1], int(match[2])) for match in found if match)
-    if not names:
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        if "split" in summary:
+            found.append(Evaluation(file, f"{summary['benchmark']}-{summary['split']}", summary["rounds"], summary))
+        elif match := re.fullmatch(r"(.+)_rounds(\d+)", file.stem):
+            found.append(Evaluation(file, match[1], int(match[2]), summary))
+    if not found:
         raise InputError(f"{folder}: holds no evaluation (<benchmark>-<split>_rounds<n>.json); see src.evaluate")
-    return names
+    return sorted(found, key=lambda one: (one.split, one.rounds, one.file.name))
 
 
 def by_length(folders: Sequence[Path]) -> dict[int, dict[int, Interval]]:
-    """Accuracy for each number of rounds and of terms, from the splits ``terms-<number>``."""
+    """Accuracy for each number of rounds and of terms, from the splits ``terms-<number>``.
+
+    Raises:
+        InputError: a folder holds several evaluations of such a split at a number of rounds.
+    """
     values: dict[tuple[int, int], list[Interval]] = {}
     for folder in folders:
-        for split, rounds in evaluations(folder):
-            if match := re.search(r"-terms-(\d+)$", split):
-                interval = read_evaluation(folder, f"{split}_rounds{rounds}").interval
-                values.setdefault((rounds, int(match[1])), []).append(interval)
+        for one in _single([one for one in evaluations(folder) if TERMS.search(one.split)]):
+            terms = int(TERMS.search(one.split)[1])  # type: ignore[index]
+            values.setdefault((one.rounds, terms), []).append(one.interval)
     result: dict[int, dict[int, Interval]] = {}
     for (rounds, terms), intervals in sorted(values.items()):
         result.setdefault(rounds, {})[terms] = combine(intervals, 0, 1)
@@ -71,39 +108,63 @@ def by_length(folders: Sequence[Path]) -> dict[int, dict[int, Interval]]:
 
 
 def effects(folders: Sequence[Path]) -> list[Effect]:
-    """Every perturbed split beside its original.
+    """Every perturbed split beside its original, evaluated with the same settings.
 
     Raises:
-        InputError: a folder lacks the original of a perturbed split.
+        InputError: a folder lacks the original of a perturbed split, or holds several evaluations of the latter.
     """
     found: dict[tuple[str, int, str], list[Effect]] = {}
     for folder in folders:
-        names = evaluations(folder)
-        for perturbed, rounds in names:
-            split, _, name = perturbed.rpartition("-")
-            if name in PERTURBATIONS:
-                if (split, rounds) not in names:
-                    raise InputError(f"{folder}: {perturbed}_rounds{rounds} has no {split}_rounds{rounds} beside it")
-                found.setdefault((split, rounds, name), []).append(_effect(folder, split, rounds, name))
+        there = evaluations(folder)
+        for perturbed in _single([one for one in there if one.split.rpartition("-")[2] in PERTURBATIONS]):
+            split, _, name = perturbed.split.rpartition("-")
+            plain = [
+                one
+                for one in there
+                if (one.split, one.rounds, one.settings) == (split, perturbed.rounds, perturbed.settings)
+            ]
+            if not plain:
+                raise InputError(
+                    f"{folder}: {perturbed.split}_rounds{perturbed.rounds} has no {split}_rounds{perturbed.rounds} "
+                    "beside it that was evaluated with the same settings"
+                )
+            found.setdefault((split, perturbed.rounds, name), []).append(_effect(plain[0], perturbed, name))
     return [_mean(runs) for runs in found.values()]
 
 
-def _effect(folder: Path, split: str, rounds: int, name: str) -> Effect:
-    plain, perturbed = (_verdicts(folder, f"{one}_rounds{rounds}") for one in (split, f"{split}-{name}"))
+def _single(found: Sequence[Evaluation]) -> Sequence[Evaluation]:
+    """The evaluations, of which no two may be of the same split and number of rounds.
+
+    Raises:
+        InputError: some are, and nothing says which one is meant.
+    """
+    files: dict[tuple[str, int], Path] = {}
+    for one in found:
+        other = files.setdefault((one.split, one.rounds), one.file)
+        if other != one.file:
+            raise InputError(
+                f"{one.file.parent}: {other.name} and {one.file.name} are evaluations of one split with different "
+                "settings; move one of them (with its .jsonl) elsewhere"
+            )
+    return found
+
+
+def _effect(before: Evaluation, after: Evaluation, name: str) -> Effect:
+    plain, perturbed = _verdicts(before), _verdicts(after)
     asked, anew = dict(plain.keys()), dict(perturbed.keys())  # questions by the ids of their problems
     if set(asked) != set(anew):
-        raise InputError(f"{folder}: {split} and {split}-{name} were evaluated on different problems")
+        raise InputError(f"{before.file.parent}: {before.split} and {after.split} were evaluated on different problems")
     changed = [problem for problem in asked if asked[problem] != anew[problem]]
-    before = [plain[problem, asked[problem]] for problem in changed]
-    after = [perturbed[problem, anew[problem]] for problem in changed]
-    numbers = accuracy(before), accuracy(after), paired_difference(before, after)
-    return Effect(split, rounds, name, len(changed), len(asked), *numbers)
+    rows = [plain[problem, asked[problem]] for problem in changed]
+    rows_anew = [perturbed[problem, anew[problem]] for problem in changed]
+    numbers = accuracy(rows), accuracy(rows_anew), paired_difference(rows, rows_anew)
+    return Effect(before.split, before.rounds, name, len(changed), len(asked), *numbers)
 
 
-def _verdicts(folder: Path, name: str) -> Mapping[tuple[str, str], list[float]]:
+def _verdicts(evaluation: Evaluation) -> Mapping[tuple[str, str], list[float]]:
     """The verdicts on the samples of each problem, by its id and question."""
     verdicts: dict[tuple[str, str], list[float]] = {}
-    for record in read_jsonl(folder / f"{name}.jsonl"):
+    for record in read_jsonl(evaluation.file.with_suffix(".jsonl")):
         verdicts.setdefault((record["id"], record["question"]), []).append(record["correct"])
     return verdicts
 
@@ -152,15 +213,12 @@ def curves(lengths: Mapping[int, Mapping[int, Interval]]) -> Figure:
 
 def table(rows: Sequence[Effect]) -> str:
     """The effects as Markdown."""
-    lines = [
-        "| test split | rounds | perturbation | changed | unperturbed | perturbed | difference |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    headings = ("test split", "rounds", "perturbation", "changed", "unperturbed", "perturbed", "difference")
+    cells = []
     for row in rows:
-        cells = [row.split, str(row.rounds), row.name, f"{row.changed} of {row.problems}"]
-        cells += [_percent(row.plain), _percent(row.perturbed), _percent(row.difference, "+")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + f"\n\n{NOTE}\n"
+        numbers = _percent(row.plain), _percent(row.perturbed), _percent(row.difference, "+")
+        cells.append([row.split, str(row.rounds), row.name, f"{row.changed} of {row.problems}", *numbers])
+    return f"{tables.markdown(headings, cells)}\n\n{NOTE}\n"
 
 
 def _percent(value: Interval, sign: str = "") -> str:

@@ -21,11 +21,14 @@ from src.estimating.memory import Job, demand
 from src.estimating.shape import Shape, shape_of
 from src.estimating.time import Device, learning, writing
 from src.evaluation.statistics import Interval, wilson
-from src.models.loading import Lora, ModelConfig
+from src.models.settings import Lora, ModelSettings
+from src.reporting.evaluations import Name, evaluations
 from src.reporting.tables import combine
 from src.types import InputError
+from src.utils import tables
 from src.utils.files import read_jsonl, write_text
 
+BENCHMARK = "paper"
 PROBLEMS = {"math500": 500, "aime2024": 30}
 PAPER = {
     ("base", 1): {"math500": 0.376, "aime2024": 0 / 30},
@@ -56,8 +59,13 @@ DEVICES = (
 )
 """Dense bfloat16 operations and bytes a second of the makers' data sheets."""
 
-MODEL = ModelConfig(
-    "Qwen/Qwen2.5-3B-Instruct", CONTEXT, 1024, dtype="bfloat16", quantization="nf4", lora=Lora(r=64, alpha=64)
+MODEL = ModelSettings(
+    name="Qwen/Qwen2.5-3B-Instruct",
+    context=CONTEXT,
+    round_tokens=1024,
+    dtype="bfloat16",
+    quantization="nf4",
+    lora=Lora(r=64, alpha=64),
 )
 
 
@@ -150,8 +158,8 @@ def _row(policy: str, rounds: int, split: str, scoring: str, runs: Mapping[str, 
     source = runs.get(policy, [])
     if policy == "base":
         source = runs.get("MOTIF") or runs.get("GRPO") or runs.get(EQUAL) or []
-    name = f"{split}, {rounds} round{'s' if rounds > 1 else ''}"
-    seen = [run["evaluations"]["before" if policy == "base" else "after"].get(name) for run in source]
+    part, name = "before" if policy == "base" else "after", Name(BENCHMARK, split, rounds)
+    seen = [evaluations(run, part, BENCHMARK).get(name) for run in source]
     made = [one for one in seen if one is not None]
     judged = [(one, verdict) for one in made if (verdict := _verdict(one, scoring)) is not None]
     rate = PAPER.get((policy, rounds), {}).get(split) if scoring == "published" else None
@@ -210,7 +218,7 @@ def results_table(found: Sequence[Row], shape: Shape, lengths: Lengths) -> str:
     """The grid as Markdown, each row with the GPU hours that make it."""
     heads = ["policy", "rounds", "test", "scoring", "paper", "ours", "tokens an answer", "seeds"]
     heads += [f"GPU-h {device.name}" for device in DEVICES]
-    lines = [heads, ["---"] * len(heads)]
+    lines = []
     for row in found:
         cells = [row.policy, str(row.rounds), row.split, row.scoring, _percent(row.paper)]
         cells += [_percent(row.ours) if row.ours else "not run", f"{row.tokens:.0f}" if row.tokens is not None else "-"]
@@ -220,13 +228,13 @@ def results_table(found: Sequence[Row], shape: Shape, lengths: Lengths) -> str:
             asked = evaluation_hours(shape, device, row.rounds, PROBLEMS[row.split], lengths)
             cells.append(f"{trained + asked:.2f}")
         lines.append(cells)
-    return _markdown(lines)
+    return tables.markdown(heads, lines)
 
 
 def cost_table(shape: Shape, cases: Mapping[str, Lengths]) -> str:
     """GPU hours of every run, in each of several cases of lengths."""
     heads = ["job", "lengths", "tokens sampled", *(f"GPU-h {device.name}" for device in DEVICES)]
-    lines = [heads, ["---"] * len(heads)]
+    lines = []
     for case, lengths in cases.items():
         for policy in POLICIES[1:]:
             kind = "GRPO" if policy == EQUAL else policy
@@ -239,13 +247,13 @@ def cost_table(shape: Shape, cases: Mapping[str, Lengths]) -> str:
             hours = [f"{evaluation_hours(shape, device, rounds, problems, lengths):.2f}" for device in DEVICES]
             tokens = f"{problems * sum(lengths.rounds[:rounds]) / 1e6:.1f} M"
             lines.append([f"evaluate a policy, {rounds} round{'s' if rounds > 1 else ''}", case, tokens, *hours])
-    return _markdown(lines)
+    return tables.markdown(heads, lines)
 
 
 def memory_table(shape: Shape) -> str:
     """Memory of training and of evaluating, the same for every policy."""
-    lines = [["job", "weights", "adapter and its training", "cache", "activations and logits", "peak", "fits"]]
-    lines.append(["---"] * len(lines[0]))
+    heads = ["job", "weights", "adapter and its training", "cache", "activations and logits", "peak", "fits"]
+    lines = []
     jobs = [(f"train, train.micro_batch_tokens={tokens}", tokens) for tokens in (MICRO_BATCH, CONTEXT)]
     for job, micro_batch in (*jobs, ("evaluate", 0)):
         need = demand(shape, Job(MODEL, CACHE, micro_batch, moment_bytes=1))
@@ -253,7 +261,7 @@ def memory_table(shape: Shape) -> str:
         sizes = (need.weights, adapter, need.cache, need.activations + need.logits, need.peak)
         fits = [device.name for device in DEVICES if device.memory > need.peak]
         lines.append([job, *(f"{size / GIB:.1f} GiB" for size in sizes), ", ".join(fits) or "none"])
-    return _markdown(lines)
+    return tables.markdown(heads, lines)
 
 
 def document(runs: Mapping[str, Sequence[Mapping[str, Any]]], prompt: float, tokens: float) -> str:
@@ -266,13 +274,16 @@ def document(runs: Mapping[str, Sequence[Mapping[str, Any]]], prompt: float, tok
     device = DEVICES[0]
     limits = ", ".join(f"{limit:.0f}" for limit in most.rounds)
     return f"""{results_table(rows(runs), shape, typical)}
+
 Accuracies in %, with 95 % intervals: Wilson's over the problems with one seed (the paper's figures are one run on 500
-and 30 problems), Student's t over seeds with several. The paper scores as `published`. GPU hours are estimates for one
-seed: training and the row's own evaluation, at the {name} new tokens a round.
+and 30 problems); with several seeds, over both (the half-widths of Student's t over seeds and of the mean interval over
+problems, added in quadrature). The paper scores as `published`. GPU hours are estimates for one seed: training and the
+row's own evaluation, at the {name} new tokens a round.
 
 ## GPU hours, estimated
 
 {cost_table(shape, {name: typical, "all budgets used": most})}
+
 Assumed: {prompt:.0f} tokens of a prompt, {PROGRESS} more of a carried progress; budgets of {limits} tokens
 in rounds 1 to 3; {device.flops_share:.0%} of the data sheet's operations
 and {device.bandwidth_share:.0%} of its bandwidth
@@ -283,6 +294,7 @@ most of it. Nothing here was measured on these devices.
 ## Memory, estimated
 
 {memory_table(shape)}
+
 4-bit weights, LoRA of rank 64, 8-bit moments, `engine.max_batch_tokens={CACHE}`, and a micro-batch of one sequence,
 without gradient checkpointing. `train.micro_batch_tokens={CONTEXT}` takes less, and the gradient stays the same.
 
@@ -302,10 +314,6 @@ def _percent(value: Interval | None) -> str:
     if value is None:
         return "-"
     return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * number for number in (value.estimate, value.low, value.high)))
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import Tensor
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from src.algorithms.base import Tokens
-from src.algorithms.family import Family
+from src.algorithms.grpo import GRPO
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-@dataclass(frozen=True)
-class CISPO(Family):
+class CISPO(GRPO):
     """l = -sg[clip(r, 1 - e_low, 1 + e_high)] A log pi (equations 4 and 5), r = pi / pi_old of the token.
 
-    ``clip_low=1`` is no lower bound, as published. The cap is 1 + ``clip_high``, as in the paper; TRL's
+    ``clip_low=1`` means no lower bound, as published. The cap is 1 + ``clip_high``, as in the paper; TRL's
     ``epsilon_high`` is the cap itself (ScaleRL, arXiv 2510.13786).
     """
 
-    def check(self) -> list[str]:
-        errors = super().check()
+    def check(self) -> Iterable[str]:
+        yield from super().check()
         if self.dual_clip is not None:
-            errors.append(f"algorithm.dual_clip={self.dual_clip} bounds a clipped loss; CISPO clips none, so use null")
-        return errors
+            yield f"algorithm.dual_clip={self.dual_clip} bounds a clipped loss; CISPO clips none, so use null"
 
     def surrogate(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         ratio = (tokens.logprobs - tokens.old).exp().detach()

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Baseline = Literal["group", "leave_one_out", "none"]
-Scale = Literal["group", "batch", "none"]
-Aggregation = Literal["grpo", "bnpo", "dapo", "dr_grpo", "trajectory"]
-Estimator = Literal["k1", "k2", "k3"]
+from src.algorithms.base import Aggregation, Baseline, Estimator, Scale
 
 
 def compared(group: Sequence[float], baseline: Baseline) -> list[float]:

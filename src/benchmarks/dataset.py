@@ -6,24 +6,26 @@ import hashlib
 import json
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from src.benchmarks.base import Splits
+from src.benchmarks.base import Benchmark, Splits
 from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
+from src.settings import Section
 from src.types import InputError, Problem
 from src.verifiers.equivalence import Equivalence
+
+if TYPE_CHECKING:
+    from src.config.commands import RunSettings
 
 SUFFIXES = (".jsonl", ".parquet")
 SHOWN = 10
 """Mistakes of the data that are named; more are counted."""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Section):
     """Where rows are, and what their columns hold.
 
     ``file`` lies below ``benchmark.source``, with or without its suffix; ``hub`` is a repository of data sets, read at
@@ -42,43 +44,34 @@ class Table:
     revision: str | None = None  # commit of the repository
 
 
-@dataclass
-class Dataset:
+class Dataset(Benchmark):
     """Problems of one table to train on and of others to test on.
 
     Validation is cut from training by ``seed``. A training question that was seen before, in a test or in training, is
     left out; test questions must differ.
     """
 
-    name: str
     tests: Mapping[str, Table]
     train: Table | None = None
     source: str | None = None
-    train_size: int | None = None
-    validation_size: int = 128
-    test_size: int | None = None
-    seed: int = 0
-    verify_seconds: float = 5.0
-    perturb: Sequence[str] = ()  # every test split once more for each of these; see src/benchmarks/perturbations.py
 
-    def check(self) -> list[str]:
-        errors = []
-        for size, least in (("train_size", 1), ("validation_size", 0), ("test_size", 1)):
-            if getattr(self, size) is not None and getattr(self, size) < least:
-                errors.append(f"benchmark.{size}={getattr(self, size)} must be {least} or more")
-        if self.verify_seconds <= 0:
-            errors.append(f"benchmark.verify_seconds={self.verify_seconds} must be above 0")
+    def check(self) -> Iterable[str]:
         taken = sorted({"train", "validation"} & set(self.tests))
-        errors += [f"benchmark.tests.{name}: a test split cannot be named {name}" for name in taken]
+        yield from (f"benchmark.tests.{name}: a test split cannot be named {name}" for name in taken)
         if not self.tests:
-            errors.append("benchmark.tests names no test split; give one at least")
-        errors += mistakes(self.perturb)
+            yield "benchmark.tests names no test split; give one at least"
+        yield from mistakes(self.perturb)
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
         for where, table in self._tables().items():
             try:
                 self._place(where, table)
             except InputError as error:
-                errors += error.problems
-        return errors
+                yield from error.problems
+
+    @property
+    def trains(self) -> bool:
+        return self.train is not None
 
     def load(self) -> Splits:
         """Every row, checked.

@@ -6,16 +6,21 @@ import difflib
 import importlib.metadata
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from src.benchmarks.base import Splits
+from pydantic import Field
+
+from src.benchmarks.base import Benchmark, Splits
 from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
 from src.types import InputError, Problem
 from src.verifiers.sandbox import LONGEST_ANSWER, IsolatedVerifier
 from src.verifiers.tags import stated_answer
+
+if TYPE_CHECKING:
+    from src.config.commands import RunSettings
 
 SEED_STRIDE = 10_000_000
 """Distance between the generator seeds of two splits. A task draws problem i from seed + i, so splits that lie this far
@@ -25,8 +30,7 @@ TRUSTED = frozenset({"chain_sum"})
 """Tasks whose verifier only compares strings and decimals, and so runs in this process; all others run isolated."""
 
 
-@dataclass
-class ReasoningGym:
+class ReasoningGym(Benchmark):
     """Problems of one task, or of several.
 
     ``params`` are the task's own options, for training and validation; each of ``tests`` names a split and what
@@ -34,33 +38,25 @@ class ReasoningGym:
     verifier. Sizes count distinct questions; a question that stands in a test split is never trained on.
     """
 
-    name: str
     task: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    tests: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"test": {}})
-    train_size: int = 4096
-    validation_size: int = 128
-    test_size: int = 512
-    seed: int = 0  # of the problems, not of the run
-    threshold: float = 1.0  # a verifier's score from which an answer is right
-    verify_seconds: float = 2.0
-    perturb: Sequence[str] = ()  # every test split once more for each of these; see src/benchmarks/perturbations.py
+    params: Mapping[str, Any] = Field(default_factory=dict)
+    tests: Mapping[str, Mapping[str, Any]] = Field(default_factory=lambda: {"test": {}})
+    train_size: int = Field(4096, ge=1)
+    validation_size: int = Field(128, ge=1)
+    test_size: int = Field(512, ge=1)
+    threshold: float = Field(1.0, gt=0, le=1)  # a verifier's score from which an answer is right
+    verify_seconds: float = Field(2.0, gt=0)
 
-    def check(self) -> list[str]:
-        errors = []
-        for name in ("train_size", "validation_size", "test_size"):
-            if getattr(self, name) < 1:
-                errors.append(f"benchmark.{name}={getattr(self, name)} must be 1 or more")
+    def check(self) -> Iterable[str]:
         if max(self.train_size, self.validation_size, self.test_size) * 20 > SEED_STRIDE:
-            errors.append(f"a split of benchmark={self.name} may hold {SEED_STRIDE // 20} problems at most")
-        if self.verify_seconds <= 0:
-            errors.append(f"benchmark.verify_seconds={self.verify_seconds} must be above 0")
-        if not 0 < self.threshold <= 1:
-            errors.append(f"benchmark.threshold={self.threshold} must be in (0, 1]")
+            yield f"a split of benchmark={self.name} may hold {SEED_STRIDE // 20} problems at most"
         taken = sorted({"train", "validation"} & set(self.tests))
-        errors += [f"benchmark.tests.{name}: a test split cannot be named {name}" for name in taken]
+        yield from (f"benchmark.tests.{name}: a test split cannot be named {name}" for name in taken)
         if not self.tests:
-            errors.append("benchmark.tests names no test split; give one at least, e.g. {test: {}}")
+            yield "benchmark.tests names no test split; give one at least, e.g. {test: {}}"
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        errors: list[str] = []
         tasks = _tasks()
         for split in dict.fromkeys(["train", *self.tests]):
             task, options = self._options(split)
@@ -84,6 +80,10 @@ class ReasoningGym:
                 except (AssertionError, ValueError, TypeError) as error:
                     errors.append(f"benchmark.{where}: {task} refuses these options: {error}")
         return errors + mistakes(self.perturb, {self._options(split)[0] for split in self.tests} & set(tasks))
+
+    @property
+    def judging(self) -> dict[str, Any]:
+        return {**super().judging, "threshold": self.threshold}
 
     def load(self) -> Splits:
         """Test splits first, then training problems that are in none of them.

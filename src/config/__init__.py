@@ -1,39 +1,41 @@
-"""Configuration: composing it, finding its mistakes, building what it describes. Only this package knows Hydra."""
+"""Configuration: composing it, validating it, building what it describes, launching commands. Only here is Hydra."""
 
-from src.config.building import build, credit_rule, locate, plain, scorers, verifier
-from src.config.checking import check_lengths, checked, find_mistakes
-from src.config.composing import CONF, ROOT, compose, groups, jobs, options, quote_rounds
-from src.config.resuming import checkpoint_of, extend, load, overrides, refuse_changes, resume, written
-from src.config.running import choices, complain, launch, run_directory
-from src.config.sections import section
+from src.config.building import build
+from src.config.composing import CONF, ROOT, groups, jobs, options, quote_rounds
+from src.config.config import Config, compose
+from src.config.launching import complain, launch, new_directory
+from src.config.runs import (
+    load,
+    load_choices,
+    load_overrides,
+    overlay,
+    recorded,
+    refuse_changes,
+    resume,
+    store,
+    written,
+)
 
 __all__ = [
     "CONF",
     "ROOT",
+    "Config",
     "build",
-    "check_lengths",
-    "checked",
-    "checkpoint_of",
-    "choices",
     "complain",
     "compose",
-    "credit_rule",
-    "extend",
-    "find_mistakes",
     "groups",
     "jobs",
     "launch",
     "load",
-    "locate",
+    "load_choices",
+    "load_overrides",
+    "new_directory",
     "options",
-    "overrides",
-    "plain",
+    "overlay",
     "quote_rounds",
+    "recorded",
     "refuse_changes",
     "resume",
-    "run_directory",
-    "scorers",
-    "section",
-    "verifier",
+    "store",
     "written",
 ]

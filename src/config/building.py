@@ -1,108 +1,242 @@
-"""From sections to objects: a section with a ``_target_`` is a class and its fields."""
+"""From plain values to validated sections, collecting every mistake in words."""
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
+import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from src.config.composing import CONF, ROOT, options
-from src.types import InputError, Problem, Scorer
+from src.settings import Section
+from src.types import InputError
+
+FAILED: Any = object()
+"""Stands for a section that could not be built."""
+
+MISSING = "???"
+"""OmegaConf's mark for a value that has to be given."""
 
 
-def locate(target: str) -> Any:
-    """The class or function that a dotted path names; says why where it cannot be imported."""
+def locate(target: Any) -> Any:
+    """The class that a dotted path names.
+
+    Raises:
+        InputError: it cannot be imported, and why, or it is no section.
+    """
     if not isinstance(target, str) or "." not in target:
         raise InputError(f"{target!r} is not the dotted path of a class")
     module, _, name = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise InputError(f"{target} cannot be imported: {error}") from error
     except (AttributeError, ValueError) as error:
         raise InputError(f"{target}: no such class") from error
+    if not (isinstance(found, type) and issubclass(found, Section)):
+        raise InputError(f"{target} is not a subclass of src.settings.Section, so it cannot be configured")
+    if missing := getattr(found, "__abstractmethods__", None):
+        raise InputError(f"{target} is not complete: it does not define {', '.join(sorted(missing))}")
+    return found
 
 
-def build(node: Any, kind: type | None = None, **extra: Any) -> Any:
-    """The object that a section describes: nested sections with a ``_target_`` first, then the class with its
-    fields."""
-    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    return _build(values, kind, extra)
-
-
-def _build(values: Any, kind: Any, extra: Mapping[str, Any]) -> Any:
-    if isinstance(values, Mapping) and "_target_" in values:
-        kind = locate(values["_target_"])
-    hints = typing.get_type_hints(kind) if is_dataclass(kind) else {}
-    if isinstance(values, Mapping):
-        built = {
-            key: _build(value, dataclass_of(hints.get(key)), {})
-            for key, value in values.items()
-            if key != "_target_" and not (is_dataclass(kind) and key not in hints)
-        }
-        return kind(**built, **extra) if isinstance(kind, type) and kind is not dict else built
-    if isinstance(values, list):
-        return [_build(value, None, {}) for value in values]
-    return values
-
-
-def dataclass_of(hint: Any) -> Any:
-    """The dataclass that a field's type names, also where the field may be null instead; ``None`` for all others."""
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return next((kind for kind in (typing.get_args(hint) if union else (hint,)) if is_dataclass(kind)), None)
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values, interpolations resolved."""
-    return typing.cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
-
-
-def credit_rule(name: Any) -> Any:
-    """The credit rule of ``reward.credit``: a file of src/credit, a class by its dotted path, or a section."""
-    if isinstance(name, (DictConfig, Mapping)):
-        return build(name)
-    if isinstance(name, str) and "." in name:
-        rule = locate(name)
-        if not hasattr(rule, "rows"):
-            raise InputError(f"reward.credit={name}: is no credit rule (it has no method rows)")
-        return rule()
-    files = sorted(
-        file.stem for file in (ROOT / "src" / "credit").glob("*.py") if file.stem not in ("__init__", "base")
-    )
-    if name not in files:
-        raise InputError(
-            f"reward.credit={name}: no such rule; valid: {', '.join(files)}, or a class by its dotted path"
-        )
-    return locate(f"src.credit.{name}.{name.title().replace('_', '')}")()
-
-
-def verifier(name: Any) -> Any:
-    """The verifier that ``evaluation.also`` names: an option of conf/verifier, or a class by its dotted path."""
-    if name in options("verifier"):
-        return build(OmegaConf.load(CONF / "verifier" / f"{name}.yaml"))
-    if not isinstance(name, str) or "." not in name:
-        raise InputError(f"evaluation.also={name}: no such verifier; valid: {', '.join(options('verifier'))}")
-    kind = locate(name)
-    if not hasattr(kind, "scorer"):
-        raise InputError(f"evaluation.also={name}: is no verifier (it has no method scorer)")
-    return kind()
-
-
-def scorers(config: DictConfig, benchmark: Any, problems: Sequence[Problem]) -> dict[str, Scorer]:
-    """The judges by name: that of ``verifier`` first, then those of ``evaluation.also``.
+def build(values: Any, kind: type[Section] | None = None, place: str = "") -> Any:
+    """The section that ``values`` describe: of the class that ``_target_`` names, or of ``kind``.
 
     Raises:
-        InputError: one of them needs golds that some problems do not have.
+        InputError: all mistakes at once.
     """
-    judges = [build(config.verifier), *map(verifier, config.evaluation.also)]
-    blank = next((problem.id for problem in problems if not problem.answer), None)
-    if blank is not None and (needy := [judge.name for judge in judges if judge.needs_gold]):
-        raise InputError(
-            f"{blank} of benchmark={benchmark.name} has no gold answer: verifier={needy[0]} cannot judge it"
-        )
-    return {judge.name: judge.scorer(benchmark.score) for judge in judges}
+    errors: list[str] = []
+    plain = OmegaConf.to_container(values, resolve=True) if isinstance(values, DictConfig) else values
+    built = attempt(plain, kind, place, errors)
+    if errors:
+        raise InputError(*dict.fromkeys(errors))
+    return built
+
+
+def attempt(values: Any, kind: Any, place: str, errors: list[str]) -> Any:
+    """The section, built from the inside out; its mistakes are added to ``errors``.
+
+    A section with some wrong values is built with the defaults in their place where that is possible, or left with
+    values that are out of bounds, so that the rules between the others can be checked too; otherwise the result is
+    ``FAILED``.
+    """
+    if isinstance(values, list):
+        parts = [attempt(value, None, f"{place}[{index}]", errors) for index, value in enumerate(values)]
+        return [part for part in parts if part is not FAILED]
+    if not isinstance(values, Mapping):
+        return values
+    if "_target_" in values:
+        try:
+            kind = locate(values["_target_"])
+        except InputError as error:
+            errors.append(f"{_join(place, '_target_')}: {error}")
+            return FAILED
+    fields: dict[str, FieldInfo] = kind.model_fields if kind is not None else {}
+    children: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "_target_":
+            continue
+        inner = section_of(kind, name)
+        if inner is not None and isinstance(value, Mapping) and _is_mapping(fields[name].annotation):
+            items = {key: attempt(part, inner, f"{_join(place, name)}.{key}", errors) for key, part in value.items()}
+            children[str(name)] = {key: part for key, part in items.items() if part is not FAILED}
+        else:
+            children[str(name)] = attempt(value, inner, _join(place, name), errors)
+    return children if kind is None else _construct(kind, children, place, errors)
+
+
+def _construct(kind: type[Section], children: Mapping[str, Any], place: str, errors: list[str]) -> Any:
+    """An instance of ``kind``; what is wrong with its fields and with their combination is added to ``errors``."""
+    missing = [name for name, value in children.items() if isinstance(value, str) and value == MISSING]
+    errors += [f"{_join(place, name)} has no value; give one with {_join(place, name)}=…" for name in missing]
+    left_out = {name for name, value in children.items() if value is FAILED} | set(missing)
+    outside: dict[str, Any] = {}  # values of the right type, out of bounds
+    while True:
+        given = {name: value for name, value in children.items() if name not in left_out}
+        try:
+            return kind(**given)
+        except ValidationError as error:
+            wrong = set()
+            for one in error.errors():
+                name = str(one["loc"][0]) if one["loc"] else ""
+                if one["type"] == "missing" and name in left_out:
+                    continue  # it was there, and wrong
+                errors += _words(kind, name, place, one, given)
+                wrong.add(name)
+                if one["type"] in BOUNDS:
+                    outside[name] = given[name]
+            if not wrong & set(given):  # a rule between fields, or fields that have no default
+                return _unvalidated(kind, given, outside, errors)
+            left_out |= wrong
+
+
+def _unvalidated(kind: type[Section], given: Mapping[str, Any], outside: Mapping[str, Any], errors: list[str]) -> Any:
+    """An instance that breaks bounds or rules, or ``FAILED``; what its rules say is added to ``errors``."""
+    required = {name for name, field in kind.model_fields.items() if field.is_required()}
+    if not required <= {*given, *outside}:
+        return FAILED
+    section = kind.model_construct(**given, **{name: outside[name] for name in required - set(given)})
+    with contextlib.suppress(Exception):  # a rule need not cope with values that are out of bounds
+        for error in section.check():
+            if error not in errors:
+                errors.append(error)
+    return section
+
+
+def _words(kind: type[Section], name: str, place: str, error: Any, given: Mapping[str, Any]) -> list[str]:
+    """One of pydantic's errors, in words that name the setting and the valid values."""
+    where = _join(place, name)
+    if error["type"] == "value_error":
+        cause = error["ctx"]["error"]
+        return list(cause.problems) if isinstance(cause, InputError) else [f"{where}: {cause}"]
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, list(kind.model_fields), 3, 0.5) or sorted(kind.model_fields)
+        return [f"{where}: there is no such setting" + (f"; valid: {', '.join(near)}" if near else "")]
+    if error["type"] == "missing":
+        return [f"{where} is missing"]
+    field = kind.model_fields[name]
+    value, words = given.get(name), typed(field)
+    bounds = bounded(field) if error["type"] in BOUNDS else ""
+    if isinstance(value, Mapping) and len(error["loc"]) > 1 and error["loc"][1] in value:  # one item of a mapping
+        item = error["loc"][1]
+        where, value, words = _join(where, item), value[item], _type_words(_items(field.annotation))
+    return [f"{where}={_shown(value)} must be {bounds}" if bounds else f"{where}={value!r}: must be {words}"]
+
+
+BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "too_short", "too_long"}
+
+
+def bounded(field: FieldInfo) -> str:
+    """The bounds of a field, in words; empty if it has none."""
+    found = {
+        name: getattr(part, name)
+        for part in field.metadata
+        for name in ("gt", "ge", "lt", "le", "min_length")
+        if getattr(part, name, None) is not None
+    }
+    if "min_length" in found:
+        return f"{typed(field)}, {found['min_length']} of them"
+    if not found:
+        return ""
+    low = found.get("gt", found.get("ge"))
+    high = found.get("lt", found.get("le"))
+    if low is not None and high is not None and high < 2**31:
+        return f"in {'(' if 'gt' in found else '['}{low:g}, {high:g}{')' if 'lt' in found else ']'}"
+    nullable = ", or null" if type(None) in typing.get_args(field.annotation) else ""
+    if high is not None and low is None:
+        return f"{'below' if 'lt' in found else 'at most'} {high:g}{nullable}"
+    return (f"above {low:g}" if "gt" in found else f"{low:g} or more") + nullable
+
+
+def typed(field: FieldInfo) -> str:
+    """The type of a field, in words."""
+    return _type_words(field.annotation)
+
+
+def _type_words(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_words(option) for option in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments)) if len(arguments) > 1 else str(arguments[0])
+    if origin is not None and issubclass(origin, Mapping):
+        return "a section"
+    if origin is not None and issubclass(origin, Sequence):
+        inner = _type_words(arguments[0])
+        plural = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts"}
+        return f"a list of {plural.get(inner, inner)}"
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if hint in names:
+        return names[hint]
+    doc = re.split(r"\.(?:\s|$)", hint.__doc__ or "")[0] if isinstance(hint, type) else ""
+    return f"a section for {hint.__name__}" + (f" ({doc[0].lower()}{doc[1:]})" if doc else "")
+
+
+def section_in(annotation: Any) -> type[Section] | None:
+    """The section class that a field's type holds: itself, in a union with null, or as the values of a mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for part in typing.get_args(annotation) if (found := section_in(part)) is not None), None)
+
+
+def section_of(kind: Any, name: str) -> type[Section] | None:
+    """The section class of a field of ``kind``, if it holds one."""
+    fields = kind.model_fields if kind is not None else {}
+    return section_in(fields[name].annotation) if name in fields else None
+
+
+def sections(section: Section) -> Iterator[Section]:
+    """A section and all sections inside it."""
+    yield section
+    for name in type(section).model_fields:
+        value = getattr(section, name, None)
+        parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
+        for part in parts:
+            if isinstance(part, Section):
+                yield from sections(part)
+
+
+def _is_mapping(annotation: Any) -> bool:
+    origin = typing.get_origin(annotation)
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+def _items(annotation: Any) -> Any:
+    """The type of a mapping's values."""
+    return typing.get_args(annotation)[1] if _is_mapping(annotation) else Any
+
+
+def _join(place: str, name: Any) -> str:
+    return f"{place}.{name}" if place else str(name)
+
+
+def _shown(value: Any) -> str:
+    return str(list(value)) if isinstance(value, (list, tuple)) else str(value)

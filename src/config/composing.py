@@ -1,10 +1,10 @@
-"""Composing configurations with Hydra: groups, any number of rounds as a choice, the jobs of a sweep."""
+"""Composing configurations with Hydra, and the group ``rounds`` that takes any integer."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +100,36 @@ def quote_rounds(overrides: Sequence[str]) -> list[str]:
     return result
 
 
-def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The configuration that ``python -m src.<name> <overrides>`` would run with, unchecked."""
+def raw(command: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration that ``python -m src.<command> <overrides>`` would run with, unchecked."""
+    return _composed(command, overrides)[0]
+
+
+def chosen(command: str, overrides: Sequence[str] = ()) -> dict[str, str]:
+    """The option chosen in each config group."""
+    return _composed(command, overrides)[1]
+
+
+def _composed(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
     register()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose(name, quote_rounds(overrides))
+            node = hydra_compose(command, quote_rounds(overrides), return_hydra_config=True)
     finally:
         GlobalHydra.instance().clear()
+    choices = own_choices(node.hydra.runtime.choices)
+    OmegaConf.set_struct(node, False)
+    del node["hydra"]
+    OmegaConf.set_struct(node, True)
+    return node, choices
+
+
+def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
+    """Hydra's group choices without those of Hydra itself, and without groups in which nothing is chosen."""
+    return {
+        group: str(choice) for group, choice in choices.items() if choice is not None and not group.startswith("hydra")
+    }
 
 
 def groups() -> list[str]:

@@ -2,75 +2,96 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from src.settings import Section
 from src.types import Rollout, Row, Scores, Turn
+
+if TYPE_CHECKING:
+    from src.config.commands import RunSettings
+    from src.rounds.base import Strategy
 
 Advantages = Callable[[Sequence[Sequence[float]]], list[list[float]]]
 """Values of each group to advantages of each group: the algorithm's baseline and scaling."""
 
 Weighting = Literal["level", "turn"]
-"""``level``: the turns of a tree's round share a weight of one, so that 64 continuations do not drown 8 first
-responses; ``turn``: every turn counts the same."""
+"""``level``: the turns of one round of a rollout share a weight of 1, so that 64 continuations do not outweigh 8 first
+responses; ``turn``: every turn has weight 1."""
 
 
 @dataclass(frozen=True)
 class Credited:
-    """The rows to learn from, and what gave none."""
+    """The rows to learn from, with counts of groups."""
 
     rows: list[Row]
     groups: int  # groups that gave rows
     lonely_groups: int  # groups with fewer than two live turns: nothing to compare, no advantage
 
 
-class CreditRule(Protocol):
-    """Turns values into advantages, for a whole batch of trees at once."""
+class CreditRule(Section, ABC):
+    """Turns values into advantages, for a whole batch of rollouts at once."""
 
     learns: ClassVar[Literal["first", "all"]]  # rounds whose turns give rows
+    across_rounds: ClassVar[bool] = False  # whether values of one round are compared with those of another
 
-    def fits(self, widths: Sequence[int], probes: int) -> list[str]:
-        """Why the rule cannot work on trees with these children at each depth, in words."""
-        ...
+    @abstractmethod
+    def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited:
+        """The rows of a batch of rollouts."""
 
-    def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited: ...
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        rounds, reward, algorithm = run.rounds, run.reward, run.algorithm
+        if self.across_rounds and reward is not None and reward.normalise == "before":
+            yield (
+                "reward.normalise=before makes values that compare siblings only, but this credit rule compares "
+                "rounds; use reward.normalise=after, or credit=siblings"
+            )
+        if rounds is None or not rounds.widths:  # no rounds, no groups
+            return
+        group = rounds.widths[0]
+        if group < 2:
+            scaled = algorithm is not None and algorithm.scale == "group"
+            yield (
+                f"a group of {group} (rounds.responses, or rounds.branching) has nothing to compare and never learns"
+                + (" and no standard deviation (algorithm.scale=group)" if scaled else "")
+                + "; use 2 or more"
+            )
+        if self.learns == "all" and rounds.n != 1:
+            yield from _unlearnable(rounds)
 
 
-def row(turn: Turn, advantage: float, weight: float) -> Row:
-    """What the loss sees of ``turn``."""
-    return Row(
-        prompt=turn.prompt,
-        completion=turn.completion,
-        logprobs=turn.logprobs,
-        temperature=turn.sampling.temperature,
-        advantage=advantage,
-        weight=weight,
-        tree=turn.tree,
-        path=turn.path,
-        truncated=turn.status == "truncated",
-    )
+def _unlearnable(rounds: Strategy) -> Iterable[str]:
+    """Why later rounds cannot learn from what was sampled."""
+    if rounds.continuation != "policy":
+        yield (
+            f"credit lets every round learn, but rounds.continuation={rounds.continuation} has later rounds "
+            "written by other weights than the policy's; use rounds.continuation=policy, or credit=first"
+        )
+    if rounds.later_top_p < 1:
+        yield (
+            f"rounds.later_top_p={rounds.later_top_p} cuts the distribution of turns that learn, so their log-probs "
+            "would be wrong; use rounds.later_top_p=1, or credit=first"
+        )
+    if rounds.later_temperature == 0:
+        yield "rounds.later_temperature=0 makes all continuations equal, and credit lets them learn; use e.g. 1.0"
 
 
 def weighed(credited: Sequence[tuple[Turn, float]], weighting: Weighting) -> list[Row]:
-    """Rows of one tree from its turns and their advantages."""
+    """Rows of one rollout from its turns and their advantages."""
     counts = Counter(turn.round for turn, _ in credited)
     return [
-        row(turn, advantage, 1 / counts[turn.round] if weighting == "level" else 1.0) for turn, advantage in credited
+        Row.of(turn, advantage, 1 / counts[turn.round] if weighting == "level" else 1.0) for turn, advantage in credited
     ]
-
-
-def valued(rollout: Rollout, scores: Scores) -> list[Turn]:
-    """The turns that can be credited: all but probes that have a value."""
-    return [turn for turn in rollout.turns if not turn.probe and turn.path in scores.values]
 
 
 def own_share(rollout: Rollout, scores: Scores) -> dict[tuple[int, ...], float]:
     """What each turn's own terms add to an advantage that is made of differences of values: their sum against the mean
     over the turns of its round (the rounds after it say nothing of them)."""
     levels: dict[int, list[float]] = {}
-    turns = valued(rollout, scores)
+    turns = scores.valued(rollout)
     for turn in turns:
         levels.setdefault(turn.round, []).append(scores.own.get(turn.path, 0.0))
     means = {number: sum(level) / len(level) for number, level in levels.items()}

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from src.credit.base import Advantages, Credited, row, valued
-from src.types import Rollout, Scores
+from src.credit.base import Advantages, Credited, CreditRule
+from src.types import Rollout, Row, Scores
 
 
-@dataclass(frozen=True)
-class First:
+class First(CreditRule):
     """Advantage of a first-round turn = its value against the other first-round turns of its problem."""
 
     learns: ClassVar[Literal["first", "all"]] = "first"
 
-    def fits(self, widths: Sequence[int], probes: int) -> list[str]:
-        return []
-
     def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited:
         groups = [
-            [turn for turn in valued(rollout, score) if turn.round == 1]
+            [turn for turn in score.valued(rollout) if turn.round == 1]
             for rollout, score in zip(rollouts, scores, strict=True)
         ]
         learning = [(score, turns) for score, turns in zip(scores, groups, strict=True) if len(turns) > 1]
         values = [[score.values[turn.path] for turn in turns] for score, turns in learning]
         rows = [
-            row(turn, advantage, 1 / len(turns))
+            Row.of(turn, advantage, 1 / len(turns))
             for (_, turns), group in zip(learning, advantages(values), strict=True)
             for turn, advantage in zip(turns, group, strict=True)
         ]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from src.credit.base import Advantages, Credited, Weighting, own_share, valued, weighed
+from src.credit.base import Advantages, Credited, CreditRule, Weighting, own_share, weighed
 from src.types import Path, Rollout, Scores
 
 
-@dataclass(frozen=True)
-class GlobalLocal:
+class GlobalLocal(CreditRule):
     """A = [(V - V(root)) + (V - V(parent))] / sqrt(leaves below), V the mean outcome below a turn.
 
     The root of the number of leaves keeps turns near the root, which stand above many of them, from weighing the most.
@@ -22,14 +20,11 @@ class GlobalLocal:
     across_rounds: ClassVar[bool] = True  # values of one round are compared with those of another
     weighting: Weighting = "turn"
 
-    def fits(self, widths: Sequence[int], probes: int) -> list[str]:
-        return []
-
     def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited:
         rows = []
         lonely = 0
         for rollout, score in zip(rollouts, scores, strict=True):
-            turns = valued(rollout, score)
+            turns = score.valued(rollout)
             if sum(turn.round == 1 for turn in turns) < 2:
                 lonely += 1
                 continue

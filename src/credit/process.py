@@ -7,16 +7,19 @@ touches (VinePPO, arXiv 2410.01679).
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from src.credit.base import Advantages, Credited, Weighting, own_share, valued, weighed
+from pydantic import Field
+
+from src.credit.base import Advantages, Credited, CreditRule, Weighting, own_share, weighed
 from src.types import Path, Rollout, Scores
 
+if TYPE_CHECKING:
+    from src.config.commands import RunSettings
 
-@dataclass(frozen=True)
-class Process:
+
+class Process(CreditRule):
     """A = V(after) - V(before), unbiased for any number of probes, since neither value depends on the turn's siblings.
 
     The last round's value after it is its own score. ``scale=batch`` divides by the standard deviation of all
@@ -27,15 +30,15 @@ class Process:
     across_rounds: ClassVar[bool] = True  # values of one round are compared with those of another
     weighting: Weighting = "level"
     scale: Literal["batch", "none"] = "batch"
-    epsilon: float = 1e-4  # added to the standard deviation
+    epsilon: float = Field(1e-4, ge=0)  # added to the standard deviation
 
-    def fits(self, widths: Sequence[int], probes: int) -> list[str]:
-        if probes > 0:
-            return []
-        return [
-            "reward.credit=process takes the values before and after a round from probes, but "
-            f"rounds.probes={probes} samples none; use 1 or more (reward=process sets 4)"
-        ]
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        yield from super().check_run(run)
+        if run.rounds is not None and run.rounds.probes < 1:
+            yield (
+                "credit=process takes the values before and after a round from probes, but "
+                f"rounds.probes={run.rounds.probes} samples none; use 1 or more (reward=process sets 4)"
+            )
 
     def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited:
         earned = [self._differences(rollout, score) for rollout, score in zip(rollouts, scores, strict=True)]
@@ -55,5 +58,5 @@ class Process:
         own = own_share(rollout, scores)
         return {
             turn.path: scores.ahead(turn.path) - scores.ahead(turn.parent) + own[turn.path]
-            for turn in valued(rollout, scores)
+            for turn in scores.valued(rollout)
         }

@@ -8,22 +8,17 @@ samples, scores and throws away learn too. On chains it is one outcome shared by
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from src.credit.base import Advantages, Credited, Weighting, valued, weighed
+from src.credit.base import Advantages, Credited, CreditRule, Weighting, weighed
 from src.types import Path, Rollout, Scores, Turn
 
 
-@dataclass(frozen=True)
-class Siblings:
+class Siblings(CreditRule):
     """Siblings stand before the same choice, so the mean of their values is a baseline for each of them."""
 
     learns: ClassVar[Literal["first", "all"]] = "all"
     weighting: Weighting = "level"
-
-    def fits(self, widths: Sequence[int], probes: int) -> list[str]:
-        return []
 
     def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited:
         groups: list[tuple[int, list[Turn]]] = []
@@ -31,7 +26,7 @@ class Siblings:
         lonely = 0
         for tree, (rollout, score) in enumerate(zip(rollouts, scores, strict=True)):
             families: dict[Path, list[Turn]] = {}
-            for turn in valued(rollout, score):
+            for turn in score.valued(rollout):
                 families.setdefault(turn.parent, []).append(turn)
             for parent, family in families.items():
                 if len(family) > 1:

@@ -1,31 +1,16 @@
-"""What an engine is."""
+"""The contract of an engine: turns in, completions with log-probs out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from src.types import Children, Codec, Turn, Writer
+from src.settings import Section
+from src.types import Codec, Engine, Writer
 
-OnToken = Callable[[Turn, int], None]
-"""Called with the open turn and each token as it is written (for people who watch)."""
-
-
-def padded_batches(sizes: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
-    """Indices of (prompt, completion) lengths, in order, in batches whose padded size stays under ``budget`` tokens.
-
-    A batch is rows x (longest prompt + longest completion); a row that is over the budget alone is a batch of its own.
-    """
-    batches: list[list[int]] = [[]]
-    prompt = completion = 0
-    for index, (asked, written) in enumerate(sizes):
-        prompt, completion = max(prompt, asked), max(completion, written)
-        if batches[-1] and (len(batches[-1]) + 1) * (prompt + completion) > budget:
-            batches.append([])
-            prompt, completion = asked, written
-        batches[-1].append(index)
-    return batches
+if TYPE_CHECKING:
+    from src.models.settings import ModelSettings
 
 
 class Weights(Protocol):
@@ -41,9 +26,19 @@ class Weights(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """Writes turns, and asks for the children of each as soon as it is finished."""
+class EngineSettings(Section, ABC):
+    """The settings of an engine."""
 
-    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
-        """Write ``turns``, then whatever ``children`` returns for them, until nothing waits. Order is not promised."""
-        ...
+    @property
+    def cache_tokens(self) -> int:
+        """Tokens of the key-value cache that this process holds; 0 if the engine holds its cache elsewhere."""
+        return 0
+
+    @property
+    def reserved(self) -> float:
+        """Share of the device's memory that the engine reserves for itself."""
+        return 0.0
+
+    @abstractmethod
+    def build(self, weights: Any, model: ModelSettings) -> Engine:
+        """The engine that samples from ``weights`` (a policy, or other ``Weights``) of ``model``."""

@@ -8,17 +8,21 @@ import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from pydantic import Field
 
-from src.engines.base import OnToken
-from src.types import Children, Sampling, Status, Turn, Writer
+from src.engines.base import EngineSettings
+from src.models.settings import ModelSettings
+from src.types import Children, OnToken, Sampling, Status, Turn, Writer
 from src.verifiers.tags import ANSWER_END
+
+if TYPE_CHECKING:
+    from src.config.commands import RunSettings
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of an adapter that vLLM makes room for."""
@@ -36,55 +40,55 @@ SET = {
 """vLLM's arguments that other settings decide."""
 
 
-@dataclass
-class VLLMEngine:
-    """Writes turns with vLLM's own scheduler, which takes in a turn's children as soon as it is done.
+class VLLM(EngineSettings):
+    """Generation with vLLM, which holds its own copy of the base in a process of its own.
 
-    vLLM holds its own copy of the base in a process of its own, and takes ``memory`` of the device for it and its
-    cache (on a CPU, the variables that vLLM reads say how much). Each call hands it the adapter as it is now, as a
-    file and under a new number, so that no old one can be mistaken for it. A turn's tokens come from a seed of its
-    own; its log-probs are known where it is drawn from its whole distribution, those of the model at temperature 1
-    where that is the temperature.
+    vLLM takes ``memory`` of the device for its weights and cache (on a CPU, its environment variables say how much).
     """
 
-    weights: Any  # a policy
-    context: int
-    lora: Mapping[str, Any] | None
-    adapter: str | None = None
-    dtype: str = "auto"
-    revision: str | None = None
-    quantization: str | None = None
-    memory: float = 0.4
+    memory: float = Field(0.4, gt=0, le=1)
     eager: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = Field(default_factory=dict)
 
-    def check(self) -> list[str]:
-        """What is wrong with the settings, in words."""
-        errors = []
-        if importlib.util.find_spec("vllm") is None:
-            errors.append("engine=vllm: vLLM is not installed; valid: `pip install vllm`, or engine=transformers")
-        if self.lora is None:
-            errors.append("engine=vllm hands over an adapter, and model.lora=null has none; valid: engine=transformers")
-        elif self.adapter is None and self.lora["r"] > RANKS[-1]:
-            errors.append(f"engine=vllm: model.lora.r={self.lora['r']} must be at most {RANKS[-1]}")
-        if self.dtype == "float64" or (self.dtype == "float32" and torch.cuda.is_available()):
-            errors.append(
-                f"engine=vllm: model.dtype={self.dtype} is more than it computes adapters in; valid: auto, bfloat16"
-            )
-        if self.quantization is not None and self.quantization not in QUANTIZATIONS:
-            errors.append(
-                f"engine=vllm: model.quantization={self.quantization}; valid: null, {', '.join(QUANTIZATIONS)}"
-            )
-        errors += [
+    @property
+    def reserved(self) -> float:
+        return self.memory
+
+    def check(self) -> Iterable[str]:
+        yield from (
             f"engine.options.{name}: is not an option here; use {setting}"
             for name, setting in SET.items()
             if name in self.options
-        ]
-        if not 0 < self.memory <= 1:
-            errors.append(f"engine.memory={self.memory} must be over 0 and at most 1, a share of the device's memory")
-        return errors
+        )
 
-    def __post_init__(self) -> None:
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        if importlib.util.find_spec("vllm") is None:
+            yield "engine=vllm: vLLM is not installed; valid: `pip install vllm`, or engine=local"
+        if (model := run.model) is None:
+            return
+        if model.lora is None:
+            yield "engine=vllm hands over an adapter, and model.lora=null has none; valid: engine=local"
+        elif model.adapter is None and model.lora.r > RANKS[-1]:
+            yield f"engine=vllm: model.lora.r={model.lora.r} must be at most {RANKS[-1]}"
+        if model.dtype == "float64" or (model.dtype == "float32" and model.placed == "cuda"):
+            yield f"engine=vllm: model.dtype={model.dtype} is more than it computes adapters in; valid: auto, bfloat16"
+        if model.quantization is not None and model.quantization not in QUANTIZATIONS:
+            yield f"engine=vllm: model.quantization={model.quantization}; valid: null, {', '.join(QUANTIZATIONS)}"
+
+    def build(self, weights: Any, model: ModelSettings) -> VLLMEngine:
+        return VLLMEngine(self, weights, model)
+
+
+class VLLMEngine:
+    """Generates with vLLM's scheduler, which queues a turn's children as soon as the turn is done.
+
+    Each call passes the current adapter as a file under a new number, so that an old one cannot be mistaken for it. A
+    turn's tokens come from a seed of its own. Its log-probs are known if it is sampled from its whole distribution;
+    those of the model at temperature 1, if that is the sampling temperature.
+    """
+
+    def __init__(self, settings: VLLM, weights: Any, model: ModelSettings) -> None:
+        self.settings, self.weights, self.model = settings, weights, model
         self._requests = self._adapters = 0
         self._held: dict[Writer, Any] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="motif-vllm-"))
@@ -128,20 +132,20 @@ class VLLMEngine:
         rank = self.weights.model.peft_config["default"].r
         with self.weights.writing(Writer.BASE) as model:
             name = model.config._name_or_path
-        quantization = QUANTIZATIONS[self.quantization] if self.quantization else None
+        quantization = QUANTIZATIONS[self.model.quantization] if self.model.quantization else None
         return importlib.import_module("vllm").LLM(
             model=name,
-            revision=self.revision,
+            revision=self.model.revision,
             dtype=str(model.dtype).removeprefix("torch."),
-            max_model_len=self.context,
+            max_model_len=self.model.context,
             quantization=quantization,
-            gpu_memory_utilization=self.memory,
-            enforce_eager=self.eager,
+            gpu_memory_utilization=self.settings.memory,
+            enforce_eager=self.settings.eager,
             enable_lora=True,
             max_lora_rank=next((room for room in RANKS if room >= rank), rank),
             max_loras=2,  # the policy's, and that of a base which a run started from
             logprobs_mode="processed_logprobs",  # at the temperature that is sampled at
-            **self.options,
+            **self.settings.options,
         )
 
     def _hand_over(self, engine: Any) -> None:
@@ -169,7 +173,7 @@ class VLLMEngine:
         return vllm.SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            max_tokens=min(sampling.max_new_tokens, self.context - len(turn.prompt)),
+            max_tokens=min(sampling.max_new_tokens, self.model.context - len(turn.prompt)),
             seed=turn.stream % 2**63,
             logprobs=0,  # of the sampled token alone
             ignore_eos=True,

@@ -10,7 +10,8 @@ from dataclasses import asdict, replace
 from src.estimating.available import available
 from src.estimating.memory import Demand, Job, demand
 from src.estimating.shape import Shape, shape_of
-from src.models.loading import Lora, ModelConfig, adapter_folder, blueprint
+from src.models.loading import blueprint
+from src.models.settings import Lora, ModelSettings, adapter_folder
 from src.types import InputError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def check_memory(job: Job) -> None:
     if least(shape, job).peak > free:
         raise InputError(refusal(shape, job, free))
     if (whole := demand(shape, job)).peak > free:
-        again = replace(job, model=replace(job.model, gradient_checkpointing=True))
+        again = replace(job, model=job.model.replace(gradient_checkpointing=True))
         ways = [
             " ".join(bounded(shape, job, free)),
             "model.gradient_checkpointing=true" if demand(shape, again).peak <= free else "",
@@ -73,14 +74,14 @@ def remedies(shape: Shape, job: Job) -> Iterator[tuple[str, float]]:
     """Changes of the model's section that need less, each with its least bytes."""
     model = job.model
     if model.lora is None:
-        adapted = replace(model, lora=Lora(r=64, alpha=64), dtype="float32")
+        adapted = model.replace(lora=Lora(r=64, alpha=64), dtype="float32")
         yield "an adapter (model.lora.r=64) in place of all weights", least(shape, replace(job, model=adapted)).peak
         return
     if model.precision.itemsize > 2 and model.quantization is None:
-        half = replace(model, dtype="bfloat16")
+        half = model.replace(dtype="bfloat16")
         yield "model.dtype=bfloat16", least(shape, replace(job, model=half)).peak
     if model.quantization is None:
-        packed = replace(model, quantization="nf4", dtype="bfloat16")
+        packed = model.replace(quantization="nf4", dtype="bfloat16")
         yield "model.quantization=nf4 model.dtype=bfloat16", least(shape, replace(job, model=packed)).peak
 
 
@@ -100,7 +101,7 @@ def bounded(shape: Shape, job: Job, free: float) -> list[str]:
     return found if all(found) else []
 
 
-def _with_its_adapter(model: ModelConfig) -> ModelConfig:
+def _with_its_adapter(model: ModelSettings) -> ModelSettings:
     """The rank and targets of the adapter that ``model.adapter`` names, in place of ``model.lora``'s."""
     if model.adapter is None:
         return model
@@ -108,7 +109,7 @@ def _with_its_adapter(model: ModelConfig) -> ModelConfig:
     targets = settings["target_modules"]
     if not isinstance(targets, list):
         return model
-    return replace(model, lora=Lora(settings["r"], settings["lora_alpha"], tuple(targets)))
+    return model.replace(lora=Lora(r=settings["r"], alpha=settings["lora_alpha"], targets=targets))
 
 
 def _size(size: float) -> str:

@@ -8,8 +8,8 @@ import torch
 
 from src.engines.local.batch import PREFIXES
 from src.estimating.shape import Shape
-from src.models.loading import ModelConfig
-from src.models.logprobs import LOGITS_AT_ONCE
+from src.models.policy import LOGITS_AT_ONCE
+from src.models.settings import ModelSettings
 
 NF4 = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a 4-bit weight: itself, an 8-bit scale for 64 of them, a 32-bit one for 256 scales (arXiv 2305.14314)."""
@@ -23,7 +23,7 @@ probabilities, and their product or the gradient."""
 class Job:
     """What bounds the memory of a job; ``micro_batch_tokens`` is 0 where nothing is trained."""
 
-    model: ModelConfig
+    model: ModelSettings
     cache_tokens: int = 0  # engine.max_batch_tokens
     micro_batch_tokens: int = 0  # train.micro_batch_tokens
     moment_bytes: int | None = None  # of each of AdamW's two moments of a parameter; None is the parameter's own size
@@ -56,19 +56,19 @@ class Demand:
         return self.resident + max(self.merging + self.cache, self.activations + self.logits)
 
 
-def weight_bytes(shape: Shape, model: ModelConfig) -> float:
+def weight_bytes(shape: Shape, model: ModelSettings) -> float:
     """Bytes of the base weights. Quantization packs the layers' matrices; embeddings, head and norms stay as they
     are."""
     packed = shape.body if model.quantization else 0
     return packed * NF4 + (shape.parameters - packed) * model.precision.itemsize
 
 
-def cache_bytes(shape: Shape, model: ModelConfig) -> int:
+def cache_bytes(shape: Shape, model: ModelSettings) -> int:
     """Bytes of one token's keys and values: 2 x layers x key-value heads x head size numbers."""
     return 2 * shape.layers * shape.kv_heads * shape.head_size * model.precision.itemsize
 
 
-def activation_bytes(shape: Shape, model: ModelConfig, tokens: int, width: int | None = None) -> float:
+def activation_bytes(shape: Shape, model: ModelSettings, tokens: int, width: int | None = None) -> float:
     """Bytes that a forward pass over ``tokens`` keeps for its backward pass, in sequences of ``width`` tokens.
 
     A token and layer, in numbers, h hidden, a all heads' width, f intermediate: 2h residuals and 2 scales of the norms

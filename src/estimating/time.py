@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from src.estimating import operations
 from src.estimating.memory import cache_bytes, weight_bytes
 from src.estimating.shape import Shape
-from src.models.loading import ModelConfig
+from src.models.settings import ModelSettings
 
 NF4_MOVED = 1 / 2 + 2 + 2
 """Bytes moved for a 4-bit weight with several rows: it is read, written out in half precision, and read again."""
@@ -37,7 +37,7 @@ class Device:
         return self.bandwidth * self.bandwidth_share
 
 
-def decoding_step(shape: Shape, model: ModelConfig, device: Device, rows: float, seen: float) -> float:
+def decoding_step(shape: Shape, model: ModelSettings, device: Device, rows: float, seen: float) -> float:
     """Seconds in which ``rows`` write a token each, with ``seen`` tokens in the cache: the roofline (Williams et al.,
     Commun. ACM 52, 2009), and the device's ``step_seconds``."""
     adapter = _adapter(shape, model)
@@ -50,7 +50,7 @@ def decoding_step(shape: Shape, model: ModelConfig, device: Device, rows: float,
 
 
 def writing(
-    shape: Shape, model: ModelConfig, device: Device, turns: float, prompt: float, tokens: float, cache_tokens: int
+    shape: Shape, model: ModelSettings, device: Device, turns: float, prompt: float, tokens: float, cache_tokens: int
 ) -> float:
     """Seconds for ``turns`` of ``tokens`` tokens after prompts, as many at once as the cache holds."""
     rows = min(turns, max(1, cache_tokens // (prompt + tokens)))
@@ -59,7 +59,7 @@ def writing(
     return prefill + steps * decoding_step(shape, model, device, rows, prompt + tokens / 2)
 
 
-def learning(shape: Shape, model: ModelConfig, device: Device, rows: float, prompt: float, tokens: float) -> float:
+def learning(shape: Shape, model: ModelSettings, device: Device, rows: float, prompt: float, tokens: float) -> float:
     """Seconds of a forward and backward pass over ``rows``, each with its own prompt."""
     length = prompt + tokens
     checkpointed = model.gradient_checkpointing
@@ -69,5 +69,5 @@ def learning(shape: Shape, model: ModelConfig, device: Device, rows: float, prom
     return work / device.flops
 
 
-def _adapter(shape: Shape, model: ModelConfig) -> int:
+def _adapter(shape: Shape, model: ModelSettings) -> int:
     return shape.adapter(model.lora.r, tuple(model.lora.targets)) if model.lora else 0

@@ -83,9 +83,16 @@ def majority(answers: Sequence[Sequence[str | None]], correct: Sequence[Sequence
 def paired_difference(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> Interval:
     """Change in mean correctness on the same problems, with a 95 % interval from the problems' own differences.
 
-    One problem says nothing of the others: its interval is everything, [-1, 1].
+    If all n differences are equal, the data bound how many other problems may differ: with confidence 95 % their share
+    is at most 1 - 0.05^(1/n) (Clopper-Pearson for 0 of n), and each may differ by as much as possible. One problem says
+    nothing of the others: its interval is [-1, 1].
     """
     changes = [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
     change = statistics.fmean(changes)
-    half = Z95 * statistics.stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else 2.0
+    if len(changes) == 1:
+        return Interval(change, -1.0, 1.0)
+    if min(changes) == max(changes):
+        share = 1 - 0.05 ** (1 / len(changes))
+        return Interval(change, change - share * (1 + change), change + share * (1 - change))
+    half = Z95 * statistics.stdev(changes) / math.sqrt(len(changes))
     return Interval(change, max(-1.0, change - half), min(1.0, change + half))

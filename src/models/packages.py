@@ -65,7 +65,7 @@ def checkpoint_folder(name: str) -> Path:
     digest.update(CONVERSION.encode())
     target = cache() / f"{name}-{digest.hexdigest()[:16]}"
     if not target.is_dir():
-        with whole_folder(target) as draft:
+        with whole_folder(target, keep=True) as draft:
             _convert(source, PACKAGES[name], draft)
     return target
 

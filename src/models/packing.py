@@ -9,7 +9,6 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from src.engines.base import padded_batches
 from src.types import Row
 
 Pack = list[int]
@@ -49,6 +48,22 @@ def micro_batches(rows: Sequence[Row], attention: float, budget: int) -> list[li
     return [
         [found[order[place]] for place in batch] for batch in padded_batches([(lengths[i], 0) for i in order], budget)
     ]
+
+
+def padded_batches(sizes: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
+    """Indices of (prompt, completion) lengths, in order, in batches whose padded size stays under ``budget`` tokens.
+
+    A batch is rows x (longest prompt + longest completion); a row that is over the budget alone is a batch of its own.
+    """
+    batches: list[list[int]] = [[]]
+    prompt = completion = 0
+    for index, (asked, written) in enumerate(sizes):
+        prompt, completion = max(prompt, asked), max(completion, written)
+        if batches[-1] and (len(batches[-1]) + 1) * (prompt + completion) > budget:
+            batches.append([])
+            prompt, completion = asked, written
+        batches[-1].append(index)
+    return batches
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.models.loading import origin
+from huggingface_hub import ModelCardData
+
+from src.models.settings import origin
+from src.reporting.evaluations import evaluations
+from src.utils.tables import markdown
 
 SECTIONS = ("model", "rounds", "reward", "algorithm", "optimizer", "train")
 """What a recipe is."""
@@ -45,12 +49,14 @@ def card(
         f"{kind} `{base}`, trained by reinforcement learning to think over several rounds, each a fresh context that "
         "holds the question and the progress so far ([MOTIF](https://arxiv.org/abs/2507.02851)).",
         _use(base, adapted, settings["model"]),
+        "## Rounds",
+        _rounds(settings["rounds"]),
         "## Results",
-        _results(summary["evaluations"]),
+        _results(summary, settings),
         "## Data",
         _data(summary, settings),
         "## Recipe",
-        _table(("setting", "value"), [(f"`{key}`", f"`{value}`") for key, value in _recipe(settings)]),
+        markdown(("setting", "value"), [(f"`{key}`", f"`{value}`") for key, value in _recipe(settings)]),
         "## Made with",
         _made(summary, settings, overrides),
     ]
@@ -63,23 +69,17 @@ def licence(base: str) -> str | None:
 
 
 def _front_matter(base: str, adapted: bool, settings: Mapping[str, Any]) -> str:
-    """The YAML that the hub reads. JSON's texts are YAML's."""
-    lines = []
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists():
-        lines.append(f"base_model: {json.dumps(base)}")
-    if word := licence(base):
-        lines.append(f"license: {word}")
-    lines += [f"library_name: {'peft' if adapted else 'transformers'}", "pipeline_tag: text-generation"]
-    if names := sorted(set(_hub_names(settings["benchmark"].get("train")))):
-        lines += ["datasets:", *(f"- {json.dumps(name)}" for name in names)]
-    lines += [
-        "tags:",
-        *(["- lora"] if adapted else []),
-        "- reinforcement-learning",
-        "- multi-round-reasoning",
-        "- motif",
-    ]
-    return "\n".join(["---", *lines, "---"])
+    """The YAML that the hub reads."""
+    named = re.fullmatch(r"[\w.-]+/[\w.-]+", base) is not None and not Path(base).exists()
+    data = ModelCardData(
+        base_model=base if named else None,
+        license=licence(base),
+        library_name="peft" if adapted else "transformers",
+        pipeline_tag="text-generation",
+        datasets=sorted(set(_hub_names(settings["benchmark"].get("train")))) or None,
+        tags=[*(["lora"] if adapted else []), "reinforcement-learning", "multi-round-reasoning", "motif"],
+    )
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _hub_names(section: Any) -> Iterator[str]:
@@ -111,8 +111,47 @@ def _use(base: str, adapted: bool, model: Mapping[str, Any]) -> str:
     return text
 
 
-def _results(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
-    before, after, changes = (evaluations[name] for name in ("before", "after", "change"))
+def _rounds(rounds: Mapping[str, Any]) -> str:
+    """Prompts, carry rule and budgets: what is needed to run the rounds elsewhere."""
+    carry = {"_target_": "", **rounds["carry"]}
+    rule = carry.pop("_target_").rpartition(".")[2]
+    options = "".join(f", {name}={value}" for name, value in carry.items())
+    ending = "after the last round" if rounds["ending"] == "fixed" else "as soon as a progress states a final answer"
+    facts = [
+        ("rounds, at most", rounds["n"]),
+        ("carried from round to round", f"`{rule}`{options} (src/rounds/carry)"),
+        ("rounds end", ending),
+        ("tokens of a round's context, prompt included", rounds["context"]),
+        ("new tokens in round 1, at most", rounds["first_tokens"]),
+        ("new tokens in later rounds, at most", rounds["later_tokens"]),
+        ("tokens of a carried progress, at most", f"{rounds['progress_tokens']}, the {rounds['keep']} is kept"),
+        ("the closing tag ends a round", rounds["stop_at_answer"]),
+    ]
+    names = {
+        "system": "system message",
+        "first": "user message of round 1",
+        "later": "user message of later rounds",
+        "final": "added in the last round",
+        "item": "each progress, where several are carried",
+    }
+    prompts = [f"{names[name]}:\n\n{_fenced(text)}" for name, text in rounds["prompts"].items() if text]
+    about = (
+        "Every round is a fresh chat of a system and a user message, through the tokenizer's chat template. The text "
+        "between `<answer>` and `</answer>` of a response is the progress that the next prompt quotes; the final "
+        "answer is in `\\boxed{}`."
+    )
+    return "\n\n".join([about, markdown(("setting", "value"), [(name, str(value)) for name, value in facts]), *prompts])
+
+
+def _fenced(text: str) -> str:
+    """A block of text, whose fence is longer than any in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _results(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    name_of = settings["benchmark"]["name"]
+    before, after, changes = (evaluations(summary, part, name_of) for part in ("before", "after", "change"))
     rows = []
     for name, result in after.items():
         change = changes.get(name)
@@ -120,15 +159,17 @@ def _results(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
             f"{_points(change['estimate'])} [{_points(change['low'])}, {_points(change['high'])}]" if change else "-"
         )
         size = f"{result['problems']} x {result['samples']}, T = {result['temperature']:g}"
-        rows.append((name, _share(before[name]) if name in before else "-", _share(result), moved, size))
-    head = ("test split", "base", "trained", "change", "problems x samples")
-    return f"Accuracy in %, with 95 % intervals in brackets.\n\n{_table(head, rows)}"
+        base = _share(before[name]) if name in before else "-"
+        rows.append((name.label(after), str(name.rounds), base, _share(result), moved, size))
+    head = ("test split", "rounds", "base", "trained", "change", "problems x samples")
+    return f"Accuracy in %, with 95 % intervals in brackets.\n\n{markdown(head, rows)}"
 
 
 def _data(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     trained = summary.get("data", settings["benchmark"]["name"])
+    after = evaluations(summary, "after", settings["benchmark"]["name"])
+    tested = {name.label(after): result.get("data") for name, result in after.items()}
     lines = [f"- trained on `{settings['benchmark']['name']}`: {trained}"]
-    tested = {name.rpartition(",")[0]: result.get("data") for name, result in summary["evaluations"]["after"].items()}
     return "\n".join([*lines, *(f"- tested on `{name}`: {source}" for name, source in tested.items() if source)])
 
 
@@ -163,11 +204,6 @@ def _made(summary: Mapping[str, Any], settings: Mapping[str, Any], overrides: Se
         ("versions", versions),
     ]
     return f"```bash\n{command}\n```\n\n" + "\n".join(f"- {name}: {value}" for name, value in facts)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _share(result: Mapping[str, Any]) -> str:

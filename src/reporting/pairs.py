@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from src.evaluation.statistics import Interval, paired_difference
+from src.reporting.evaluations import Name
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds
+from src.utils import tables
 from src.utils.files import read_jsonl
 
 NOTE = (
@@ -53,8 +58,8 @@ def _pairs(first: Group, second: Group) -> Iterator[Pair]:
         after = [[mark for _, b in verdicts for mark in b[one]] for one in ids]
         changes = [paired_difference(list(a.values()), list(b.values())).estimate for a, b in verdicts]
         yield Pair(
-            split=name.rpartition(", ")[0],
-            rounds=int(common[0][0].summary["evaluations"]["after"][name]["rounds"]),
+            split=name.label(names),
+            rounds=name.rounds,
             first=first.label,
             second=second.label,
             problems=paired_difference(before, after),
@@ -71,27 +76,37 @@ def generated(run: Run) -> float:
 def markdown(found: Iterable[Pair]) -> str:
     """The pairs as a table, with a note on its intervals."""
     headings = ["test split", "rounds", "first", "second", "over problems", "over seeds", "training tokens"]
-    lines = [headings, ["---"] * len(headings)]
+    rows = []
     for pair in found:
         texts = [pair.split, str(pair.rounds), pair.first, pair.second, _points(pair.problems), _points(pair.seeds)]
-        lines.append([*(text.replace("|", "\\|") for text in texts), f"x {pair.tokens:.2f}"])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{NOTE}\n"
+        rows.append([*texts, f"x {pair.tokens:.2f}"])
+    return f"{tables.markdown(headings, rows)}\n\n{NOTE}\n"
 
 
-def _evaluated(runs: Sequence[Run]) -> list[str]:
-    return list(runs[0].summary["evaluations"]["after"])
+def _evaluated(runs: Sequence[Run]) -> list[Name]:
+    return list(runs[0].evaluations("after"))
 
 
-def _verdicts(run: Run, name: str) -> dict[str, list[float]]:
-    """Each problem's verdicts after training."""
-    summary = run.summary["evaluations"]["after"][name]
-    split, rounds = name.rpartition(", ")[0], int(summary["rounds"])
+def _verdicts(run: Run, name: Name) -> dict[str, list[float]]:
+    """Each problem's verdicts after training; empty if the run's answers are gone."""
+    summary = run.evaluations("after")[name]
     folder = run.path / "evaluation" / f"step_{summary['step']}"
     found: dict[str, list[float]] = {}
-    for file in folder.glob(f"*-{split}_rounds{rounds}.jsonl"):
+    for file in _records(folder, name, summary):
         for record in read_jsonl(file):
             found.setdefault(record["id"], []).append(record["correct"])
     return found
+
+
+def _records(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]:
+    """The file of an evaluation's records: the one with its key; of runs without keys, the one with its name."""
+    if "key" not in summary:
+        file = folder / f"{name.benchmark}-{name.split}_rounds{name.rounds}.jsonl"
+        return [file] if file.is_file() else []
+    for file in sorted(folder.glob("*.json")):
+        if json.loads(file.read_text(encoding="utf-8")).get("key") == summary["key"]:
+            return [file.with_suffix(".jsonl")]
+    return []
 
 
 def _points(value: Interval | None) -> str:

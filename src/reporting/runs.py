@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from src import config as configuration
+from src.reporting.evaluations import Name, evaluations
 from src.types import InputError
 from src.utils.files import read_jsonl
 
@@ -28,6 +29,7 @@ class Run:
 
     path: Path
     seed: int
+    benchmark: str
     settings: Mapping[str, str]
     choices: Mapping[str, str]
     overridden: frozenset[str]
@@ -38,6 +40,10 @@ class Run:
     def identity(self) -> tuple[tuple[str, str], ...]:
         """What two runs share that differ in their seed only."""
         return tuple(sorted(self.settings.items()))
+
+    def evaluations(self, part: str) -> dict[Name, Mapping[str, Any]]:
+        """The evaluations ``before`` or ``after`` training, or the ``change``."""
+        return evaluations(self.summary, part, self.benchmark)
 
     def rollouts(self) -> dict[int, Path]:
         """The files of the logged steps, by step."""
@@ -71,12 +77,14 @@ def read_run(path: Path) -> Run:
             f"{path}: incomplete (its summary ends at step {summary['final']['step']}, its metrics at step "
             f"{metrics[-1]['step']})"
         )
+    benchmark = str(config.benchmark.name)  # interpolations resolved
     raw, given = configuration.written(path)
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in raw.items()}
     settings = {key: value for key, value in texts.items() if key != "seed" and key.partition(".")[0] != "tracking"}
     return Run(
         path=path,
         seed=int(summary["seed"]),
+        benchmark=benchmark,
         settings={**settings, "base_sha256": summary["base_sha256"]},
         choices={
             name: "none" if choice == "None" else choice

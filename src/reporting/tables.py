@@ -6,16 +6,21 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from scipy import stats
+
 from src.evaluation.statistics import Interval
+from src.reporting.evaluations import Name
 from src.reporting.runs import Group, Run
+from src.utils import tables
 
 HEADINGS = ("runs", "test split", "rounds", "base", "trained", "change", "tokens an answer", "seeds")
 NOTE = (
-    "Accuracies in %, changes in points, with 95 % intervals in brackets. With one seed an interval is that over the "
-    "problems; with several, every number is a mean over seeds and its interval is Student's t over them."
+    "Accuracies in %, changes in points, with 95 % intervals in brackets. With one seed an interval is over problems. "
+    "With several seeds, numbers are means over seeds; an interval covers both seeds and problems (the half-widths of "
+    "Student's t over seeds and of the mean interval over problems, added in quadrature)."
 )
 
 
@@ -38,10 +43,12 @@ class Result:
 
 def results(groups: Iterable[Group]) -> list[Result]:
     """All rows, in the order of the groups and of their evaluations."""
-    return [_result(group, name) for group in groups for name in group.runs[0].summary["evaluations"]["after"]]
+    groups = list(groups)
+    names = {name for group in groups for name in group.runs[0].evaluations("after")}
+    return [_result(group, name, names) for group in groups for name in group.runs[0].evaluations("after")]
 
 
-def _result(group: Group, name: str) -> Result:
+def _result(group: Group, name: Name, names: Collection[Name]) -> Result:
     before, after, change = (_evaluations(group.runs, part, name) for part in ("before", "after", "change"))
     assert after is not None
     estimates = {
@@ -51,8 +58,8 @@ def _result(group: Group, name: str) -> Result:
     }
     return Result(
         group=group.label,
-        split=name.rpartition(", ")[0],
-        rounds=int(after[0]["rounds"]),
+        split=name.label(names),
+        rounds=name.rounds,
         base=combine([Interval(v["accuracy"], v["low"], v["high"]) for v in before], 0, 1) if before else None,
         trained=combine([Interval(v["accuracy"], v["low"], v["high"]) for v in after], 0, 1),
         change=combine([Interval(v["estimate"], v["low"], v["high"]) for v in change], -1, 1) if change else None,
@@ -63,73 +70,47 @@ def _result(group: Group, name: str) -> Result:
     )
 
 
-def _evaluations(runs: Sequence[Run], part: str, name: str) -> list[Mapping[str, float]] | None:
+def _evaluations(runs: Sequence[Run], part: str, name: Name) -> list[Mapping[str, float]] | None:
     """An evaluation of every run; ``None`` where the runs did not make it."""
-    found = [run.summary["evaluations"][part].get(name) for run in runs]
-    return None if None in found else found
+    found = [run.evaluations(part).get(name) for run in runs]
+    return None if None in found else [one for one in found if one is not None]
 
 
 def combine(intervals: Sequence[Interval], lowest: float, highest: float) -> Interval:
-    """The only interval, or the mean over seeds with Student's t interval, cut at the possible values."""
+    """The only interval, or the mean over seeds with an interval for seeds and problems, cut at the possible values.
+
+    All seeds are evaluated on the same problems, so the uncertainty of the problems does not shrink with the number of
+    seeds: half-widths of Student's t over seeds and of the mean interval over problems are added in quadrature.
+    """
     if len(intervals) == 1:
         return intervals[0]
     mean = over_seeds([interval.estimate for interval in intervals])
-    return Interval(mean.estimate, max(lowest, mean.low), min(highest, mean.high))
+    below = statistics.fmean(interval.estimate - interval.low for interval in intervals)
+    above = statistics.fmean(interval.high - interval.estimate for interval in intervals)
+    return Interval(
+        mean.estimate,
+        max(lowest, mean.estimate - math.hypot(mean.estimate - mean.low, below)),
+        min(highest, mean.estimate + math.hypot(mean.high - mean.estimate, above)),
+    )
 
 
 def over_seeds(values: Sequence[float]) -> Interval:
     """Mean with the 95 % interval of Student's t (Biometrika 6, 1908); two values at least."""
     mean = statistics.fmean(values)
-    half = student_t95(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half)
-
-
-def student_t95(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t distribution, from its closed form at whole degrees of freedom.
-
-    With ``angle`` = atan(t / sqrt(freedom)) the probability of [-t, t] is a finite sum of powers of the angle's cosine
-    (Abramowitz & Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4); the angle is found by bisection.
-    """
-
-    def inside(angle: float) -> float:
-        odd = freedom % 2
-        term = total = 0.0 if freedom == 1 else (math.cos(angle) if odd else 1.0)
-        for power in range(2 + odd, freedom - 1, 2):
-            term *= math.cos(angle) ** 2 * (power - 1) / power
-            total += term
-        return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
-
-    low, high = 0.0, math.pi / 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < 0.95 else (low, middle)
-    return math.tan(high) * math.sqrt(freedom)
 
 
 def markdown(rows: Sequence[Result]) -> str:
     """The table for a README, with a note on its intervals."""
     headings, cells = _cells(rows)
-    lines = [headings, ["---"] * len(headings), *cells]
-    escaped = ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return "\n".join(escaped) + f"\n\n{NOTE}\n"
+    return f"{tables.markdown(headings, cells)}\n\n{NOTE}\n"
 
 
 def latex(rows: Sequence[Result]) -> str:
     """The table for a paper; needs the package booktabs."""
     headings, cells = _cells(rows)
-    body = [" & ".join(map(_latex_escape, line)) + r" \\" for line in cells]
-    columns = "l" * (headings.index("rounds")) + "r" * (len(headings) - headings.index("rounds"))
-    head = " & ".join(map(_latex_escape, headings)) + r" \\"
-    lines = [
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        head,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return f"% {NOTE}\n% \\usepackage{{booktabs}}\n" + "\n".join(lines) + "\n"
+    return f"% {NOTE}\n% \\usepackage{{booktabs}}\n{tables.latex(headings, cells, headings.index('rounds'))}\n"
 
 
 def comma_separated(rows: Sequence[Result]) -> str:
@@ -185,10 +166,3 @@ def _percent(value: Interval | None, sign: str = "") -> str:
         return "-"
     estimate, low, high = (f"{100 * number:{sign}.1f}" for number in (value.estimate, value.low, value.high))
     return f"{estimate} [{low}, {high}]"
-
-
-def _latex_escape(text: str) -> str:
-    special = {character: "\\" + character for character in "&%$#_{}"}
-    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {"→": r"$\to$", "…": r"\dots{}"}
-    return "".join(special.get(character, character) for character in text)

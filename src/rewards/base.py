@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import statistics
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
+from src.settings import Section
 from src.types import Path, Problem, Rollout, Scorer, Scores, Table, Turn
 
 
-class Term(Protocol):
-    """One thing to reward.
+class Term(Section, ABC):
+    """One term of the reward.
 
-    ``at="leaves"`` scores where trees end, and a turn is worth the mean of its children; ``at="turns"`` scores every
-    turn for itself.
+    ``at="leaves"`` scores the last turn of each branch, and an earlier turn is worth the mean of its children;
+    ``at="turns"`` scores every turn for itself.
     """
 
     at: ClassVar[Literal["leaves", "turns"]]
-    weight: float
+    weight: float = 1.0
 
+    @abstractmethod
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         """The unweighted score of one turn; never raises on model text."""
-        ...
 
 
 def correctness(problem: Problem, turn: Turn, scorer: Scorer) -> float:
@@ -71,27 +73,20 @@ def _score_of(term: Term, problem: Problem, scorer: Scorer, turn: Turn) -> float
     return term.score(problem, turn, scorer)
 
 
-@dataclass(frozen=True)
-class Reward:
+class Reward(Section):
     """A weighted sum of terms.
 
-    ``normalise="before"`` normalises each term among siblings and then sums, so that a term of little spread is not
-    drowned by one of much (GDPO, arXiv 2601.05242, whose second step is ``algorithm.scale=batch``). Such values compare
-    siblings, and say nothing across rounds. ``after`` leaves it to the algorithm to scale the sum.
+    ``normalise="before"`` normalises each term among siblings and then sums them, so that a term of small variance
+    still counts (GDPO, arXiv 2601.05242, whose second step is ``algorithm.scale=batch``). Such values compare siblings
+    only; they are not comparable across rounds. ``after`` leaves scaling to the algorithm.
     """
 
     terms: Mapping[str, Term]
     normalise: Literal["after", "before"] = "after"
 
-    def check(self) -> list[str]:
-        """What is wrong with the settings, in words."""
+    def check(self) -> Iterable[str]:
         if not self.terms:
-            return ["reward.terms is empty: there is nothing to learn from; name one term at least"]
-        return [
-            f"reward.terms.{name}.{error}"
-            for name, term in self.terms.items()
-            for error in (term.check() if hasattr(term, "check") else [])
-        ]
+            yield "reward.terms is empty: there is nothing to learn from; name one term at least"
 
     @property
     def looks_ahead(self) -> bool:

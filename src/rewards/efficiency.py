@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from src.rewards.base import correctness
+from pydantic import Field
+
+from src.rewards.base import Term, correctness
 from src.types import Problem, Scorer, Turn
 
+if TYPE_CHECKING:
+    from src.config.commands import RunSettings
 
-@dataclass(frozen=True)
-class Efficiency:
+
+class Efficiency(Term):
     """R = correct * (1 - ((rounds - 1) / limit)^2): 1 for a right answer in one round, 0 for a wrong one."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "leaves"
-    needs_conclusion: ClassVar[bool] = True  # with a fixed number of rounds it is the outcome, scaled
-    limit: int  # rounds at most
-    weight: float = 1.0
+    limit: int = Field(ge=1)  # rounds at most
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        rounds = run.rounds
+        if rounds is not None and not rounds.ends_early:
+            yield (
+                "reward.terms.efficiency rewards ending early, but rounds.ending=fixed always takes "
+                f"{rounds.n} rounds; use rounds.ending=concludes"
+            )
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         return correctness(problem, turn, scorer) * (1 - ((turn.round - 1) / self.limit) ** 2)

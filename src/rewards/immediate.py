@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from src.rewards.base import correctness
+from src.rewards.base import Term, correctness
 from src.types import Problem, Scorer, Turn
 
 
-@dataclass(frozen=True)
-class Immediate:
+class Immediate(Term):
     """Correctness of each turn's own stated answer, whatever the rounds after it make of it."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
-    weight: float = 1.0
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         return correctness(problem, turn, scorer)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from src.rewards.base import Term
 from src.types import Problem, Scorer, Turn
 
 
-@dataclass(frozen=True)
-class Length:
+class Length(Term):
     """0 for nothing written to -1 for the whole budget: ``linear`` in the tokens, or along half a ``cosine``, flat at
     both ends (the shape of arXiv 2502.03373, there between the rewards of right and wrong answers)."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
-    weight: float = 1.0
     shape: Literal["linear", "cosine"] = "linear"
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:

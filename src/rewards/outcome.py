@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from src.rewards.base import correctness
+from src.rewards.base import Term, correctness
 from src.types import Problem, Scorer, Turn
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Term):
     """Correctness at the leaves: a first response is worth the mean over its continuations; with one round, its own."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "leaves"
-    weight: float = 1.0
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         return correctness(problem, turn, scorer)

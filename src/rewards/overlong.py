@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
+from src.rewards.base import Term
 from src.types import Problem, Scorer, Turn
 
 
-@dataclass(frozen=True)
-class Overlong:
+class Overlong(Term):
     """0 until the last ``buffer`` of the turn's budget, falling to -1 where the budget ends.
 
     ``buffer`` is a share of the budget; DAPO's 4,096 of 20,480 tokens are 0.2.
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
-    weight: float = 1.0
-    buffer: float = 0.2
-
-    def check(self) -> list[str]:
-        """What is wrong with the settings, in words."""
-        return [] if 0 < self.buffer <= 1 else [f"buffer={self.buffer} must be a share of the budget in (0, 1]"]
+    buffer: float = Field(0.2, gt=0, le=1)
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         budget = turn.sampling.max_new_tokens

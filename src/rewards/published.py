@@ -6,9 +6,9 @@ Each term has a ``corrected`` form, which does what the term is for.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from src.rewards.base import Term
 from src.types import Problem, Scorer, Turn
 from src.verifiers.tags import ANSWER, progress
 
@@ -16,8 +16,7 @@ STRICT = r"^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>"
 SOFT = r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>"
 
 
-@dataclass(frozen=True)
-class Accuracy:
+class Accuracy(Term):
     r"""2 for a right answer in the last ``<answer>``, 1 for one elsewhere in the last response, else 0 (oddity 3).
 
     With one round, as in the released vanilla GRPO, 2 for a right answer anywhere. Right is ``\boxed{gold}`` as a
@@ -26,7 +25,6 @@ class Accuracy:
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "leaves"
-    weight: float = 1.0
     corrected: bool = False
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
@@ -39,8 +37,7 @@ class Accuracy:
         return max(2 * right(inside), right(turn.said))
 
 
-@dataclass(frozen=True)
-class Strict:
+class Strict(Term):
     """0.5 for both blocks with every tag on a line of its own, and a last newline, else 0.
 
     Oddity 5: each block may hold one line only, since the dot matches no newline. Corrected: any number of lines, and
@@ -48,7 +45,6 @@ class Strict:
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
-    weight: float = 1.0
     corrected: bool = False
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
@@ -57,8 +53,7 @@ class Strict:
         return 0.5 * (matched is not None)
 
 
-@dataclass(frozen=True)
-class Soft:
+class Soft(Term):
     """0.5 for a response that begins with both blocks, else 0.
 
     Oddity 5: each block must stand on one line together with its tags, which is what the strict form excludes; an
@@ -66,15 +61,13 @@ class Soft:
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
-    weight: float = 1.0
     corrected: bool = False
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         return 0.5 * (re.match(SOFT, turn.text, re.DOTALL if self.corrected else re.NOFLAG) is not None)
 
 
-@dataclass(frozen=True)
-class Tags:
+class Tags(Term):
     r"""0.125 for each of the four tags that stands there once, with its newlines; 0.001 off for what follows the last.
 
     Oddity 6: what follows is counted twice, by each of the last two tags' rules, and the first of them takes what
@@ -84,7 +77,6 @@ class Tags:
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
-    weight: float = 1.0
     corrected: bool = False
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:

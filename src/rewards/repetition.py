@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
+from src.rewards.base import Term
 from src.types import Problem, Scorer, Turn
 
 
-@dataclass(frozen=True)
-class Repetition:
+class Repetition(Term):
     """Minus the share of n-grams of ``size`` tokens that stood in the turn before: 1 - distinct / all, 0 to -1."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
-    weight: float = 1.0
-    size: int = 8
-
-    def check(self) -> list[str]:
-        """What is wrong with the settings, in words."""
-        return [] if self.size >= 1 else [f"size={self.size} must be 1 token or more"]
+    size: int = Field(8, ge=1)
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         tokens = turn.completion

@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from src.engines.base import Engine, OnToken
 from src.rounds.base import Strategy
-from src.types import Codec, Path, Problem, Rollout, Status, Turn
+from src.types import Codec, Engine, OnToken, Path, Problem, Rollout, Status, Turn
 
 
 def stream(*key: object) -> int:

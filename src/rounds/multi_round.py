@@ -2,49 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
-from src.rounds.base import Carry, Prompts, Search, TokenCarry
+from pydantic import Field
+
+from src.rounds.base import Carry, Search, Strategy, TokenCarry
+from src.rounds.prompts import Prompts
 from src.types import Codec, InputError, Path, Problem, Sampling, Status, Turn, Writer
 from src.verifiers.tags import boxed, progress
 
+if TYPE_CHECKING:
+    from src.config.commands import RunSettings
 
-@dataclass(frozen=True)
-class MultiRound:
+
+class MultiRound(Strategy):
     """n rounds, a branching per round, and token budgets.
 
     From each of ``responses`` first-round turns, ``trajectories`` of rounds 2..n are sampled; ``branching`` gives
     the number of children at every depth instead. From the question, and from every turn that is not the last,
-    ``probes`` more chains run to the end, only to estimate what the state they start from is worth. With a ``search``,
+    ``probes`` more chains run to the end, only to estimate the value of the state they start from. With a ``search``,
     a level holds its candidates, and only those that it keeps go on.
 
     A round may write ``first_tokens`` or ``later_tokens``, or what the ``context`` leaves after its prompt, if that is
     less. A carried progress over ``progress_tokens`` keeps its ``keep`` end and is marked as cut. ``continuation``
-    names who writes rounds 2..n.
+    names the weights that write rounds 2..n in training.
     """
 
-    n: int
+    n: int = Field(ge=1)
     prompts: Prompts
     carry: Carry | TokenCarry
     context: int
-    first_tokens: int
-    later_tokens: int
-    progress_tokens: int
-    responses: int = 8
-    trajectories: int = 4
-    probes: int = 0
+    first_tokens: int = Field(ge=1)
+    later_tokens: int = Field(ge=1)
+    progress_tokens: int = Field(ge=1)
+    responses: int = Field(8, ge=1)
+    trajectories: int = Field(4, ge=1)
+    probes: int = Field(0, ge=0)
     branching: Sequence[int] | None = None
     search: Search | None = None
     keep: Literal["head", "tail"] = "tail"
     ending: Literal["fixed", "concludes"] = "fixed"
     continuation: Literal["policy", "base"] = "policy"
-    temperature: float = 1.0
-    top_p: float = 1.0
-    later_temperature: float = 1.0
-    later_top_p: float = 1.0
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    later_temperature: float = Field(1.0, ge=0)
+    later_top_p: float = Field(1.0, gt=0, le=1)
     stop_at_answer: bool = False
+
+    def check(self) -> Iterable[str]:
+        if self.branching is not None and (len(self.branching) != self.n or min(self.branching, default=0) < 1):
+            yield (
+                f"rounds.branching={list(self.branching)} must give the children of each of the {self.n} rounds, all 1+"
+            )
+        if self.ending == "concludes" and isinstance(self.carry, TokenCarry):
+            yield (
+                "rounds.ending=concludes asks every round for an answer of its own, but rounds/carry=tail writes one "
+                "message that ends where the model ends it; use rounds.ending=fixed"
+            )
+        if self.search is not None and self.search.probes and self.probes < 1:
+            yield f"rounds/search=value estimates candidates by probes, but rounds.probes={self.probes} samples none"
+        if self.n != 1 and self.progress_tokens >= self.context:
+            yield (
+                f"rounds.progress_tokens={self.progress_tokens} fills the whole context of {self.context} "
+                "(model.context) and leaves no room for a completion; lower the first or raise the second"
+            )
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        if run.reward is None:
+            return
+        if self.search is not None and self.n != 1 and self.probes < 1:
+            yield (
+                "rounds.search prunes candidates in training too, and without probes nothing estimates the value of a "
+                "pruned one; use rounds.probes=1 or more, or search at evaluation only (src.evaluate rounds/search=…)"
+            )
+        if self.top_p < 1:
+            yield (
+                f"rounds.top_p={self.top_p} cuts the distribution of turns that learn, so their log-probs would be "
+                "wrong; use rounds.top_p=1"
+            )
+        if self.temperature == 0:
+            yield "rounds.temperature=0 makes all responses of a group equal, so nothing is learned; use e.g. 1.0"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -56,6 +95,10 @@ class MultiRound:
         return (self.responses, self.trajectories, *[1] * self.n)[: self.n]
 
     @property
+    def ends_early(self) -> bool:
+        return self.ending != "fixed" or isinstance(self.carry, TokenCarry)
+
+    @property
     def samples(self) -> int:
         """First-round branches, or with a ``search`` the trees that stand for them at evaluation."""
         return self.branching[0] if self.branching is not None else self.responses
@@ -63,8 +106,7 @@ class MultiRound:
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> MultiRound:
         """The same rounds for evaluation, all written by the policy: ``samples`` separate chains of ``n`` rounds, or
         with a ``search`` as many trees."""
-        return replace(
-            self,
+        return self.replace(
             n=n,
             branching=(samples, *[1] * (n - 1)),
             probes=self.probes if self.search is not None else 0,
@@ -74,40 +116,6 @@ class MultiRound:
             top_p=top_p,
             later_top_p=top_p,
         )
-
-    def check(self) -> list[str]:
-        """What is wrong with the settings, in words."""
-        errors = []
-        if self.n < 1:
-            errors.append(f"rounds.n={self.n} must be 1 or more (rounds=1 is vanilla GRPO)")
-        names = ("responses", "trajectories", "first_tokens", "later_tokens", "progress_tokens")
-        errors += [
-            f"rounds.{name}={getattr(self, name)} must be 1 or more" for name in names if getattr(self, name) < 1
-        ]
-        if self.probes < 0:
-            errors.append(f"rounds.probes={self.probes} must be 0 or more")
-        if self.branching is not None and (len(self.branching) != self.n or min(self.branching, default=0) < 1):
-            errors.append(
-                f"rounds.branching={list(self.branching)} must give the children of each of the {self.n} rounds, all 1+"
-            )
-        for name in ("temperature", "later_temperature"):
-            if getattr(self, name) < 0:
-                errors.append(f"rounds.{name}={getattr(self, name)} must be 0 (greedy) or more")
-        for name in ("top_p", "later_top_p"):
-            if not 0 < getattr(self, name) <= 1:
-                errors.append(f"rounds.{name}={getattr(self, name)} must be in (0, 1]")
-        if self.ending == "concludes" and isinstance(self.carry, TokenCarry):
-            errors.append(
-                "rounds.ending=concludes asks every round for an answer of its own, but rounds/carry=tail writes one "
-                "message that ends where the model ends it; use rounds.ending=fixed"
-            )
-        if self.search is not None and self.search.probes and self.probes < 1:
-            errors.append(
-                f"rounds/search=value estimates candidates by probes, but rounds.probes={self.probes} samples none"
-            )
-        for part in (self.carry, self.search):
-            errors += part.check() if part is not None and hasattr(part, "check") else []
-        return errors
 
     def open(self, problem: Problem, codec: Codec) -> list[Turn]:
         sampling = Sampling(self.first_tokens, self.temperature, self.top_p, self.stop_at_answer)

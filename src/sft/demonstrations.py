@@ -8,8 +8,12 @@ deliberately not in the data, so it is what reinforcement learning has to find.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+
+from pydantic import Field
+
+from src.settings import Section
 
 QUESTION = "State the final answer to the following arithmetic problem: {expression} ="
 """The question's wording in reasoning-gym's ``chain_sum`` (a test holds the two together)."""
@@ -27,19 +31,26 @@ class Demonstration:
     completion: str
 
 
-@dataclass(frozen=True)
-class DemonstrationSettings:
-    """How demonstrations are drawn; every probability is a strategy left to chance."""
+class Demonstrations(Section):
+    """How demonstrations are drawn; every probability leaves a strategy to chance."""
 
-    min_terms: int = 2
-    max_terms: int = 12
-    max_rounds: int = 8
-    max_operations: int = 5  # worked off in a round that is not the last, at most
-    guess: float = 0.25  # chance that a turn answers without reasoning; it ends its chain, so a third of what is shown
-    copy: float = 0.07  # chance to show a turn whose progress already holds the final answer, if the chain has one
-    history: float = 0.2  # chance that a chain carries every progress
-    memory: float = 0.15  # … or all that the round before wrote
-    tail: float = 0.15  # … or is one long message, cut into rounds by its tokens; the rest carries the last answer
+    min_terms: int = Field(2, ge=2)
+    max_terms: int = Field(12, ge=2)
+    max_rounds: int = Field(8, ge=1)
+    max_operations: int = Field(5, ge=0)  # worked off in a round that is not the last, at most
+    guess: float = Field(0.25, ge=0, le=1)  # chance that a turn answers without reasoning, which ends its chain
+    restate: float = Field(0.07, ge=0, le=1)  # chance to show a turn whose progress already holds the final answer
+    history: float = Field(0.2, ge=0, le=1)  # chance that a chain carries every progress
+    memory: float = Field(0.15, ge=0, le=1)  # … or all that the previous round wrote
+    tail: float = Field(0.15, ge=0, le=1)  # … or is one long message, cut into rounds by tokens; else the last answer
+
+    def check(self) -> Iterable[str]:
+        if self.min_terms > self.max_terms:
+            yield (
+                f"demonstrations.min_terms={self.min_terms} must be at most demonstrations.max_terms={self.max_terms}"
+            )
+        if self.history + self.memory + self.tail > 1:
+            yield "demonstrations.history, memory and tail are chances of one draw; their sum must be at most 1"
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ def _play(state: _State, count: int) -> tuple[str, _State]:
     return ("".join(steps) if count else ""), _State(value, rest, None if rest else _boxed(value))
 
 
-def _turn(state: _State, final: bool, rng: random.Random, settings: DemonstrationSettings) -> tuple[str, _State]:
+def _turn(state: _State, final: bool, rng: random.Random, settings: Demonstrations) -> tuple[str, _State]:
     """One round: the text that it writes, and the state that it hands on."""
     if state.stated is not None:
         reasoning, after = "", state
@@ -84,7 +95,7 @@ def _turn(state: _State, final: bool, rng: random.Random, settings: Demonstratio
     return f"<reasoning>{reasoning}</reasoning><answer>{after.text()}</answer>", after
 
 
-def draw(rng: random.Random, settings: DemonstrationSettings, exclude: Collection[str] = frozenset()) -> Demonstration:
+def draw(rng: random.Random, settings: Demonstrations, exclude: Collection[str] = frozenset()) -> Demonstration:
     """Simulate a chain over its rounds and return one of its turns; questions in ``exclude`` are never used."""
     while True:
         terms = [rng.randint(0, 9) for _ in range(rng.randint(settings.min_terms, settings.max_terms))]
@@ -95,7 +106,7 @@ def draw(rng: random.Random, settings: DemonstrationSettings, exclude: Collectio
             break
     odds = (settings.history, settings.memory, settings.tail)
     carry = rng.choices(("history", "memory", "tail", "answer"), (*odds, 1 - sum(odds)))[0]
-    wants_copy = rng.random() < settings.copy
+    wants_copy = rng.random() < settings.restate
     state, turns = _State(terms[0], operations), []
     before: tuple[str, ...] = ()
     # Every second chain is one whose budget of rounds is short, so that last rounds with work left are common.
@@ -111,7 +122,7 @@ def draw(rng: random.Random, settings: DemonstrationSettings, exclude: Collectio
 
 
 def stream(
-    seed: int, settings: DemonstrationSettings, exclude: Collection[str] = frozenset()
+    seed: int, settings: Demonstrations, exclude: Collection[str] = frozenset()
 ) -> Callable[[int], list[Demonstration]]:
     """A function that returns the next ``count`` demonstrations of the sequence that ``seed`` fixes."""
     rng = random.Random(seed)

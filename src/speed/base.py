@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from src import config as configuration
-from src.engines.base import Engine
-from src.models.loading import Lora, ModelConfig, load_policy
+from src.config import Config
+from src.models.loading import load_policy
 from src.models.policy import Policy
+from src.models.settings import Lora, ModelSettings
 from src.speed.settings import Measuring
 from src.speed.timing import Timed, speedup
-from src.types import InputError, Problem, Writer
+from src.types import Engine, InputError, Problem, Writer
 
 
 @dataclass(frozen=True)
@@ -38,42 +38,51 @@ class Measured:
 
 @dataclass(frozen=True)
 class Workbench:
-    """The configuration, and the parts that it describes; nothing is loaded before a section asks for it."""
+    """The configuration of the measurements; nothing is loaded before a measurement asks for it."""
 
-    values: Mapping[str, Any]  # the whole configuration, plain
-    settings: Measuring
-    run: Path
+    config: Config[Any]
+    directory: Path
+
+    @property
+    def run(self) -> Any:
+        """The typed settings of the command."""
+        return self.config.settings
+
+    @property
+    def settings(self) -> Measuring:
+        """The settings of the measurements."""
+        measuring: Measuring = self.run.measuring
+        return measuring
 
     @property
     def seed(self) -> int:
-        """Of everything that is drawn."""
-        return int(self.values["seed"])
-
-    def build(self, name: str, **extra: Any) -> Any:
-        """The object that a section of the configuration describes."""
-        return configuration.build(self.values[name], configuration.section(name), **extra)
+        """The seed of everything that is drawn."""
+        return int(self.run.seed)
 
     @property
-    def model(self) -> ModelConfig:
-        """The model's settings."""
-        model: ModelConfig = self.build("model")
+    def model(self) -> ModelSettings:
+        """The settings of the model."""
+        model: ModelSettings = self.run.model
         return model
 
     def policy(self, lora: Lora | None) -> Policy:
-        """The model in its precision, with a fresh adapter or none (``dtype=auto`` would ask for another without)."""
-        dtype: Any = str(self.model.precision).removeprefix("torch.")
-        return load_policy(replace(self.model, lora=lora, adapter=None, dtype=dtype), self.seed)
+        """The model in its precision, with a fresh adapter or none (``dtype=auto`` would mean another without)."""
+        dtype = str(self.model.precision).removeprefix("torch.")
+        # Unvalidated: without an adapter, half precision is refused only because it cannot be trained.
+        settings = ModelSettings.model_construct(**{**dict(self.model), "lora": lora, "adapter": None, "dtype": dtype})
+        return load_policy(settings, self.seed)
 
     def sampler(self) -> Policy:
-        """What is sampled from where nothing is trained: the plain model, or with its adapter (``adapter``)."""
+        """The policy to sample from where nothing is trained: the plain model, or with its adapter (``adapter``)."""
         return self.policy(self.model.lora if self.settings.adapter else None)
 
-    def problems(self, benchmark: Any, count: int) -> list[Problem]:
-        """The training problems of a benchmark.
+    def problems(self, count: int) -> list[Problem]:
+        """The training problems of the benchmark.
 
         Raises:
             InputError: there are fewer than ``count``.
         """
+        benchmark = self.run.benchmark
         problems: list[Problem] = benchmark.load().train
         if len(problems) < count:
             raise InputError(
@@ -84,7 +93,7 @@ class Workbench:
 
     def engine(self, weights: Any, **changes: Any) -> Engine:
         """The engine, with some settings changed."""
-        engine: Engine = configuration.build({**self.values["engine"], **changes}, weights=weights)
+        engine: Engine = self.run.engine.replace(**changes).build(weights, self.model)
         return engine
 
 

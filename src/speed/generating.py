@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.engines.base import Engine, OnToken
-from src.models.loading import location
 from src.models.policy import Policy
+from src.models.settings import location
 from src.speed.base import Unending, Workbench
-from src.types import Children, InputError, Sampling, Status, Turn, Writer
+from src.types import Children, Engine, InputError, OnToken, Sampling, Status, Turn, Writer
 from src.verifiers.tags import ANSWER_END
 
 GENERATE = "generate"

@@ -65,7 +65,7 @@ def over_length(bench: Workbench) -> tuple[Table, list[Any]]:
     budget, lengths = budgeted(bench)
     rows, numbers = [], []
     for work in ("training", "rollouts"):
-        settings = {name: bench.values[name] for name in ("model", "engine")}
+        settings = {name: bench.config.values[name] for name in ("model", "engine")}
         peaks = [
             peak(bench, work=work, longest=length, budget=budget, tokens=TIMES * budget, settings=settings)
             for length in lengths

@@ -6,11 +6,10 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from src.engines.base import Engine
 from src.speed.base import Measured, Unending, Workbench, comparison, span
 from src.speed.generating import Request, generate, own_engines, random_prompt
 from src.speed.timing import alternate
-from src.types import Sampling, Turn
+from src.types import Engine, Sampling, Turn
 
 RESPONSES, TRAJECTORIES, LATER_ROUNDS = 8, 4, 2
 """m, k and n - 1 of MOTIF's recipe (arXiv 2507.02851): its code samples each of m x k x (n - 1) completions by a call

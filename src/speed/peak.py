@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from src.models.logprobs import token_logprobs
+from src.models.policy import token_logprobs
 from src.types import Row, Sampling, Turn
 
 if TYPE_CHECKING:
     from src.models.policy import Policy
+from src.models.settings import ModelSettings
 
 STATUS = Path("/proc/self/status")
 WIDTH = 64
@@ -81,13 +82,12 @@ def training(task: Mapping[str, Any]) -> Callable[[], object]:
 
 def rollouts(task: Mapping[str, Any]) -> Callable[[], object]:
     """``tokens`` tokens in rows of ``longest`` (a prompt and what is written), a cache of ``budget``."""
-    from src import config as configuration
+    from src.config import build
     from src.speed.base import Unending
 
     policy, rng = _policy(task), random.Random(0)
-    engine = configuration.build(
-        {**task["settings"]["engine"], "max_batch_tokens": task["budget"]}, weights=Unending(policy)
-    )
+    settings = build({**task["settings"]["engine"], "max_batch_tokens": task["budget"]})
+    engine = settings.build(Unending(policy), _model(task))
     turns = [
         Turn((index,), _tokens(rng, policy, PROMPT), Sampling(task["longest"] - PROMPT), stream=index)
         for index in range(task["tokens"] // task["longest"])
@@ -97,12 +97,18 @@ def rollouts(task: Mapping[str, Any]) -> Callable[[], object]:
 
 def _policy(task: Mapping[str, Any]) -> Policy:
     """The model with a fresh adapter; loaded here, since ``head`` needs none of it."""
-    from src import config as configuration
     from src.models.loading import load_policy
+
+    return load_policy(_model(task), 0)
+
+
+def _model(task: Mapping[str, Any]) -> ModelSettings:
+    """The settings of the model with the adapter that is measured with."""
+    from src.config import build
     from src.speed.training import LORA
 
-    settings = {**task["settings"]["model"], "lora": vars(LORA)}
-    return load_policy(configuration.build(settings, configuration.section("model")), 0)
+    settings: ModelSettings = build({**task["settings"]["model"], "lora": dict(LORA)}, ModelSettings, "model")
+    return settings
 
 
 def _tokens(rng: random.Random, policy: Policy, count: int) -> tuple[int, ...]:

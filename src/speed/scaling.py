@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from src import config as configuration
 from src.reporting.plots import save
+from src.run import check_lengths
 from src.speed.base import Measured, Table, Unending, Workbench
 from src.speed.plots import scaling_plot
 from src.speed.stepping import Step, Stepper
@@ -51,18 +51,17 @@ def points(start: Point) -> dict[str, Point]:
 def measure(bench: Workbench) -> Measured:
     """Seconds of every point, all points in turns."""
     settings, policy = bench.settings, bench.policy(bench.model.lora)
-    engine, strategy, benchmark = bench.engine(Unending(policy)), bench.build("rounds"), bench.build("benchmark")
+    engine, strategy = bench.engine(Unending(policy)), bench.run.rounds
     most = START.problems * 2**DOUBLINGS
-    problems = bench.problems(benchmark, most)[:most]
-    configuration.check_lengths(strategy, problems, policy.codec)
+    problems = bench.problems(most)[:most]
+    check_lengths(strategy, problems, policy.codec)
     start = replace(START, **{factor: settings.at_most(getattr(START, factor)) for factor in FACTORS})
     plan = points(start)
     stepper = Stepper(bench, policy)
     steps: dict[str, list[Step]] = {name: [] for name in plan}
 
     def step(name: str, point: Point) -> Callable[[], int]:
-        rounds = replace(
-            strategy,
+        rounds = strategy.replace(
             n=point.n,
             responses=point.m,
             trajectories=point.k,
@@ -90,7 +89,7 @@ def measure(bench: Workbench) -> Measured:
     seconds = {name: statistics.median(times) for name, times in whole.items()}
     figure = scaling_plot({factor: course(factor, start, plan, seconds) for factor in FACTORS})
     for suffix in ("png", "svg"):
-        save(figure, bench.run / f"scaling.{suffix}")
+        save(figure, bench.directory / f"scaling.{suffix}")
     rows = [
         [
             name,
@@ -111,8 +110,8 @@ def measure(bench: Workbench) -> Measured:
     ]
     return Measured(
         f"A training step with m={start.m} first responses, k={start.k} continuations of each, n={start.n} rounds, "
-        f"{start.problems} problems of {benchmark.name} and {start.tokens} new tokens a turn; then one of the five "
-        "doubled, and doubled again. No token ends a turn.",
+        f"{start.problems} problems of {bench.run.benchmark.name} and {start.tokens} new tokens a turn; then one "
+        "of the five doubled, and doubled again. No token ends a turn.",
         [Table("Scaling", HEADINGS, rows)],
         ["scaling.png and scaling.svg show the same: seconds against a start's multiple, a line for each factor"],
         {"points": numbers},

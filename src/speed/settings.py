@@ -2,51 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-Section = Literal["rollouts", "pattern", "training", "step", "scaling", "memory", "roofline"]
+from pydantic import Field
+
+from src.engines.local.settings import Local
+from src.settings import Section
+
+if TYPE_CHECKING:
+    from src.config.commands import RunSettings
+
+Measurement = Literal["rollouts", "pattern", "training", "step", "scaling", "memory", "roofline"]
 Case = Literal["group", "mixed", "skewed", "large"]
 
 
-@dataclass(frozen=True)
-class Measuring:
-    """The settings of all sections; each field is explained in conf/benchmark.yaml."""
+class Measuring(Section):
+    """Settings of all measurements; each field is explained in conf/speed.yaml."""
 
-    sections: Sequence[Section]
+    sections: Sequence[Measurement]
     cases: Sequence[Case]
-    repeats: int = 5
-    warmup: int = 1
-    prompt_tokens: int = 84
-    new_tokens: int = 128
-    problems: int = 1
-    micro_batch_tokens: int = 4096
-    limit: int | None = None
+    repeats: int = Field(5, ge=1)
+    warmup: int = Field(1, ge=0)
+    prompt_tokens: int = Field(84, ge=1)
+    new_tokens: int = Field(128, ge=1)
+    problems: int = Field(1, ge=1)
+    micro_batch_tokens: int = Field(4096, ge=1)
+    limit: int | None = Field(None, ge=2)
     adapter: bool = False
     openvino: str | None = None
 
-    def check(self) -> list[str]:
-        """What is wrong with the settings, in words."""
-        names = ("repeats", "prompt_tokens", "new_tokens", "problems", "micro_batch_tokens")
-        errors = [
-            f"measuring.{name}={getattr(self, name)} must be 1 or more" for name in names if getattr(self, name) < 1
-        ]
-        if self.warmup < 0:
-            errors.append(f"measuring.warmup={self.warmup} must be 0 (no run before those that count) or more")
-        if self.limit is not None and self.limit < 2:
-            errors.append(f"measuring.limit={self.limit} must be 2 or more, or null")
-        if self.openvino is not None and not (Path(self.openvino) / "openvino_model.xml").is_file():
-            errors.append(
-                f"measuring.openvino={self.openvino}: there is no openvino_model.xml; valid: null, or a folder that "
-                f"`optimum-cli export openvino --model … --task text-generation-with-past` wrote"
-            )
+    def check(self) -> Iterable[str]:
         if not self.sections:
-            errors.append("measure=[] measures nothing; name one section at least, e.g. measure=[rollouts]")
+            yield "measure=[] measures nothing; name one section at least, e.g. measure=[rollouts]"
         if "rollouts" in self.sections and not self.cases:
-            errors.append("measuring.cases=[] leaves measure=[rollouts] nothing to do; name one, e.g. [group]")
-        return errors
+            yield "measuring.cases=[] leaves measure=[rollouts] nothing to do; name one, e.g. [group]"
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        if self.openvino is not None and not (Path(self.openvino) / "openvino_model.xml").is_file():
+            yield (
+                f"measuring.openvino={self.openvino}: there is no openvino_model.xml; valid: null, or a folder that "
+                "`optimum-cli export openvino --model … --task text-generation-with-past` wrote"
+            )
+        if run.engine is not None and not isinstance(run.engine, Local):
+            yield (
+                "engine: speed measures engine=local, with and without compiled code; vLLM is compared with it if it "
+                "is installed"
+            )
 
     def at_most(self, size: int) -> int:
         """A number of rows, tokens or problems, or ``limit`` where that is less."""

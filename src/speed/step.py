@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
-from src import config as configuration
-from src.engines.base import Engine
+from src.run import check_lengths
 from src.speed.base import Measured, Table, Workbench, comparison
 from src.speed.generating import GENERATE, Generating, own_engines
 from src.speed.stepping import Step, Stepper
 from src.speed.timing import Timed, alternate
-from src.training.collecting import order
+from src.training.trainer import order
+from src.types import Engine
 
 
 def measure(bench: Workbench) -> Measured:
     """Seconds of every way to write, and of each phase; every repeat is a step on problems of its own."""
-    settings, benchmark = bench.settings, bench.build("benchmark")
+    settings, benchmark = bench.settings, bench.run.benchmark
     policy = bench.policy(bench.model.lora)
-    strategy = bench.build("rounds")
-    strategy = replace(
-        strategy,
+    strategy = bench.run.rounds
+    strategy = strategy.replace(
         first_tokens=min(strategy.first_tokens, settings.new_tokens),
         later_tokens=min(strategy.later_tokens, settings.new_tokens),
     )
     count = settings.at_most(settings.problems)
-    problems = bench.problems(benchmark, count)
-    configuration.check_lengths(strategy, problems, policy.codec)
+    problems = bench.problems(count)
+    check_lengths(strategy, problems, policy.codec)
     stepper = Stepper(bench, policy)
     engines, notes = own_engines(bench, policy)
     ways: dict[str, Engine] = {GENERATE: Generating(policy), **engines}

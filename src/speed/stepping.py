@@ -6,16 +6,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from src import config as configuration
-from src.engines.base import Engine, OnToken
 from src.models.policy import Policy
 from src.rounds.base import Strategy
 from src.rounds.growing import grow
 from src.speed.base import Workbench
 from src.training.learner import Learner
-from src.types import Children, Problem, Row, Turn
+from src.types import Children, Engine, OnToken, Problem, Row, Turn
 
 MAX_GRAD_NORM = 1.0
+MOST_STEPS = 10_000
+"""Steps that a learning-rate schedule has room for."""
+
 SCORING, TRAINING = "reward and credit", "training"
 
 
@@ -42,10 +43,10 @@ class Stepper:
 
     def __init__(self, bench: Workbench, policy: Policy) -> None:
         settings = bench.settings
-        self.policy, self.reward, self.algorithm = policy, bench.build("reward"), bench.build("algorithm")
-        self.credit = configuration.credit_rule(bench.values["reward"]["credit"])
-        self.scorer = bench.build("verifier").scorer(bench.build("benchmark").score)
-        optimizer, schedule = bench.build("optimizer").build(policy.parameters(), settings.repeats)
+        run = bench.run
+        self.policy, self.reward, self.credit, self.algorithm = policy, run.reward, run.credit, run.algorithm
+        self.scorer = run.verifier.scorer(run.benchmark.score)
+        optimizer, schedule = run.optimizer.build(policy.parameters(), MOST_STEPS, run.algorithm.iterations)
         self.learner = Learner(policy, self.algorithm, optimizer, schedule, settings.micro_batch_tokens, MAX_GRAD_NORM)
         self.start = [parameter.detach().clone() for parameter in policy.parameters()]
 

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from src.algorithms.grpo import GRPO
-from src.engines.base import Engine
-from src.models.loading import Lora
 from src.models.policy import Policy
+from src.models.settings import Lora
 from src.optimizers.adamw import AdamW
 from src.speed.base import Measured, Unending, Workbench, comparison
 from src.speed.generating import own_engines, random_prompt
+from src.speed.stepping import MOST_STEPS
 from src.speed.timing import alternate
 from src.speed.trl_trainer import TrlTrainer, alternating, missing
 from src.training.learner import Learner
-from src.types import Row, Sampling, Turn
+from src.types import Engine, Row, Sampling, Turn
 
 ROWS = 8
 """Completions of one prompt: a group."""
@@ -95,7 +95,8 @@ def group(
 def own_learner(policy: Policy, micro_batch_tokens: int) -> Learner:
     """This project's training step: plain GRPO, with the optimizer that TRL has too."""
     algorithm: Any = GRPO()
-    optimizer, schedule = AdamW(RATE, betas=(0.9, 0.999), warmup=0.0, schedule="constant").build(policy.parameters(), 1)
+    settings = AdamW(lr=RATE, betas=(0.9, 0.999), warmup=0.0, schedule="constant")
+    optimizer, schedule = settings.build(policy.parameters(), MOST_STEPS)
     return Learner(policy, algorithm, optimizer, schedule, micro_batch_tokens, MAX_GRAD_NORM)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from src.speed.base import Measured, Table
+from src.speed.base import Measured
 from src.speed.timing import coverage
+from src.utils import tables
 from src.utils.files import write_json, write_text
 
 
@@ -60,14 +61,7 @@ def markdown(about: Mapping[str, Any], found: Mapping[str, Measured]) -> str:
     for name, measured in found.items():
         lines += ["", f"## {name}", "", measured.about]
         for table in measured.tables:
-            lines += ["", *rows(table)]
+            lines += ["", f"**{table.title}**", "", tables.markdown(table.headings, table.rows)]
         if measured.notes:
             lines += ["", *(f"- {note}" for note in measured.notes)]
     return "\n".join(lines) + "\n"
-
-
-def rows(table: Table) -> Sequence[str]:
-    """A table's lines in markdown, under its title."""
-    cells = [table.headings, ["---"] * len(table.headings), *table.rows]
-    escaped = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
-    return [f"**{table.title}**", "", *escaped]

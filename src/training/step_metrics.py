@@ -31,7 +31,7 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
         else 1.0,
         "advantage/lonely_groups": credited.lonely_groups,
     }
-    for number in range(1, max(turn.round for rollout in rollouts for turn in rollout.turns) + 1):
+    for number in sorted({turn.round for rollout in rollouts for turn in rollout.turns if not turn.probe}):
         turns = [turn for rollout in rollouts for turn in rollout.level(number)]
         name = f"completion/round_{number}"
         metrics[f"{name}/mean_tokens"] = statistics.fmean(len(turn.completion) for turn in turns)

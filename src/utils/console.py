@@ -1,50 +1,49 @@
-"""What a person sees while a run lasts, and at its end."""
+"""Progress bars while a command runs, and tables at its end; readable at 80 columns."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from rich import box
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+PLAIN_WIDTH = 120
+"""Columns where the output is no terminal."""
+
+BAR_WIDTH = 10
+NARROW = 100
+"""Columns below which tables leave out what is in the files anyway."""
 
 
-class Display:
-    """Progress bars on a terminal; elsewhere a line now and then."""
+class Console:
+    """Progress bars on a terminal; elsewhere a line now and then. A context manager that ends the bars."""
 
-    def __init__(self, steps: int) -> None:
-        self.console = Console(stderr=False, width=None if sys.stdout.isatty() else 160)
+    def __init__(self, steps: int = 0) -> None:
+        self.console = RichConsole(stderr=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
         self.steps = steps
         self.live = self.console.is_terminal
         self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=BAR_WIDTH, table_column=Column(min_width=BAR_WIDTH)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=9)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=self.console,
             disable=not self.live,
         )
         self.training: TaskID | None = None
-        self.begun = time.perf_counter()
+        self.begun, self.first = time.perf_counter(), 0
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         self.bars.start()
         return self
 
@@ -54,77 +53,117 @@ class Display:
         self.bars.stop()
 
     def note(self, text: str) -> None:
-        """A line of text."""
+        """Print a line of text."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def train(self, done: int) -> None:
-        """The training begins, ``done`` steps in."""
+        """Training begins, ``done`` steps in."""
         self.begun, self.first = time.perf_counter(), done
         self.training = self.bars.add_task("training", total=self.steps, completed=done, note="")
 
     def step(self, metrics: Mapping[str, Any]) -> None:
         """A training step is complete."""
         step = metrics["step"]
-        note = (
-            f"reward {metrics['reward']:.3f}  accuracy {metrics['accuracy']:.1%}  "
-            f"{metrics['tokens_per_second']:,.0f} tokens/s"
-        )
+        note = f"reward {metrics['reward']:.3f}  accuracy {metrics['accuracy']:.1%}"
         if "validation/accuracy" in metrics:
             note += f"  validation {metrics['validation/accuracy']:.1%}"
         if self.training is not None:
             self.bars.update(self.training, completed=step, note=note)
         if not self.live and (step % 10 == 0 or step == self.steps or "validation/accuracy" in metrics):
             left = (time.perf_counter() - self.begun) / max(1, step - self.first) * (self.steps - step)
-            self.note(f"step {step}/{self.steps}  {note}  {left:.0f} s left")
+            speed = f"{metrics['tokens_per_second']:,.0f} tokens/s"
+            self.note(f"step {step}/{self.steps}  {left:.0f} s left  {note}  {speed}")
 
-    def evaluation(self, name: str, problems: int) -> Callable[[int], None]:
-        """An evaluation begins; call the result with the number of problems just done."""
-        task = self.bars.add_task(f"evaluate {name}", total=problems, note="")
-        if not self.live:
-            self.note(f"evaluating {name}: {problems} problems")
-        return lambda count: self.bars.advance(task, count)
+    def evaluation(self, check: Callable[[], None]) -> Callable[[str, int], Callable[[int], None]]:
+        """Shows evaluations; ``check`` is called as problems are finished, and may raise to stop."""
+
+        def show(name: str, problems: int) -> Callable[[int], None]:
+            if not self.live:
+                self.note(f"evaluating {name}: {problems} problems")
+            task = self.bars.add_task(name, total=problems, note="")
+
+            def advance(count: int) -> None:
+                check()
+                self.bars.update(task, advance=count)
+
+            return advance
+
+        return show
+
+    def results(self, summary: Mapping[str, Any], run: Path, question: str) -> None:
+        """The accuracies of a finished run, and how to look closer."""
+        evaluations = summary["evaluations"]
+        before, changes = (_by_name(evaluations[part]) for part in ("before", "change"))
+        wide = self.console.width >= NARROW
+        table = _table("Held-out accuracy in %, 95 % intervals")
+        headings = [
+            "test split",
+            "rounds" if wide else "n",
+            "base",
+            "trained",
+            "change",
+            *(["tokens an answer"] if wide else []),
+        ]
+        for heading in headings:
+            table.add_column(heading, no_wrap=heading != "test split")
+        benchmarks = {after["benchmark"] for after in evaluations["after"]}
+        for after in evaluations["after"]:
+            base, change = before.get(_name(after)), changes.get(_name(after))
+            split = after["split"] if len(benchmarks) == 1 else f"{after['benchmark']}/{after['split']}"
+            moved = f"{100 * change['estimate']:+.1f} {_interval(change, '+')}" if change else "-"
+            tokens = f"{after['tokens_per_answer']:.1f}"
+            if base:
+                tokens = f"{base['tokens_per_answer']:.1f} -> {tokens}"
+            cells = [split, str(after["rounds"]), _percent(base) if base else "-", _percent(after), moved]
+            table.add_row(*cells, *([tokens] if wide else []))
+        self.console.print(table)
+        shown = run.relative_to(Path.cwd()) if run.is_absolute() and run.is_relative_to(Path.cwd()) else run
+        self.note(f"{summary['wall_clock_seconds']:.0f} s. Everything is in {shown}")
+        self.note(f"Look closer: python -m src.solve run={shown} {shlex.quote('question=' + question)}")
+
+    def evaluations(self, summaries: Sequence[Mapping[str, Any]], folder: Path) -> None:
+        """Accuracies of ``src.evaluate``, what was changed against the run, and where the records are."""
+        wide = self.console.width >= NARROW
+        table = _table("Accuracy in %, 95 % intervals")
+        headings = [
+            "test split",
+            "rounds" if wide else "n",
+            "accuracy",
+            *(["pass@k"] if wide else []),
+            "majority",
+            "tokens",
+            "problems",
+        ]
+        for heading in headings:
+            table.add_column(heading, no_wrap=heading != "test split")
+        for summary in summaries:
+            passes = "  ".join(f"@{k} {100 * value:.1f}" for k, value in summary["pass_at"].items())
+            size = f"{summary['problems']} x {summary['samples']}"
+            cells = [f"{summary['benchmark']}/{summary['split']}", str(summary["rounds"]), _percent(summary)]
+            cells += [*([passes] if wide else []), f"{100 * summary['majority']:.1f}"]
+            table.add_row(*cells, f"{summary['tokens_per_answer']:.1f}", size)
+        self.console.print(table)
+        for name, values in summaries[-1].get("changed", {}).items() if summaries else ():
+            self.note(f"changed against the run: {name}={values['here']} (the run: {values['run']})")
+        self.note(f"Every round of every answer is in {folder}")
 
 
-def show_results(run: Path, summary: Mapping[str, Any], question: str) -> None:
-    """The short table at the end: before, after, intervals; where the files are, and how to look closer."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    evaluations = summary["evaluations"]
-    table = Table(title="Held-out accuracy, 95 % intervals")
-    for heading in ("test split", "base", "trained", "change", "tokens an answer"):
-        table.add_column(heading)
-    for name, after in evaluations["after"].items():
-        before, change = evaluations["before"].get(name), evaluations["change"].get(name)
-        tokens = f"{after['tokens_per_answer']:.1f}"
-        table.add_row(
-            name,
-            _percent(before) if before else "-",
-            _percent(after),
-            f"{100 * change['estimate']:+.1f} [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]"
-            if change
-            else "-",
-            f"{before['tokens_per_answer']:.1f} -> {tokens}" if before else tokens,
-        )
-    console.print(table)
-    shown = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
-    console.print(f"{summary['wall_clock_seconds']:.0f} s. Everything is in {shown}", highlight=False, soft_wrap=True)
-    command = f"python -m src.solve run={shown} {shlex.quote('question=' + question)}"
-    console.print(f"Look closer: {command}", highlight=False, soft_wrap=True, markup=False)
+def _table(title: str) -> Table:
+    """A table without frame, whose columns are two spaces apart."""
+    return Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
 
 
-def show_evaluations(summaries: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Accuracies of ``src.evaluate``, and where the records are."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    table = Table(title="Accuracy, 95 % intervals")
-    for heading in ("test split", "accuracy", "pass@k", "majority", "tokens an answer", "problems x samples"):
-        table.add_column(heading)
-    for name, summary in summaries.items():
-        passes = "  ".join(f"@{k} {100 * value:.1f} %" for k, value in summary["pass_at"].items())
-        size = f"{summary['problems']} x {summary['samples']}"
-        majority = f"{100 * summary['majority']:.1f} %"
-        table.add_row(name, _percent(summary), passes, majority, f"{summary['tokens_per_answer']:.1f}", size)
-    console.print(table)
-    console.print(f"Every round of every answer is in {folder}", highlight=False, soft_wrap=True)
+def _name(result: Mapping[str, Any]) -> tuple[Any, ...]:
+    return result["benchmark"], result["split"], result["rounds"]
+
+
+def _by_name(results: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+    return {_name(result): result for result in results}
 
 
 def _percent(result: Mapping[str, Any]) -> str:
-    return f"{100 * result['accuracy']:.1f} % [{100 * result['low']:.1f}, {100 * result['high']:.1f}]"
+    return f"{100 * result['accuracy']:.1f} {_interval(result)}"
+
+
+def _interval(value: Mapping[str, Any], sign: str = "") -> str:
+    return f"[{100 * value['low']:{sign}.1f}, {100 * value['high']:{sign}.1f}]"

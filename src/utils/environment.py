@@ -71,12 +71,27 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
+def restore_threads(threads: int, run: Path) -> None:
+    """Use ``threads`` CPU threads, or those that ``run`` had; other numbers change the last bits of results."""
+    file = run / "environment.json"
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    keep_freed_memory()
+    set_threads(threads or earlier.get("threads", 0))
+
+
 def set_threads(threads: int) -> None:
     """Use that many CPU threads; 0 leaves it to torch."""
     import torch
 
     if threads:
         torch.set_num_threads(threads)
+
+
+def cpu_features() -> set[str]:
+    """Instruction sets of the CPU, as far as this torch reports them."""
+    import torch
+
+    return {name for name, there in getattr(torch.cpu, "get_capabilities", dict)().items() if there is True}
 
 
 def peak_memory() -> dict[str, float]:

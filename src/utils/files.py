@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import shutil
@@ -10,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,8 +45,12 @@ def read_jsonl(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``target`` once it is complete; one that is there already is replaced."""
+def whole_folder(target: Path, keep: bool = False) -> Iterator[Path]:
+    """A folder to fill, which becomes ``target`` once it is complete.
+
+    A folder that is there already is replaced in one step, so that ``target`` is whole at any moment; with ``keep`` it
+    stays as it is (of several processes that make the same folder, the first one wins).
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
@@ -52,10 +60,27 @@ def whole_folder(target: Path) -> Iterator[Path]:
             if path.is_file():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
-        aside = draft.with_name(f"{draft.name}.old")
-        if target.exists():
-            target.replace(aside)
-        draft.replace(target)
-        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            os.rename(draft, target)  # noqa: PTH104 (Path.replace is the same call; this one is meant to fail)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if not keep:
+                exchange(draft, target)  # the draft is now the old folder
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange two paths in one step (Linux's ``renameat2``); in three where the system has no such call."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        done = renameat2(
+            AT_FDCWD, os.fsencode(one.absolute()), AT_FDCWD, os.fsencode(other.absolute()), RENAME_EXCHANGE
+        )
+        if done == 0:
+            return
+    aside = one.with_name(f"{one.name}.aside")
+    other.rename(aside)
+    one.rename(other)
+    aside.rename(one)

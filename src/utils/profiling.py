@@ -15,6 +15,7 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from src.utils.files import write_text
+from src.utils.tables import markdown
 
 PREFIX = "phase: "
 STEP = "whole step"
@@ -39,11 +40,6 @@ KINDS = (
 OTHER, OUTSIDE = "other", "Python and compiled code"
 
 
-def phase(name: str) -> record_function:
-    """Marks a part of a step; costs nothing to speak of while no profile is taken."""
-    return record_function(PREFIX + name)
-
-
 @contextmanager
 def profiled(folder: Path, wanted: bool) -> Iterator[None]:
     """Take a step's time apart into ``trace.json`` and ``profile.md``, and print the latter; nothing unless wanted."""
@@ -51,13 +47,13 @@ def profiled(folder: Path, wanted: bool) -> Iterator[None]:
         yield
         return
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
-    with profile(activities=activities) as found, phase(STEP):
+    with profile(activities=activities) as found, record_function(PREFIX + STEP):
         yield
     folder.mkdir(parents=True, exist_ok=True)
     found.export_chrome_trace(str(folder / ".trace.json.tmp"))
     (folder / ".trace.json.tmp").replace(folder / "trace.json")
     lines = table(milliseconds(found.events() or ()))
-    cells = "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
+    cells = markdown(lines[0], lines[1:])
     write_text(folder / "profile.md", f"Milliseconds of the host in each phase, by kind of operation\n\n{cells}\n")
     _show(lines, folder)
 

@@ -16,10 +16,10 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
 
 
 class StopRequest:
-    """While open, remembers SIGINT and SIGTERM until ``check`` is called. A second signal ends the process at once."""
+    """While open, remembers SIGINT and SIGTERM in ``requested``. A second signal ends the process at once."""
 
     def __init__(self) -> None:
-        self.number = 0
+        self.requested: Stopped | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -33,12 +33,12 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.number:
+        if self.requested is not None:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.number = number
+        self.requested = Stopped(number)
 
     def check(self) -> None:
         """Raise ``Stopped`` if a signal has come."""
-        if self.number:
-            raise Stopped(self.number)
+        if self.requested is not None:
+            raise self.requested

@@ -1,26 +1,20 @@
-"""What a verifier is."""
+"""The contract of a verifier."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
+from src.settings import Section
 from src.types import Scorer
 
 
-class Verifier(Protocol):
-    """A choice of judge.
-
-    ``needs_gold`` says that it compares with a problem's gold, and so cannot judge where any answer that passes a
-    benchmark's own test is right.
-    """
+class Verifier(Section, ABC):
+    """A judge of answers."""
 
     name: ClassVar[str]
-    needs_gold: ClassVar[bool]
+    needs_gold: ClassVar[bool]  # compares with a gold answer, so it cannot judge problems without one
 
-    def check(self) -> list[str]:
-        """What is wrong with the settings, in words."""
-        ...
-
+    @abstractmethod
     def scorer(self, own: Scorer) -> Scorer:
-        """The judge of what was said; ``own`` is the benchmark's."""
-        ...
+        """The function that judges a text; ``own`` is the benchmark's own judge."""

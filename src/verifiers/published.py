@@ -8,22 +8,18 @@ else is stated after it. Oddity 7: on AIME the gold may stand anywhere, boxed or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from src.types import Problem, Scorer
+from src.verifiers.base import Verifier
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(Verifier):
     """Substrings; ``anywhere`` names the tables whose golds need no box (``Problem.metadata["source"]``)."""
 
     name: ClassVar[str] = "published"
     needs_gold: ClassVar[bool] = True
     anywhere: Sequence[str] = ("aime2024",)
-
-    def check(self) -> list[str]:
-        return []
 
     def scorer(self, own: Scorer) -> Scorer:
         return self.score

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from src.models.loading import Lora, ModelConfig, load_policy
+from src.models.loading import load_policy
 from src.models.policy import Policy
+from src.models.settings import Lora, ModelSettings
 from src.types import Row
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -65,8 +66,8 @@ def save_tiny(folder: Path, seed: int = 0, **shape: int) -> Path:
     return folder
 
 
-def tiny_config(folder: Path, dtype: str = "float32") -> ModelConfig:
-    return ModelConfig(
+def tiny_config(folder: Path, dtype: str = "float32") -> ModelSettings:
+    return ModelSettings(
         name=str(folder), context=128, round_tokens=32, dtype=dtype, device="cpu", lora=Lora(r=4, alpha=8)
     )
 

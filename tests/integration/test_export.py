@@ -9,14 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from src import config as configuration
-from src.config import ROOT
+from src.config import ROOT, compose
 from src.export import export
-from src.models.loading import ModelConfig, load_policy
+from src.models.loading import load_policy
 from src.models.policy import Policy
 from src.training import checkpoint
 from src.types import InputError
@@ -27,11 +25,9 @@ IDS = torch.tensor([[52, 13, 25, 12, 19, 29, 60, 7]])
 
 def run_of(folder: Path, *overrides: str) -> Policy:
     """A run directory with one checkpoint of a policy that differs from its base; returns the policy."""
-    config = configuration.checked("train", overrides)
-    (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(config, folder / ".hydra" / "config.yaml")
-    model: ModelConfig = configuration.build(config.model, configuration.section("model"))
-    policy = adapted(load_policy(model, 0), 0.05)
+    config = compose("train", overrides)
+    config.write(folder)
+    policy = adapted(load_policy(config.settings.model, 0), 0.05)
     if not policy.adapted:
         for parameter in policy.parameters():
             parameter.data *= 1.1
@@ -40,7 +36,7 @@ def run_of(folder: Path, *overrides: str) -> Policy:
 
 
 def run_export(run: Path, out: Path, *overrides: str) -> None:
-    export(configuration.checked("export", [f"run={run}", f"out={out}", *overrides]))
+    export(compose("export", [f"run={run}", f"out={out}", *overrides]), Path())
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -89,21 +85,42 @@ def test_a_finished_run_is_exported_with_its_card(small_run: Path, tmp_path: Pat
     run_export(small_run, tmp_path / "adapter", "what=adapter")
     assert (tmp_path / "adapter" / "README.md").read_text() == (small_run / "model" / "README.md").read_text()
     assert "A LoRA adapter merged into" in (tmp_path / "merged" / "README.md").read_text()
-    older = tmp_path / "older"
-    shutil.copytree(small_run, older)
-    summary = json.loads((older / "summary.json").read_text())
-    summary["final"]["step"] = 9
-    (older / "summary.json").write_text(json.dumps(summary))
-    run_export(older, tmp_path / "early")
+    run_export(small_run, tmp_path / "early", "checkpoint=3")
     assert not (tmp_path / "early" / "README.md").exists()  # its numbers are not those of this step
+
+
+@pytest.mark.parametrize(
+    ("reported", "step", "carded"),
+    [
+        ({"final": {"step": 4}, "best": {}, "reported_step": 4}, 4, True),
+        ({"final": {"step": 4}, "best": {"step": 3, "accuracy": 0.5}, "reported_step": 3}, 3, True),
+        ({"final": {"step": 4}, "best": {"step": 3, "accuracy": 0.5}, "reported_step": 3}, 4, False),
+        # as older versions wrote it
+        ({"final": {"step": 4}, "best": {}}, 4, True),
+        ({"final": {"step": 4}, "best": {}}, 3, False),
+        ({"final": {"step": 4}, "best": {"step": 3, "accuracy": 0.5}}, 3, True),
+        ({"final": {"step": 4}, "best": {"step": 3, "accuracy": 0.5}}, 4, False),
+    ],
+)
+def test_the_card_goes_with_the_step_that_the_summary_reports(
+    small_run: Path, tmp_path: Path, reported: dict[str, Any], step: int, carded: bool
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    summary = json.loads((run / "summary.json").read_text())
+    del summary["reported_step"]
+    (run / "summary.json").write_text(json.dumps({**summary, **reported}))
+    run_export(run, tmp_path / "out", f"checkpoint={step}")
+    assert (tmp_path / "out" / "README.md").exists() == carded
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["what=everything"], "what=everything: valid: merged, adapter"),
-        (["dtype=int8"], "dtype=int8: valid: float32, bfloat16, float16, or null"),
-        (["checkpoint=99"], r"checkpoint=99: .* holds \[3, 4\]"),
+        (["what=everything"], "what='everything': must be one of merged, adapter"),
+        (["dtype=int8"], "dtype='int8': must be one of float32, bfloat16, float16 or null"),
+        (["checkpoint=99"], r"checkpoint=99: .* holds no such checkpoint; valid: latest, or a step of \[3, 4\]"),
+        (["checkpoint=best"], r"checkpoint=best: .* holds no such checkpoint; valid: latest, or a step of \[3, 4\]"),
         (["run=nowhere"], "nowhere: not a run directory"),
     ],
 )

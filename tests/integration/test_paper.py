@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from omegaconf import OmegaConf
 
-from src import config as configuration
-from src.config import checked
-from src.evaluation.sampling import EvaluationConfig
+from src.config import compose
 from src.types import InputError
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -32,7 +28,7 @@ BOTH = {
     "rounds.top_p": 1.0,
     "rounds.stop_at_answer": False,
     "rounds.carry._target_": "src.rounds.carry.answer.Answer",
-    "optimizer._target_": "src.optimizers.adamw.AdamW8bit",
+    "optimizer._target_": "src.optimizers.adamw_8bit.AdamW8bit",
     "optimizer.lr": 5e-6,
     "optimizer.betas": [0.9, 0.99],
     "optimizer.weight_decay": 0.1,
@@ -48,7 +44,7 @@ BOTH = {
     "algorithm.clip_high": 0.2,
     "algorithm.kl_beta": 0.0,
     "algorithm.iterations": 1,
-    "reward.credit": "first",
+    "credit._target_": "src.credit.first.First",
     "reward.terms.accuracy._target_": "src.rewards.published.Accuracy",
     "reward.terms.accuracy.corrected": False,
     "reward.terms.strict.corrected": False,
@@ -75,7 +71,7 @@ GRPO = {"rounds.n": 1, "train.steps": 2000, "checkpoint.every": 250, "checkpoint
 
 @pytest.mark.parametrize(("recipe", "own"), [("paper-motif", MOTIF), ("paper-grpo", GRPO)])
 def test_every_published_number(recipe, own):
-    config = checked("train", [f"experiment={recipe}"])
+    config = compose("train", [f"experiment={recipe}"]).node
     found = {key: OmegaConf.select(config, key, default="there is no such key") for key in {**BOTH, **own}}
     plain = {
         key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in found.items()
@@ -86,28 +82,28 @@ def test_every_published_number(recipe, own):
 
 @pytest.mark.parametrize("recipe", ["paper-motif", "paper-grpo"])
 def test_another_model_changes_nothing_else(recipe):
-    paper = checked("train", [f"experiment={recipe}"])
-    other = checked("train", [f"experiment={recipe}", "model=tiny"])
-    sections = [section for section in paper if section != "model"]
-    assert {section: paper[section] for section in sections if section != "rounds"} == {
-        section: other[section] for section in sections if section != "rounds"
+    paper = compose("train", [f"experiment={recipe}"])
+    other = compose("train", [f"experiment={recipe}", "model=tiny"])
+    sections = [section for section in paper.values if section not in ("model", "rounds")]
+    assert {section: paper.values[section] for section in sections} == {
+        section: other.values[section] for section in sections
     }
-    assert replace(configuration.build(paper.rounds), prompts=None) == replace(
-        configuration.build(other.rounds), prompts=None
-    )
+    assert len(sections) > 8
+    assert paper.settings.rounds.replace(prompts=other.settings.rounds.prompts) == other.settings.rounds
+    assert paper.settings.rounds != other.settings.rounds
 
 
 def test_a_split_may_be_asked_without_the_system_prompt():
-    config = checked("evaluate", ["model/prompts=instruct", "benchmark=paper", "evaluation.no_system=[aime2024]"])
-    strategy = configuration.build(config.rounds)
-    settings = configuration.build(config.evaluation, EvaluationConfig)
-    chains = {split: settings.chains(strategy, split, 2) for split in ("math500", "aime2024")}
+    overrides = ["model/prompts=instruct", "benchmark=paper", "evaluation.no_system=[aime2024]"]
+    settings = compose("evaluate", overrides).settings
+    strategy = settings.rounds
+    chains = {split: settings.evaluation.chains(strategy, split, 2) for split in ("math500", "aime2024")}
     roles = {
         split: [message["role"] for message in chain.prompts.messages("1 + 1?", None, 1, 2)]
         for split, chain in chains.items()
     }
     assert roles == {"math500": ["system", "user"], "aime2024": ["user"]}
-    assert replace(chains["aime2024"], prompts=strategy.prompts) == chains["math500"]
+    assert chains["aime2024"].replace(prompts=strategy.prompts) == chains["math500"]
 
 
 @pytest.mark.parametrize(
@@ -122,9 +118,9 @@ def test_a_split_may_be_asked_without_the_system_prompt():
 )
 def test_what_cannot_be_evaluated_is_refused(overrides, message):
     with pytest.raises(InputError, match=message):
-        checked("train", ["experiment=paper-motif", *overrides])
+        compose("train", ["experiment=paper-motif", *overrides])
 
 
 def test_a_warm_up_needs_problems_to_look_at():
     with pytest.raises(InputError, match=r"imitation\.validation_problems=64 looks at"):
-        checked("warmup", ["benchmark=gsm8k", "benchmark.validation_size=0"])
+        compose("warmup", ["benchmark=gsm8k", "benchmark.validation_size=0"])

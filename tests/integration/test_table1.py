@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from experiments.table1 import table
-from src import config as configuration
+from src.config import compose
 from src.estimating.memory import Job, demand
 from src.types import InputError
+from tests.helpers import markdown_tables
 
 
-def evaluation(own, published, rounds, tokens=100.0):
+def evaluation(own, published, rounds, tokens=100.0, split="math500"):
     return {
+        "benchmark": "paper",
+        "split": split,
         "accuracy": own,
         "low": own - 0.1,
         "high": own + 0.1,
@@ -32,13 +35,30 @@ def write_run(folder, recipe="paper-motif", seed=0, after=0.5, steps=1000, lengt
         "choices": {"experiment": recipe},
         "final": {"step": steps},
         "evaluations": {
-            "before": {"math500, 1 round": evaluation(0.4, 0.3, 1)},
-            "after": {"math500, 3 rounds": evaluation(after, 0.45, 3, 200.0 + seed)},
+            "before": [evaluation(0.4, 0.3, 1)],
+            "after": [
+                evaluation(0.9, 0.9, 1),
+                evaluation(after, 0.45, 3, 200.0 + seed),
+                evaluation(0.1, 0.05, 3, 300.0, split="aime2024"),
+            ],
         },
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     step = {f"completion/round_{number}/mean_tokens": length for number, length in enumerate(lengths, 1)}
     (folder / "metrics.jsonl").write_text(json.dumps(step) + "\n")
+    return folder
+
+
+def as_older_versions_wrote_it(folder):
+    """The summary with evaluations by "<split>, <n> rounds", which did not say their benchmark and split."""
+    summary = json.loads((folder / "summary.json").read_text())
+    for part, found in summary["evaluations"].items():
+        summary["evaluations"][part] = {
+            f"{one.pop('split')}, {one['rounds']} round{'s' if one['rounds'] > 1 else ''}": one
+            for one in found
+            if one.pop("benchmark")
+        }
+    (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
 
@@ -65,23 +85,30 @@ def test_the_papers_figures_have_wilsons_intervals(policy, rounds, split, shown)
 
 
 def test_the_grid_is_whole_and_rows_without_a_run_say_so():
-    lines = table.results_table(table.rows({}), table.qwen(), table.budgets(250)).splitlines()[2:]
+    heads, *lines = markdown_tables.rows(table.results_table(table.rows({}), table.qwen(), table.budgets(250)))
+    assert heads[4:8] == ["paper", "ours", "tokens an answer", "seeds"]
     assert len(lines) == 4 * 2 * 2 * 2
-    assert all("| not run | - | 0 |" in line for line in lines)
+    assert all(line[5:8] == ["not run", "-", "0"] for line in lines)
 
 
-def test_runs_fill_their_rows_by_both_scorings(tmp_path):
+@pytest.mark.parametrize("older", [(), ("a", "b"), ("b",)], ids=["as written now", "older", "one of them older"])
+def test_runs_fill_their_rows_by_both_scorings(tmp_path, older):
     folders = [write_run(tmp_path / "a", seed=0, after=0.5), write_run(tmp_path / "b", seed=1, after=0.52)]
+    for name in older:
+        as_older_versions_wrote_it(tmp_path / name)
     found = table.rows(table.read(folders))
     corrected = chosen(found, "MOTIF", 3, scoring="corrected")
     assert corrected.ours.estimate == pytest.approx(0.51)
-    assert corrected.ours.high - corrected.ours.low == pytest.approx(
-        2 * 12.706 * 0.01, rel=1e-4
-    )  # Student's t, one degree of freedom
+    over_seeds = 12.706 * 0.01  # Student's t, one degree of freedom
+    half = (over_seeds**2 + 0.1**2) ** 0.5  # of both evaluations over their problems: 0.1
+    assert corrected.ours.high - corrected.ours.low == pytest.approx(2 * half, rel=1e-4)
     assert (corrected.seeds, corrected.tokens) == (2, 200.5)
     assert chosen(found, "MOTIF", 3).ours.estimate == pytest.approx(0.45)
     assert chosen(found, "base", 1).ours.estimate == pytest.approx(0.3)
     assert chosen(found, "base", 1, scoring="corrected").ours.estimate == pytest.approx(0.4)
+    assert chosen(found, "MOTIF", 1).ours.estimate == pytest.approx(0.9)
+    assert chosen(found, "MOTIF", 3, "aime2024", "corrected").ours.estimate == pytest.approx(0.1)
+    assert chosen(found, "MOTIF", 3, "aime2024").tokens == 300.0
     assert chosen(found, "base", 3).ours is None  # was not evaluated
     assert chosen(found, "GRPO", 3).ours is None
 
@@ -118,17 +145,19 @@ def test_measured_lengths_take_the_place_of_assumed_ones(tmp_path):
 
 
 def test_the_estimate_is_of_the_recipes():
-    motif = configuration.compose("train", ["experiment=paper-motif"])
-    grpo = configuration.compose("train", ["experiment=paper-grpo"])
-    strategy = configuration.build(motif.rounds)
+    motif = compose("train", ["experiment=paper-motif"]).settings
+    grpo = compose("train", ["experiment=paper-grpo"]).settings
+    strategy = motif.rounds
     first, second, third = strategy.widths
     assert table.TURNS["MOTIF"] == (first, first * second, first * second * third)
-    assert table.TURNS["GRPO"] == configuration.build(grpo.rounds).widths
+    assert table.TURNS["GRPO"] == grpo.rounds.widths
+    assert motif.benchmark.name == grpo.benchmark.name == table.BENCHMARK
+    assert set(table.PROBLEMS) == set(motif.benchmark.tests)
     assert (motif.train.steps, grpo.train.steps) == (table.STEPS["MOTIF"], table.STEPS["GRPO"])
     assert (strategy.first_tokens, strategy.later_tokens, strategy.later_tokens) == table.LIMITS
     assert strategy.context == table.CONTEXT
     assert (motif.engine.max_batch_tokens, motif.train.micro_batch_tokens) == (table.CACHE, table.MICRO_BATCH)
-    model = configuration.build(motif.model, configuration.section("model"))
+    model = motif.model
     assert (model.name, model.quantization) == (table.MODEL.name, table.MODEL.quantization)
     assert (model.lora.r, sorted(model.lora.targets)) == (table.MODEL.lora.r, sorted(table.MODEL.lora.targets))
     need = demand(table.qwen(), Job(table.MODEL, table.CACHE, table.MICRO_BATCH, moment_bytes=1))

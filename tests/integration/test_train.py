@@ -46,8 +46,9 @@ def start(run: Path, *overrides: str) -> subprocess.Popen[str]:
 def resume(run: Path, *overrides: str) -> None:
     from src.train import train
 
-    folder, config, choices = configuration.resume([f"resume={run}", *overrides])
-    train(config, folder, choices)
+    folder, config = configuration.resume([f"resume={run}", *overrides])
+    configuration.store(folder, config)
+    train(config, folder)
 
 
 def wait_for_steps(process: subprocess.Popen[str], run: Path, count: int) -> None:
@@ -69,8 +70,10 @@ def test_run_directory_holds_the_contract(small_run: Path) -> None:
         expected |= {f"completion/round_{number}/{name}" for name in ("mean_tokens", "truncated", "well_formed")}
     assert expected <= set(steps[0])
     summary = json.loads((small_run / "summary.json").read_text())
-    names = {f"{split}, {rounds}" for split in ("easy", "hard") for rounds in ("1 round", "3 rounds")}
-    assert set(summary["evaluations"]["before"]) == set(summary["evaluations"]["after"]) == names
+    names = [("chain-sum", split, rounds) for split in ("easy", "hard") for rounds in (1, 3)]
+    for part in ("before", "after", "change"):
+        assert [(one["benchmark"], one["split"], one["rounds"]) for one in summary["evaluations"][part]] == names
+    assert summary["reported_step"] == 4
     assert summary["complete"] is True
     assert summary["seed"] == 0
     assert len(summary["base_sha256"]) == 64
@@ -123,8 +126,6 @@ def test_a_signal_saves_and_says_how_to_go_on(small_run: Path, tmp_path: Path) -
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 143, output
     assert f"python -m src.train resume={run}" in output.replace("\n", "")
-    config = OmegaConf.load(run / ".hydra" / "config.yaml")
-    config.checkpoint.every = 4
     resume(run)
     assert metrics(run) == metrics(small_run)
     assert adapter(run) == adapter(small_run)

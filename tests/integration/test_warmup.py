@@ -10,15 +10,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from src import config as configuration
-from src.config import ROOT
-from src.models.loading import ModelConfig, load_codec, load_policy
+from src.config import ROOT, compose
+from src.models.loading import load_codec, load_policy
+from src.models.settings import ModelSettings
 from src.optimizers.adamw import AdamW
 from src.sft import solutions
-from src.sft.imitation import ImitationConfig, imitate, lessons, mean_loss, stream, surprise
+from src.sft.imitation import lessons, losses, mean_loss, stream
+from src.sft.loop import supervise
 from src.types import InputError, Problem, Status
 from src.verifiers.tags import progress, stated_answer, well_formed
 from src.warmup import warm_up
@@ -57,7 +57,7 @@ def test_solutions_come_with_the_data(tmp_path):
         (tmp_path / "gsm8k").mkdir(exist_ok=True)
         (tmp_path / "gsm8k" / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
     overrides = ["benchmark=gsm8k", f"benchmark.source={tmp_path}", "benchmark.validation_size=2", "train.problems=2"]
-    splits = configuration.build(configuration.checked("train", overrides).benchmark).load()
+    splits = compose("train", overrides).settings.benchmark.load()
     for problem in (*splits.train, *splits.validation, *splits.tests["test"]):
         n = int(problem.question.partition(" ")[0])
         assert solutions.steps(problem) == [f"2*{n} = {2 * n}"]
@@ -107,11 +107,11 @@ def test_rounds_work_off_every_step_once_and_hand_on_all_so_far():
 
 @pytest.fixture(scope="module")
 def codec():
-    return load_codec(ModelConfig("embedded:tiny", 512, 40))
+    return load_codec(ModelSettings(name="embedded:tiny", context=512, round_tokens=40))
 
 
 def strategy(*overrides):
-    return configuration.build(configuration.checked("train", ["model.round_tokens=300", *overrides]).rounds)
+    return compose("train", ["model.round_tokens=300", *overrides]).settings.rounds
 
 
 @pytest.mark.parametrize("carry", ["answer", "history"])
@@ -153,8 +153,18 @@ def test_an_epoch_shows_every_problem_once_in_an_order_of_its_own(codec):
 
 def test_solutions_that_fit_nowhere_are_an_error_and_no_endless_search(codec):
     chain = strategy("rounds=1", "model.round_tokens=5")
-    with pytest.raises(InputError, match=r"no worked solution fits into rounds\.first_tokens=5"):
+    with pytest.raises(
+        InputError, match=r"no worked solution fits into .*rounds\.first_tokens.*raise model\.round_tokens"
+    ):
         next(stream([a_sum("1 + 2")], chain, codec, 7, 0))
+
+
+def test_a_rule_that_goes_on_writing_one_message_has_no_lessons(codec):
+    chain, problem = strategy("rounds=3", "rounds/carry=tail"), a_sum("1 + 2 + 3 + 4")
+    plain = {seed: lessons(problem, strategy("rounds=3"), codec, 7, random.Random(seed)) for seed in range(9)}
+    several = next(seed for seed, rows in plain.items() if len(rows) > 1)  # one round needs no rule
+    with pytest.raises(InputError, match=r"rounds\.carry goes on writing one message.*use rounds/carry=answer"):
+        lessons(problem, chain, codec, 7, random.Random(several))
 
 
 # the loss
@@ -176,7 +186,7 @@ def test_the_loss_is_the_mean_over_completion_tokens_whatever_the_batches(folder
         parts = [-plain_logprobs(policy, row.prompt, row.completion, 1.0) for row in rows]
     expected = float(torch.cat(parts).mean())
     assert mean_loss(policy, rows, budget) == pytest.approx(expected, abs=1e-10)
-    assert sum(1 for _ in surprise(policy, rows, 1)) == len(rows)
+    assert sum(1 for _ in losses(policy, rows, 1)) == len(rows)
 
 
 @pytest.mark.parametrize("budget", [1, 10_000])
@@ -187,34 +197,47 @@ def test_a_step_follows_the_gradient_of_that_loss(folder, budget):
     before = [parameter.detach().clone() for parameter in policy.parameters()]
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    line = imitate(policy, rows, optimizer, schedule, ImitationConfig(1, 1, budget, 1e9, 1, 1))
+    (line,) = supervise([rows], lambda rows: losses(policy, rows, budget), optimizer, schedule, 1e9)
+    assert line["loss"] == pytest.approx(float(total.detach()) / sum(completion for _, completion in LENGTHS))
     norm = math.sqrt(sum(float((gradient**2).sum()) for gradient in expected))
     assert line["grad_norm"] == pytest.approx(norm)
-    assert line["tokens/trained"] == sum(completion for _, completion in LENGTHS)
     for parameter, start, gradient in zip(policy.parameters(), before, expected, strict=True):
         torch.testing.assert_close(parameter, start - 0.1 * gradient, rtol=0, atol=1e-9)
+
+
+def test_a_step_is_no_longer_than_its_gradient_may_be(folder):
+    policy, rows = tiny_policy(folder, "float64"), ROWS
+    before = [parameter.detach().clone() for parameter in policy.parameters()]
+    optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    (line,) = supervise([rows], lambda rows: losses(policy, rows, 1000), optimizer, schedule, 0.01)
+    moved = sum(
+        float(((now.detach() - start) ** 2).sum()) for now, start in zip(policy.parameters(), before, strict=True)
+    )
+    assert line["grad_norm"] > 0.02
+    assert math.sqrt(moved) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_imitation_learns_what_it_is_shown(folder):
     policy, rows = tiny_policy(folder, adapt=False), ROWS
     optimizer, schedule = AdamW(lr=1e-2, warmup=0, schedule="constant").build(policy.parameters(), 60)
-    settings = ImitationConfig(60, 5, 1000, 1.0, 1, 1)
-    losses = [imitate(policy, rows, optimizer, schedule, settings)["loss"] for _ in range(60)]
-    assert losses[-1] < 0.3 * losses[0]
-    assert mean_loss(policy, rows, 1000) < losses[-1] + 0.1
+    lines = list(supervise([rows] * 60, lambda rows: losses(policy, rows, 1000), optimizer, schedule, 1.0))
+    assert len(lines) == 60
+    assert lines[-1]["loss"] < 0.3 * lines[0]["loss"]
+    assert mean_loss(policy, rows, 1000) < lines[-1]["loss"] + 0.1
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("imitation.steps=0", "imitation.steps=0 must be above 0"),
+        ("imitation.steps=0", "imitation.steps=0 must be 1 or more"),
         ("imitation.max_grad_norm=-1", "imitation.max_grad_norm=-1 must be above 0"),
         ("imitation.turns=many", "imitation.turns='many': must be a whole number"),
     ],
 )
 def test_settings_that_would_teach_nothing_are_refused(override, message):
     with pytest.raises(InputError, match=message):
-        configuration.checked("warmup", ["model=tiny", override])
+        compose("warmup", ["model=tiny", override])
 
 
 # the command
@@ -226,9 +249,8 @@ SMALL += ["benchmark.train_size=16", "benchmark.validation_size=4", "benchmark.t
 
 
 def run(out, *overrides):
-    config = configuration.checked("warmup", [*SMALL, *overrides])
-    (out / ".hydra").mkdir(parents=True)
-    OmegaConf.save(config, out / ".hydra" / "config.yaml")
+    config = compose("warmup", [*SMALL, *overrides])
+    config.write(out)
     warm_up(config, out)
     return out
 
@@ -259,12 +281,11 @@ def test_the_seed_fixes_a_warm_up(warm, tmp_path):
 
 
 def test_training_starts_where_the_warm_up_ended(warm):
-    settings = configuration.checked("train", [f"model.adapter={warm}"]).model
-    config = configuration.build(settings, configuration.section("model"))
-    policy, fresh = load_policy(config, 0), load_policy(replace(config, adapter=None), 0)
+    model = compose("train", [f"model.adapter={warm}"]).settings.model
+    policy, fresh = load_policy(model, 0), load_policy(model.replace(adapter=None), 0)
     loss = json.loads((warm / "summary.json").read_text())["validation_loss"]
-    composed = configuration.load(warm)
-    chain, benchmark = configuration.build(composed.rounds), configuration.build(composed.benchmark)
+    settings = compose("warmup", SMALL).settings
+    chain, benchmark = settings.rounds, settings.benchmark
     rng = random.Random("0/warmup/validation")
     end = policy.end_token
     rows = [row for one in benchmark.load().validation for row in lessons(one, chain, policy.codec, end, rng)]

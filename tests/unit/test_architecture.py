@@ -1,123 +1,81 @@
-"""Imports go one way only, and each third party has one door."""
+"""The house: imports, sizes of files, nothing that belongs to one machine."""
 
 from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from src.config import ROOT
+from src.config import CONF, ROOT
 
 FILES = sorted((ROOT / "src").rglob("*.py"))
-ORDER = [
-    {"types"},
-    {"utils", "optimizers"},
-    {"verifiers"},
-    {"rounds", "rewards", "credit", "benchmarks", "engines", "algorithms"},
-    {"tracking"},
-    {"models", "training", "evaluation", "sft", "estimating"},
-    {"config"},
-    {"reporting"},
-    {"speed"},
-    {"train", "evaluate", "solve", "pretrain", "warmup", "export", "report"},
-]
-"""Rooms from the ground up: a room imports from lower rooms only (lazily, inside functions, too)."""
-
-PLUG_INS = {
-    "rounds": {"types", "verifiers", "engines"},
-    "rewards": {"types", "verifiers"},
-    "credit": {"types"},
-    "benchmarks": {"types", "verifiers"},
-    "engines": {"types", "verifiers"},
-    "algorithms": set(),
-}
-"""What the files of each plug-in package may import besides their own package."""
-
-SHARED = {
-    *("base", "perturbations"),
-    *("sampling", "cache", "prefixes", "batch", "forward", "prompts", "llama", "native"),
-    *("formulas", "family"),
-}
-"""Modules of a plug-in package that its plug-ins build on."""
-
-DOORS = {
-    "hydra": {"config"},
-    "omegaconf": {"config", "train", "evaluate", "solve", "pretrain", "warmup", "export", "report", "speed"},
-    "wandb": {"tracking"},
-    "transformers": {"models", "engines", "pretrain"},
-    "peft": {"models", "engines"},
-    "bitsandbytes": {"models", "optimizers"},
-    "datasets": {"benchmarks", "speed"},  # the latter for TRL, which takes its prompts so
-    "reasoning_gym": {"benchmarks"},
-    "math_verify": {"verifiers"},
-    "sympy": {"verifiers"},
-    "matplotlib": {"reporting", "speed"},
-    "trl": {"speed"},
-}
+LONGEST_FILE, LONGEST_METHOD = 300, 40
+SETTINGS_ONLY = ("torch", "transformers", "peft", "wandb", "datasets", "scipy")
+"""Libraries that take seconds to import; checking a configuration needs none of them."""
 
 
-def room(path: Path) -> str:
-    return path.relative_to(ROOT / "src").parts[0].removesuffix(".py")
+def test_imports_go_one_way() -> None:
+    """The rules stand in pyproject.toml, [tool.importlinter]."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def imports(path: Path) -> list[str]:
-    """Dotted names of everything that a file imports, at any depth."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found += [f"src.{alias.name}" for alias in node.names] if node.module == "src" else [str(node.module)]
-    return found
-
-
-def own(path: Path) -> list[list[str]]:
-    """Imports from the project, as parts after ``src``."""
-    return [name.split(".")[1:] for name in imports(path) if name.startswith("src.")]
-
-
-def level(name: str) -> int:
-    return next(index for index, rooms in enumerate(ORDER) if name in rooms)
+def test_every_room_is_in_the_rules() -> None:
+    """A new folder or file of src/ has a place in the layers."""
+    rules = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    layers = rules[rules.index("layers = [") : rules.index("ignore_imports", rules.index("layers = ["))]
+    rooms = {path.name.removesuffix(".py") for path in (ROOT / "src").iterdir() if not path.name.startswith("__")}
+    assert rooms - {"assets"} == set(re.findall(r"src\.(\w+)", layers))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_down_only(path: Path) -> None:
-    if path == ROOT / "src" / "__init__.py":
-        return
-    here = room(path)
-    upward = [target for target, *_ in own(path) if target != here and level(target) > level(here)]
-    assert upward == []
-    if here in PLUG_INS:
-        assert {target for target, *_ in own(path)} <= PLUG_INS[here] | {here}
-        relatives = [parts[-1] for parts in own(path) if parts[0] == here]
-        assert set(relatives) <= SHARED, "plug-ins never import each other"
+def test_a_file_can_be_read_in_one_go(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
 
 
-@pytest.mark.parametrize("library", DOORS)
-def test_each_third_party_has_its_doors(library: str) -> None:
-    users = {room(path) for path in FILES for name in imports(path) if name.split(".")[0] == library}
-    assert users == DOORS[library]
-
-
-def test_nobody_imports_an_entry_point() -> None:
-    importers = [(str(path), parts[0]) for path in FILES for parts in own(path) if parts[0] in ORDER[-1]]
-    assert importers == []
-
-
-def test_the_loop_can_be_read_in_one_go() -> None:
+def test_the_loop_reads_top_to_bottom() -> None:
     source = (ROOT / "src" / "training" / "trainer.py").read_text(encoding="utf-8")
-    assert len(source.splitlines()) < 300
     trainer = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Trainer")
     lengths = {
         node.name: (node.end_lineno or 0) - node.lineno for node in trainer.body if isinstance(node, ast.FunctionDef)
     }
-    assert {name: count for name, count in lengths.items() if count > 40} == {}
+    assert {name: count for name, count in lengths.items() if count > LONGEST_METHOD} == {}
+
+
+def test_no_relative_imports() -> None:
+    found = [
+        str(path)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert found == []
+
+
+def test_a_configuration_is_checked_without_heavy_libraries() -> None:
+    code = (
+        "import sys\nfrom src.config import compose\nfrom src.types import InputError\n"
+        "compose('train', ['rounds=3', 'reward=process', 'algorithm=gspo', 'optimizer=adamw'])\n"
+        "try:\n    compose('train', ['rounds=0', 'optimizer.lr=0', 'nonsense=1'])\n"
+        "except InputError as error:\n    assert len(error.problems) >= 3, error\n"
+        f"print(sorted(set({SETTINGS_ONLY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 def test_nothing_names_a_place_on_one_machine() -> None:
-    texts = [*FILES, *(ROOT / "conf").rglob("*.yaml"), *(ROOT / "experiments").rglob("*.md"), ROOT / "README.md"]
-    named = [str(path) for path in texts if re.search(r"[\s\"'(=](/work|/tmp|/home|/root)\b", path.read_text("utf-8"))]
+    texts = [*FILES, *CONF.rglob("*.yaml"), *(ROOT / "experiments").rglob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    texts += [
+        ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml", "requirements.lock")
+    ]
+    named = [
+        str(path) for path in texts if re.search(r"[\s\"'(=](/work|/tmp|/home|/root|/opt)\b", path.read_text("utf-8"))
+    ]
     assert named == []

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.engines.base import OnToken, Weights, padded_batches
-from src.engines.local.cache import Cache, Decoder, Draw
-from src.engines.local.prefixes import Prefixes
-from src.engines.local.sampling import uniforms
-from src.types import Status, Turn
+from src.engines.base import Weights
+from src.engines.local.cache import Cache, Decoder, Draw, Prefixes
+from src.models.packing import padded_batches
+from src.types import OnToken, Status, Turn
 from src.verifiers.tags import ANSWER_END
 
 PREFILL = 8192
@@ -41,6 +40,11 @@ COMPACT_BELOW = 0.9
 def need(turn: Turn) -> int:
     """Columns that a turn may fill."""
     return len(turn.prompt) + turn.sampling.max_new_tokens
+
+
+def uniforms(stream: int, count: int) -> NDArray[np.float64]:
+    """Random numbers in [0, 1) that depend on ``stream`` alone (Philox)."""
+    return np.random.Generator(np.random.Philox(key=stream)).random(count)
 
 
 class Batch:
@@ -162,7 +166,7 @@ class Batch:
         if sampling.max_new_tokens > self.random.shape[1]:
             extra = sampling.max_new_tokens - self.random.shape[1]
             self.random = np.pad(self.random, ((0, 0), (0, extra)))
-        self.random[row, : sampling.max_new_tokens] = uniforms([turn.stream], sampling.max_new_tokens)[0]
+        self.random[row, : sampling.max_new_tokens] = uniforms(turn.stream, sampling.max_new_tokens)
 
     def _prefill(self, turns: Sequence[Turn], places: Sequence[int]) -> None:
         """Fill the cache with the prompts of the rows ``places``; what prompts share is read once: the whole of it,

@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.engines.base import OnToken, Weights
+from src.engines.base import Weights
 from src.engines.local.batch import Batch, need
 from src.engines.local.cache import Decoder, Draw
 from src.engines.local.forward import ForwardDecoder
 from src.engines.local.llama import LlamaDecoder
 from src.engines.local.native import DTYPES, Kernels, NativeError
 from src.engines.local.sampling import draw
-from src.types import Children, InputError, Turn, Writer
+from src.types import Children, InputError, OnToken, Turn, Writer
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class TransformersEngine:
+class LocalEngine:
     """Writes turns in one batch that is refilled as turns end.
 
     ``max_batch_tokens`` bounds the key-value cache: rows x (prompt + new tokens) stay under it, and questions that
@@ -37,15 +37,6 @@ class TransformersEngine:
     weights: Weights
     max_batch_tokens: int = 65536
     native: bool | str = "auto"
-
-    def check(self) -> list[str]:
-        """What is wrong with the settings, in words."""
-        errors = []
-        if self.max_batch_tokens < 1:
-            errors.append(f"engine.max_batch_tokens={self.max_batch_tokens} must be 1 or more")
-        if self.native not in (True, False, "auto"):
-            errors.append(f"engine.native={self.native}; valid: auto, true, false")
-        return errors
 
     def __post_init__(self) -> None:
         self._closing: NDArray[np.int64] | None = None

@@ -14,9 +14,8 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, rms_norm, silu
 
-from src.engines.local.cache import Cache, KeysValues, Prefix
+from src.engines.local.cache import Cache, KeysValues, Prefix, PromptAttention, turned
 from src.engines.local.native import Kernels
-from src.engines.local.prompts import PromptAttention, turned
 
 MODELS = {"LlamaForCausalLM", "Qwen2ForCausalLM"}
 ROPES = {"default", "linear", "llama3", "yarn"}

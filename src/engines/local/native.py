@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from src.utils.environment import cpu_features
+
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 DTYPES = (torch.float32, torch.bfloat16)
@@ -73,7 +75,7 @@ class Kernels:
         self._functions = {
             (name, dtype): library[f"{name}_{str(dtype).removeprefix('torch.')}"] for name in names for dtype in DTYPES
         }
-        self._multiplies = hasattr(library, "multiply_bfloat16") and "amx_bf16" not in instructions()
+        self._multiplies = hasattr(library, "multiply_bfloat16") and "amx_bf16" not in cpu_features()
         for name in ("pack", "multiply", "read") if self._multiplies else ():
             self._functions[name, torch.bfloat16] = library[f"{name}_bfloat16"]
         for function in self._functions.values():
@@ -188,11 +190,6 @@ class Kernels:
         tensors = (logits.contiguous(), temperature, top_p, uniform, tokens, logprobs, at_one)
         self._functions["draw", logits.dtype](*map(_pointer, tensors), rows, size, _threads())
         return tokens, logprobs, at_one
-
-
-def instructions() -> set[str]:
-    """What the CPU has, where this torch tells."""
-    return {name for name, there in getattr(torch.cpu, "get_capabilities", dict)().items() if there is True}
 
 
 def _threads() -> int:

@@ -1,22 +1,13 @@
-"""Drawing tokens: each row from its own stream of random numbers, by inverse CDF."""
+"""Drawing tokens by inverse CDF: temperature, top-p, greedy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 BLOCK = 128
 """Tokens that are summed first, so that the float64 sum runs over a vocabulary's blocks and then inside one."""
-
-
-def uniforms(streams: Sequence[int], count: int) -> Tensor:
-    """Random numbers in [0, 1), float64 ``[len(streams), count]``; row i depends on ``streams[i]`` alone (Philox)."""
-    rows = [np.random.Generator(np.random.Philox(key=stream)).random(count) for stream in streams]
-    return torch.from_numpy(np.stack(rows))
 
 
 def nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from src.rounds.base import Prompts
+from src.rounds.base import Carry
+from src.rounds.prompts import Prompts
 from src.types import Turn
 from src.verifiers.tags import progress
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Carry):
     """The previous round's ``<answer>``; without the tag, its whole text."""
 
     def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from src.rounds.base import Prompts, fill
+from src.rounds.base import Carry
+from src.rounds.prompts import Prompts, fill
 from src.types import Turn
 from src.verifiers.tags import progress
 
 
-@dataclass(frozen=True)
-class History:
+class History(Carry):
     """The ``<answer>`` of each round, one ``item`` of the prompts a line."""
 
     def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> str:

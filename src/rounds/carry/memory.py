@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from src.rounds.base import Prompts
+from src.rounds.base import Carry
+from src.rounds.prompts import Prompts
 from src.types import Turn
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(Carry):
     """All that the previous round wrote, as free text: whatever the model leaves out of it is forgotten."""
 
     def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> str:

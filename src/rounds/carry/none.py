@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from src.rounds.base import Prompts
+from src.rounds.base import Carry
+from src.rounds.prompts import Prompts
 from src.types import Turn
 
 
-@dataclass(frozen=True)
-class Nothing:
+class Nothing(Carry):
     """The control of every other rule: the same number of rounds and tokens, and no memory."""
 
     def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from pydantic import Field
+
+from src.rounds.base import TokenCarry
 from src.types import Turn
 
 
-@dataclass(frozen=True)
-class Tail:
-    """The head of the first round, then the tail of all that was written: a message that forgets its middle.
+class Tail(TokenCarry):
+    """The head of the first round, then the tail of everything written: a message whose middle is dropped.
 
     ``head`` is the share of the carried tokens that is pinned; the paper keeps 100 of 4,096.
     """
 
-    head: float = 100 / 4096
-
-    def check(self) -> list[str]:
-        """What is wrong with the settings, in words."""
-        inside = 0 <= self.head < 1
-        return [] if inside else [f"rounds.carry.head={self.head} must be in [0, 1): what is left of it is the tail"]
+    head: float = Field(100 / 4096, ge=0, lt=1)
 
     def resume(self, lineage: Sequence[Turn], budget: int) -> tuple[int, ...]:
         return pinned([token for turn in lineage for token in turn.completion], budget, self.head)

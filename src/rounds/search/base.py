@@ -1,32 +1,12 @@
-"""What the searches share."""
+"""Comparing thoughts: what the searches share."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from src.types import Turn
 from src.verifiers.tags import progress, stated_answer
-
-
-@dataclass(frozen=True)
-class Beam:
-    """``candidates`` children of the question and of every turn that is kept; ``keep`` of a level go on."""
-
-    candidates: int = 4
-    keep: int = 1
-
-    def check(self) -> list[str]:
-        """What is wrong with the settings, in words."""
-        errors = []
-        if self.candidates < 2:
-            errors.append(f"rounds.search.candidates={self.candidates} leaves nothing to choose from; use 2 or more")
-        if not 1 <= self.keep <= self.candidates:
-            errors.append(
-                f"rounds.search.keep={self.keep} must be from 1 to rounds.search.candidates={self.candidates}"
-            )
-        return errors
 
 
 def thought(turn: Turn) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
-from src.rounds.search.base import Beam, thought
+from src.rounds.base import Search
+from src.rounds.search.base import thought
 from src.types import Path, Turn
 
 
-@dataclass(frozen=True)
-class Value(Beam):
+class Value(Search):
     """A candidate's value = the share of its probes that end with the answer most probes of the pool end with.
 
     Without a gold answer, agreement stands for correctness (self-consistency, arXiv 2203.11171). A candidate that has

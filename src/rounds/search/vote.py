@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
-from src.rounds.search.base import Beam, by_votes, thought
+from src.rounds.base import Search
+from src.rounds.search.base import by_votes, thought
 from src.types import Path, Turn
 
 
-@dataclass(frozen=True)
-class Vote(Beam):
+class Vote(Search):
     """A majority vote over progresses, and over final answers in the last round."""
 
     probes: ClassVar[bool] = False

@@ -6,15 +6,16 @@ import statistics
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.autograd import gradcheck
 
-from src.algorithms.base import Tokens
+from src.algorithms.base import Algorithm, Tokens
 from src.algorithms.cispo import CISPO
-from src.algorithms.family import Family
-from src.algorithms.formulas import kl_estimate
+from src.algorithms.formulas import kl_estimate, row_shares
 from src.algorithms.grpo import GRPO
 from src.algorithms.gspo import GSPO
-from src.models.logprobs import token_logprobs
+from src.models.policy import token_logprobs
+from tests.helpers.sections import mistakes
 from tests.helpers.tiny_models import kept_for_backward
 
 
@@ -234,7 +235,10 @@ def test_rows_without_a_token_share_nothing_that_is_infinite(aggregation):
 
 def test_an_unknown_aggregation_lists_the_valid_ones():
     with pytest.raises(ValueError, match="'mean'; valid: grpo, bnpo, dapo, dr_grpo, trajectory"):
-        shares(GRPO(aggregation="mean"), [1, 1], [1.0, 1.0], [0, 1])
+        row_shares("mean", *(torch.ones(2, dtype=torch.float64) for _ in range(2)), torch.tensor([0, 1]))
+    assert mistakes(GRPO, "algorithm", aggregation="mean") == [
+        "algorithm.aggregation='mean': must be one of grpo, bnpo, dapo, dr_grpo, trajectory"
+    ]
 
 
 # token losses
@@ -600,7 +604,7 @@ def test_a_frozen_head_keeps_no_logits():
         (GRPO, {"clip_high": -0.1}, "algorithm.clip_high=-0.1 must be 0 or more"),
         (GRPO, {"max_resamples": -1}, "algorithm.max_resamples=-1 must be 0 or more"),
         (GRPO, {"iterations": 0}, "algorithm.iterations=0 must be 1 or more"),
-        (GRPO, {"dual_clip": 1.0}, "algorithm.dual_clip=1.0 must be null or above 1"),
+        (GRPO, {"dual_clip": 1.0}, "algorithm.dual_clip=1.0 must be above 1, or null"),
         (GRPO, {"aggregation": "dr_grpo"}, "algorithm.max_tokens=0 divides"),
         (GRPO, {"correction_cap": 0.5}, "algorithm.correction_cap=0.5 must be 1"),
         (GRPO, {"correction_cap": 2.0, "correction_floor": 3.0}, "no less than algorithm.correction_floor=3.0"),
@@ -611,13 +615,15 @@ def test_a_frozen_head_keeps_no_logits():
     ],
 )
 def test_settings_without_a_meaning_are_refused(kind, settings, text):
-    assert [text in error for error in kind(**settings).check()] == [True]
+    assert [text in error for error in mistakes(kind, "algorithm", **settings)] == [True]
+    with pytest.raises(ValidationError):
+        kind(**settings)
 
 
 @pytest.mark.parametrize("kind", [GRPO, GSPO, CISPO])
 def test_the_defaults_are_valid(kind):
-    assert issubclass(kind, Family)
-    assert kind().check() == []
+    assert isinstance(kind(), Algorithm)
+    assert mistakes(kind, "algorithm") == []
 
 
 def test_the_gradient_of_chosen_logprobs_is_that_of_a_log_softmax():

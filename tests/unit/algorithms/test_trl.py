@@ -11,7 +11,6 @@ import torch
 
 from src.algorithms.base import Tokens
 from src.algorithms.cispo import CISPO
-from src.algorithms.family import Family
 from src.algorithms.grpo import GRPO
 from src.algorithms.gspo import GSPO
 from src.rewards.base import normalised
@@ -139,15 +138,13 @@ class Trainer(trl.GRPOTrainer):
         return loss.detach(), torch.autograd.grad(loss, self.logprobs)[0]
 
 
-def advantages(algorithm: Family, tensors: dict[str, torch.Tensor]) -> list[float]:
+def advantages(algorithm: GRPO, tensors: dict[str, torch.Tensor]) -> list[float]:
     """This project's advantages of the same rewards, group after group."""
     values = (tensors["rewards"] * torch.tensor(REWARD_WEIGHTS, dtype=torch.float64)).sum(-1)
     return [one for group in algorithm.advantages(values.view(-1, GROUP).tolist()) for one in group]
 
 
-def ours(
-    algorithm: Family, tensors: dict[str, torch.Tensor], truncated: list[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def ours(algorithm: GRPO, tensors: dict[str, torch.Tensor], truncated: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """The same by this project's algorithm: shares times token losses."""
     logprobs = tensors["logprobs"].clone().requires_grad_()
     mask = tensors["mask"].clone()
@@ -166,7 +163,7 @@ def ours(
     return loss.detach(), torch.autograd.grad(loss, logprobs)[0]
 
 
-CASES: dict[str, tuple[Family, dict[str, Any]]] = {
+CASES: dict[str, tuple[GRPO, dict[str, Any]]] = {
     "grpo": (GRPO(), {}),
     "bnpo": (GRPO(aggregation="bnpo"), {"loss_type": "bnpo"}),
     "dr_grpo": (GRPO(aggregation="dr_grpo", max_tokens=LONGEST), {"loss_type": "dr_grpo"}),
@@ -236,7 +233,6 @@ CASES: dict[str, tuple[Family, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_loss_and_gradient_are_trls(name: str, seed: int) -> None:
     algorithm, settings = CASES[name]
-    assert algorithm.check() == []
     tensors = case(seed)
     truncated = settings.get("truncated", [])
     loss, gradient = ours(algorithm, tensors, truncated)

@@ -14,10 +14,10 @@ from typing import Any
 import datasets
 import pytest
 
-from src import config as configuration
 from src.benchmarks.dataset import Dataset, Table
-from src.config import ROOT
+from src.config import ROOT, compose
 from src.types import InputError
+from tests.helpers.sections import mistakes, run_mistakes
 
 DATA = ROOT.parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the benchmarks are not in {DATA}")
@@ -33,14 +33,21 @@ def write(path: Path, rows: Sequence[Any]) -> Path:
     return path
 
 
-def make(folder: Path, train: Sequence[Any] | None, test: Sequence[Any], **options: Any) -> Dataset:
+def values(folder: Path, train: Sequence[Any] | None, test: Sequence[Any], **options: Any) -> dict[str, Any]:
+    """Write the rows, and give the settings of a data set that reads them."""
     write(folder / "test.jsonl", test)
     if train is not None:
         write(folder / "train.jsonl", train)
     columns = {"id": "id", "after": "####"}
-    table = Table("train", file="train", **columns) if train is not None else None
-    sizes = {"validation_size": 2, **options}
-    return Dataset("mine", {"test": Table("test", file="test", **columns)}, table, str(folder), **sizes)
+    tables = {
+        "tests": {"test": Table(name="test", file="test", **columns)},
+        "train": Table(name="train", file="train", **columns) if train is not None else None,
+    }
+    return {"name": "mine", "source": str(folder), "validation_size": 2, **tables, **options}
+
+
+def make(folder: Path, train: Sequence[Any] | None, test: Sequence[Any], **options: Any) -> Dataset:
+    return Dataset(**values(folder, train, test, **options))
 
 
 def test_rows_become_problems(tmp_path: Path) -> None:
@@ -56,7 +63,7 @@ def test_rows_become_problems(tmp_path: Path) -> None:
 def test_test_splits_can_be_perturbed_and_are_still_cited(tmp_path: Path) -> None:
     rows = [{**row(n), "question": f"Tom thinks of a number. What is {n} + 1?"} for n in range(20, 24)]
     data = make(tmp_path, [row(n) for n in range(9)], rows, perturb=["distractor", "typos"])
-    assert data.check() == []
+    assert run_mistakes(data) == []
     tests = data.load().tests
     assert list(tests) == ["test", "test-distractor", "test-typos"]
     for name, problems in tests.items():
@@ -65,7 +72,7 @@ def test_test_splits_can_be_perturbed_and_are_still_cited(tmp_path: Path) -> Non
         assert data.origin(name) == data.origin("test")
     assert all("What is" in problem.question for problem in tests["test-distractor"])
     assert tests["test-distractor"][0].question != tests["test"][0].question
-    (error,) = make(tmp_path, None, rows, perturb=["renumbered"]).check()
+    (error,) = mistakes(Dataset, "benchmark", **values(tmp_path, None, rows, perturb=["renumbered"]))
     assert "renumbered recomputes the gold, and nothing tells how for a data set" in error
 
 
@@ -94,8 +101,8 @@ def test_no_question_is_trained_on_that_is_tested_or_seen(tmp_path: Path) -> Non
 
 
 def test_rows_without_an_id_are_numbered(tmp_path: Path) -> None:
-    table = Table("plain", file=str(write(tmp_path / "plain.jsonl", [{"question": "1?", "answer": 1}])))
-    problems = Dataset("plain", {"test": table}).load().tests["test"]
+    table = Table(name="plain", file=str(write(tmp_path / "plain.jsonl", [{"question": "1?", "answer": 1}])))
+    problems = Dataset(name="plain", tests={"test": table}).load().tests["test"]
     assert [(problem.id, problem.answer) for problem in problems] == [("plain/0", "1")]
 
 
@@ -143,31 +150,29 @@ def test_too_few_rows_are_refused(tmp_path: Path) -> None:
         ({"train_size": 0}, "benchmark.train_size=0 must be 1 or more"),
         ({"verify_seconds": 0}, "benchmark.verify_seconds=0 must be above 0"),
         ({"tests": {}}, "benchmark.tests names no test split"),
-        ({"tests": {"train": Table("t", file="test")}}, "a test split cannot be named train"),
+        ({"tests": {"train": Table(name="t", file="test")}}, "a test split cannot be named train"),
         (
-            {"tests": {"test": Table("t", file="absent")}},
+            {"tests": {"test": Table(name="t", file="absent")}},
             "benchmark.tests.test: there is no .*absent.jsonl or .*parquet",
         ),
-        ({"tests": {"test": Table("t", file="absent.jsonl")}}, r"there is no \S*absent.jsonl;"),
-        ({"tests": {"test": Table("t")}}, "benchmark.tests.test.file is null"),
-        ({"source": None, "tests": {"test": Table("t", hub="a/b")}}, "benchmark.tests.test.revision is null"),
+        ({"tests": {"test": Table(name="t", file="absent.jsonl")}}, r"there is no \S*absent.jsonl;"),
+        ({"tests": {"test": Table(name="t")}}, "benchmark.tests.test.file is null"),
+        ({"source": None, "tests": {"test": Table(name="t", hub="a/b")}}, "benchmark.tests.test.revision is null"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, options: dict[str, Any], text: str) -> None:
-    benchmark = make(tmp_path, None, [row(0)])
-    for name, value in options.items():
-        setattr(benchmark, name, value)
-    assert any(re.search(text, error) for error in benchmark.check()), benchmark.check()
+    given = values(tmp_path, None, [row(0)], **options)
+    errors = mistakes(Dataset, "benchmark", **given) or run_mistakes(Dataset(**given))
+    assert any(re.search(text, error) for error in errors), errors
 
 
 def test_one_file_is_a_source_for_one_table(tmp_path: Path) -> None:
-    alone = make(tmp_path, None, [row(0)])
-    alone.source = str(tmp_path / "test.jsonl")
-    assert alone.check() == []
+    file = str(tmp_path / "test.jsonl")
+    alone = make(tmp_path, None, [row(0)], source=file)
+    assert run_mistakes(alone) == []
     assert len(alone.load().tests["test"]) == 1
-    both = make(tmp_path, [row(n) for n in range(5)], [row(9)])
-    both.source = alone.source
-    assert "is one file, but benchmark=mine reads 2; name their folder" in both.check()[0]
+    both = make(tmp_path, [row(n) for n in range(5)], [row(9)], source=file)
+    assert "is one file, but benchmark=mine reads 2; name their folder" in run_mistakes(both)[0]
 
 
 def test_parquet_holds_the_same_problems(tmp_path: Path) -> None:
@@ -203,7 +208,7 @@ def test_the_hub_is_asked_for_the_pinned_rows(monkeypatch: pytest.MonkeyPatch) -
         )
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    benchmark = configuration.build(configuration.checked("train", ["benchmark=paper"]).benchmark)
+    benchmark = compose("train", ["benchmark=paper"]).settings.benchmark
     splits = benchmark.load()
     pins = ("740312add88f781978c0658806c59bc2815b9866", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be")
     assert asked == [
@@ -223,13 +228,13 @@ def test_a_hub_out_of_reach_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(InputError, match=r"openai/gsm8k cannot be read: Couldn't reach the Hub; a local copy is read"):
-        configuration.build(configuration.checked("train", ["benchmark=gsm8k"]).benchmark).load()
+        compose("train", ["benchmark=gsm8k"]).settings.benchmark.load()
 
 
 @needs_data
 def test_the_papers_data() -> None:
     overrides = ["benchmark=paper", f"benchmark.source={DATA}"]
-    benchmark = configuration.build(configuration.checked("train", overrides).benchmark)
+    benchmark = compose("train", overrides).settings.benchmark
     splits = benchmark.load()
     assert (len(splits.train), len(splits.validation)) == (7345, 128)
     assert {name: len(problems) for name, problems in splits.tests.items()} == {"math500": 500, "aime2024": 30}
@@ -249,7 +254,7 @@ def test_the_papers_data() -> None:
 @pytest.mark.parametrize(("name", "count"), [("gsm8k", 1319), ("math500", 500), ("aime2024", 30)])
 def test_each_benchmark_has_its_test_questions(name: str, count: int) -> None:
     overrides = [f"benchmark={name}", f"benchmark.source={DATA}"]
-    benchmark = configuration.build(configuration.checked("evaluate", overrides).benchmark)
+    benchmark = compose("evaluate", overrides).settings.benchmark
     problems = benchmark.load().tests["test"]
     assert len({problem.id for problem in problems}) == count
     assert benchmark.score(problems[0], f"so \\boxed{{{problems[0].answer}}}") == 1.0
@@ -262,7 +267,7 @@ def test_generated_variants_of_gsm8k() -> None:
         "benchmark.validation_size=1",
         "benchmark.test_size=2",
     ]
-    benchmark = configuration.build(configuration.checked("train", [*overrides, "train.problems=4"]).benchmark)
+    benchmark = compose("train", [*overrides, "train.problems=4"]).settings.benchmark
     splits = benchmark.load()
     assert [benchmark.score(one, f"\\boxed{{{one.answer}}}") for one in splits.train] == [1.0] * 4
     assert [benchmark.score(one, f"\\boxed{{{one.answer}1}}") for one in splits.train] == [0.0] * 4

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +21,12 @@ from src.benchmarks.base import Splits
 from src.benchmarks.perturbations import MATHS, NAMES, PERTURBATIONS, PROSE, VALID, WORD, count_perturbed, perturbed
 from src.benchmarks.reasoning_gym import ReasoningGym, build_verifier
 from src.config import ROOT
-from src.evaluation.sampling import Evaluated, write_evaluation
+from src.evaluation.results import Evaluated, Results
 from src.evaluation.statistics import accuracy, paired_difference, wilson
 from src.sft.demonstrations import QUESTION
 from src.types import InputError, Problem
+from tests.helpers.markdown_tables import rows
+from tests.helpers.sections import run_mistakes
 
 DATA = ROOT.parent / "shared" / "data"
 CHAIN = VALID["chain_sum"]
@@ -122,8 +126,9 @@ def test_what_changes_is_no_question_of_training() -> None:
 
 def test_golds_of_a_whole_benchmark_are_right_and_judged_right() -> None:
     params = {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 3, "allow_negation": True}
-    gym = ReasoningGym("sums", "chain_sum", params, train_size=5, validation_size=5, test_size=60, perturb=CHAIN)
-    assert gym.check() == []
+    sizes = {"train_size": 5, "validation_size": 5, "test_size": 60}
+    gym = ReasoningGym(name="sums", task="chain_sum", params=params, **sizes, perturb=CHAIN)
+    assert run_mistakes(gym) == []
     splits = gym.load()
     original = splits.tests["test"]
     assert list(splits.tests) == ["test", *(f"test-{name}" for name in CHAIN)]
@@ -296,8 +301,9 @@ def test_real_data_sets_change_without_losing_their_numbers(file: str, key: str)
     "task", ["gsm_symbolic", "family_relationships", "gcd", "leg_counting", "basic_arithmetic", "lcm"]
 )
 def test_other_tasks_keep_their_golds_and_all_that_their_verifiers_read(task: str) -> None:
-    gym = ReasoningGym(task, task, train_size=2, validation_size=1, test_size=5, perturb=VALID[task])
-    assert gym.check() == []
+    sizes = {"train_size": 2, "validation_size": 1, "test_size": 5}
+    gym = ReasoningGym(name=task, task=task, **sizes, perturb=VALID[task])
+    assert run_mistakes(gym) == []
     splits, judge = gym.load(), build_verifier(task, {})
     for name in VALID[task]:
         for problem, before in zip(splits.tests[f"test-{name}"], splits.tests["test"], strict=True):
@@ -323,8 +329,9 @@ def test_other_tasks_keep_their_golds_and_all_that_their_verifiers_read(task: st
     ],
 )
 def test_what_does_not_suit_a_task_is_named(task: str, names: list[str], text: str) -> None:
-    gym = ReasoningGym(task, task, train_size=1, validation_size=1, test_size=1, perturb=names)
-    assert any(text in error for error in gym.check()), gym.check()
+    gym = ReasoningGym(name=task, task=task, train_size=1, validation_size=1, test_size=1, perturb=names)
+    errors = run_mistakes(gym)
+    assert any(text in error for error in errors), errors
     with pytest.raises(InputError):
         gym.load()
 
@@ -343,15 +350,28 @@ def test_every_perturbation_is_valid_somewhere() -> None:
 # What the experiment makes of evaluations
 
 
-def record(folder: Path, split: str, rounds: int, verdicts: list[list[float]], asked: list[str]) -> None:
+def record(
+    folder: Path, split: str, rounds: int, verdicts: list[list[float]], asked: list[str], temperature: float = 1.0
+) -> Path:
+    """Write an evaluation, as src.evaluate does; returns its summary's path."""
     rate = accuracy(verdicts)
-    summary = {"accuracy": rate.estimate, "low": rate.low, "high": rate.high, "samples": len(verdicts[0])}
+    summary = {
+        "accuracy": rate.estimate,
+        "low": rate.low,
+        "high": rate.high,
+        "samples": len(verdicts[0]),
+        "benchmark": "sums",
+        "split": split,
+        "rounds": rounds,
+        "key": f"{split} {rounds} {temperature}",
+        "decided_by": {"problems": split, "temperature": temperature},
+    }
     records = [
         {"id": f"p{index}", "question": question, "correct": verdict}
         for index, (question, row) in enumerate(zip(asked, verdicts, strict=True))
         for verdict in row
     ]
-    write_evaluation(folder, f"sums-{split}_rounds{rounds}", Evaluated(summary, verdicts), records)
+    return Results(folder).write(Evaluated(summary, verdicts), records)
 
 
 PLAIN, ANEW = [[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]
@@ -366,17 +386,23 @@ def test_a_perturbation_is_compared_on_the_problems_that_it_changed(tmp_path: Pa
     assert row.perturbed == accuracy(ANEW[:3])
     assert row.difference == paired_difference(PLAIN[:3], ANEW[:3])
     assert row.difference.estimate == pytest.approx((-0.5 - 0.5 - 0.5) / 3)
-    assert "| sums-easy | 3 | typos | 3 of 4 | 83.3 [" in plot.table([row])
-    assert "| -50.0 [-50.0, -50.0] |" in plot.table([row])
+    # all three differences are -0.5: other problems may differ with a chance of at most 1 - 0.05^(1/3) = 0.632
+    _, cells = rows(plot.table([row]))
+    assert cells[:4] == ["sums-easy", "3", "typos", "3 of 4"]
+    assert cells[4].startswith("83.3 [")
+    assert cells[6] == "-50.0 [-81.6, +44.7]"
 
 
-def test_runs_are_averaged_with_students_t(tmp_path: Path) -> None:
+def test_runs_are_averaged_with_intervals_for_runs_and_for_problems(tmp_path: Path) -> None:
     for seed, anew in enumerate((ANEW, PLAIN)):
         record(tmp_path / str(seed), "easy", 1, PLAIN, ["a", "b", "c", "d"])
         record(tmp_path / str(seed), "easy-names", 1, anew, ["A", "B", "C", "D"])
     (row,) = plot.effects([tmp_path / "0", tmp_path / "1"])
-    half = 12.706204736 * 0.0625  # t at one degree of freedom, times the standard error of -0.125 and 0
-    expected = (-0.0625, -0.0625 - half, -0.0625 + half)
+    over_runs = 12.706204736 * 0.0625  # t at one degree of freedom, times the standard error of -0.125 and 0
+    over_problems = (1.959963985 * 0.75 / 2 + (1 - 0.05 ** (1 / 4))) / 2  # of -0.5, -0.5, -0.5, 1 and of four times 0
+    half = math.hypot(over_runs, over_problems)
+    assert half > 1 - 0.0625  # so that the lowest possible value cuts it
+    expected = (-0.0625, -1.0, -0.0625 + half)
     assert (row.difference.estimate, row.difference.low, row.difference.high) == pytest.approx(expected)
 
 
@@ -411,4 +437,39 @@ def test_the_command_writes_what_it_finds(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("sys.argv", ["plot", str(tmp_path), "--out", str(tmp_path / "out")])
     plot.main()
     assert (tmp_path / "out" / "lengths.png").read_bytes().startswith(b"\x89PNG")
-    assert "| sums-terms-3 | 1 | typos | 4 of 4 |" in (tmp_path / "out" / "perturbations.md").read_text()
+    _, cells = rows((tmp_path / "out" / "perturbations.md").read_text())
+    assert cells[:4] == ["sums-terms-3", "1", "typos", "4 of 4"]
+
+
+def test_a_perturbed_split_is_paired_with_what_was_evaluated_in_the_same_way(tmp_path: Path) -> None:
+    record(tmp_path, "easy", 3, PLAIN, ["a", "b", "c", "d"], temperature=0.5)
+    record(tmp_path, "easy-typos", 3, ANEW, ["A", "B", "C", "d"])
+    with pytest.raises(InputError, match="beside it that was evaluated with the same settings"):
+        plot.effects([tmp_path])
+    other = record(tmp_path, "easy", 3, ANEW, ["a", "b", "c", "d"])
+    assert other.name != "sums-easy_rounds3.json"  # the first evaluation's files stay as they are
+    (row,) = plot.effects([tmp_path])
+    assert row.plain == accuracy(ANEW[:3])
+
+
+def test_two_evaluations_of_one_split_are_refused(tmp_path: Path) -> None:
+    record(tmp_path, "easy", 3, PLAIN, ["a", "b", "c", "d"])
+    for temperature in (0.5, 1.0):
+        record(tmp_path, "easy-typos", 3, ANEW, ["A", "B", "C", "d"], temperature)
+        record(tmp_path, "terms-3", 1, PLAIN, ["a", "b", "c", "d"], temperature)
+    for read in (plot.effects, plot.by_length):
+        with pytest.raises(InputError, match="are evaluations of one split with different settings; move one"):
+            read([tmp_path])
+
+
+def test_evaluations_of_before_their_splits_were_recorded_are_read_too(tmp_path: Path) -> None:
+    record(tmp_path / "new", "terms-3", 1, PLAIN, ["a", "b", "c", "d"])
+    record(tmp_path / "new", "terms-3-typos", 1, ANEW, ["A", "B", "C", "d"])
+    shutil.copytree(tmp_path / "new", tmp_path / "old")
+    for file in (tmp_path / "old").glob("*.json"):
+        summary = json.loads(file.read_text())
+        later = ("benchmark", "split", "rounds", "key", "decided_by")
+        file.write_text(json.dumps({name: value for name, value in summary.items() if name not in later}))
+    for read in (plot.effects, plot.by_length):
+        assert read([tmp_path / "old"]) == read([tmp_path / "new"])
+    assert plot.effects([tmp_path / "old"])[0].changed == 3

@@ -8,20 +8,22 @@ import random
 import re
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from src import config as configuration
 from src.benchmarks.base import Splits
 from src.benchmarks.reasoning_gym import SEED_STRIDE, ReasoningGym
-from src.sft.demonstrations import QUESTION, DemonstrationSettings, draw
+from src.config import compose
+from src.sft.demonstrations import QUESTION, Demonstrations, draw
 from src.types import InputError
 from src.verifiers.tags import progress
+from tests.helpers.sections import mistakes, run_mistakes
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> ReasoningGym:
-    return configuration.build(configuration.compose("train").benchmark)
+    return compose("train").settings.benchmark
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +83,17 @@ def test_verdicts(benchmark: ReasoningGym, splits: Splits, answer: str | None, v
     assert benchmark.score(problem, box(answer) if answer is not None else "no answer") == verdict
 
 
-def small(task: str, **options: object) -> ReasoningGym:
-    sizes = {"train_size": 3, "validation_size": 1, "test_size": 2, **options}
-    return ReasoningGym(task, task, **sizes)  # type: ignore[arg-type]
+def values(task: str, **options: Any) -> dict[str, Any]:
+    return {"name": task, "task": task, "train_size": 3, "validation_size": 1, "test_size": 2, **options}
+
+
+def small(task: str, **options: Any) -> ReasoningGym:
+    return ReasoningGym(**values(task, **options))
+
+
+def errors(task: str, **options: Any) -> list[str]:
+    given = values(task, **options)
+    return mistakes(ReasoningGym, "benchmark", **given) or run_mistakes(ReasoningGym(**given))
 
 
 @pytest.mark.parametrize("task", ["gcd", "countdown", "family_relationships"])
@@ -104,45 +114,52 @@ def test_a_verifier_that_evaluates_answers_cannot_be_used_to_run_code(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("gym", "text"),
+    ("task", "options", "text"),
     [
-        (small("gdc"), "valid: gcd"),
-        (small("gcd", params={"length": 3}), "gcd has no option length; valid: "),
-        (small("chain_sum", params={"min_terms": 5, "max_terms": 4}), "max_terms must be >= min_terms"),
-        (small("gcd", tests={"far": {"digits": 9}}), "benchmark.tests.far: gcd has no option digits"),
+        ("gdc", {}, "valid: gcd"),
+        ("gcd", {"params": {"length": 3}}, "gcd has no option length; valid: "),
+        ("chain_sum", {"params": {"min_terms": 5, "max_terms": 4}}, "max_terms must be >= min_terms"),
+        ("gcd", {"tests": {"far": {"digits": 9}}}, "benchmark.tests.far: gcd has no option digits"),
         (
-            small("gcd", tests={"other": {"task": "lmc"}}),
+            "gcd",
+            {"tests": {"other": {"task": "lmc"}}},
             "benchmark.tests.other.task='lmc' is no task of reasoning-gym",
         ),
         (
-            small("gcd", tests={"other": {"task": "lcm", "length": 3}}),
+            "gcd",
+            {"tests": {"other": {"task": "lcm", "length": 3}}},
             "benchmark.tests.other: lcm has no option length",
         ),
-        (small("gcd", tests={"a": {"task": "lcm", "max_value": 0}}), "benchmark.tests.a: lcm refuses these options"),
+        ("gcd", {"tests": {"a": {"task": "lcm", "max_value": 0}}}, "benchmark.tests.a: lcm refuses these options"),
         (
-            small("gdc", tests={"other": {"task": "lcm", "length": 3}}),
+            "gdc",
+            {"tests": {"other": {"task": "lcm", "length": 3}}},
             "benchmark.tests.other: lcm has no option length",
         ),
-        (small("gcd", tests={"a": {"task": "countdown"}}, perturb=["typos"]), "typos does not suit countdown"),
-        (small("gcd", test_size=0), "benchmark.test_size=0 must be 1 or more"),
+        ("gcd", {"tests": {"a": {"task": "countdown"}}, "perturb": ["typos"]}, "typos does not suit countdown"),
+        ("gcd", {"test_size": 0}, "benchmark.test_size=0 must be 1 or more"),
+        ("gcd", {"threshold": 2.0}, "benchmark.threshold=2.0 must be in (0, 1]"),
     ],
 )
-def test_mistakes_are_named(gym: ReasoningGym, text: str) -> None:
-    assert any(text in error for error in gym.check()), gym.check()
+def test_mistakes_are_named(task: str, options: dict[str, Any], text: str) -> None:
+    found = errors(task, **options)
+    assert any(text in error for error in found), found
 
 
 def test_one_mistake_is_said_once() -> None:
-    assert len(small("gdc", tests={"near": {}, "far": {"max_value": 9}}).check()) == 1
-    assert len(small("gcd", params={"length": 3}, tests={"near": {}, "far": {"max_value": 9}}).check()) == 1
+    tests: dict[str, dict[str, int]] = {"near": {}, "far": {"max_value": 9}}
+    assert len(errors("gdc", tests=tests)) == 1
+    assert len(errors("gcd", params={"length": 3}, tests=tests)) == 1
 
 
 def test_a_test_split_of_another_task_has_its_own_options_and_verifier() -> None:
     tests = {"sums": {}, "longer": {"max_terms": 7}, "divisors": {"task": "gcd"}, "count": {"task": "countdown"}}
     params = {"min_terms": 4, "max_terms": 5}
-    gym = small("chain_sum", params=params, tests=tests, perturb=["typos"])
-    assert "typos does not suit countdown" in "".join(gym.check())
+    assert "typos does not suit countdown" in "".join(
+        errors("chain_sum", params=params, tests=tests, perturb=["typos"])
+    )
     gym = small("chain_sum", params=params, tests=tests)
-    assert gym.check() == []
+    assert run_mistakes(gym) == []
     splits = gym.load()
     assert {problem.metadata["source_dataset"] for problem in splits.train} == {"chain_sum"}
     for split, task in {"sums": "chain_sum", "longer": "chain_sum", "divisors": "gcd", "count": "countdown"}.items():
@@ -184,7 +201,7 @@ def value(expression: str) -> int:
 
 
 def test_demonstrations_never_miscalculate() -> None:
-    rng, settings = random.Random(0), DemonstrationSettings()
+    rng, settings = random.Random(0), Demonstrations()
     drawn = [draw(rng, settings) for _ in range(3000)]
     guesses = copies = 0
     for one in drawn:
@@ -216,7 +233,7 @@ def test_demonstrations_never_miscalculate() -> None:
 
 
 def test_excluded_questions_are_never_demonstrated() -> None:
-    settings = DemonstrationSettings(min_terms=2, max_terms=2)
+    settings = Demonstrations(min_terms=2, max_terms=2)
     seen = {draw(random.Random(seed), settings).question for seed in range(300)}
     half = frozenset(sorted(seen)[::2])
     assert not {draw(random.Random(seed), settings, half).question for seed in range(300)} & half

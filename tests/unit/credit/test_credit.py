@@ -52,20 +52,20 @@ MIXED = {
 
 
 def test_outcome_is_the_mean_over_children_all_the_way_up() -> None:
-    scores = Reward({"outcome": Outcome()}).score([tree(MIXED)], scorer)[0]
+    scores = Reward(terms={"outcome": Outcome()}).score([tree(MIXED)], scorer)[0]
     assert scores.values[0, 1] == 0.5
     assert [scores.values[index,] for index in range(3)] == [0.75, 1.0, 0.0]  # children count, not leaves (2/3)
     assert scores.correct == scores.values
 
 
 def test_dead_turns_have_no_value_and_lend_none() -> None:
-    scores = Reward({"outcome": Outcome()}).score([tree(MIXED, dead=((0, 1), (0, 1, 0), (0, 1, 1)))], scorer)[0]
+    scores = Reward(terms={"outcome": Outcome()}).score([tree(MIXED, dead=((0, 1), (0, 1, 0), (0, 1, 1)))], scorer)[0]
     assert scores.values[0,] == 1.0
     assert (0, 1) not in scores.values
 
 
 def test_terms_are_kept_apart_and_summed_with_weights() -> None:
-    reward = Reward({"outcome": Outcome(weight=2.0), "format": Format(weight=0.5)})
+    reward = Reward(terms={"outcome": Outcome(weight=2.0), "format": Format(weight=0.5)})
     scores = reward.score([tree({(0,): MESSY, (0, 0): RIGHT, (1,): RIGHT, (1, 0): WRONG})], scorer)[0]
     assert [scores.terms["outcome"][path] for path in ((0,), (1,))] == [1.0, 0.0]
     assert [scores.terms["format"][path] for path in ((0,), (1,))] == [0.0, 1.0]
@@ -73,19 +73,20 @@ def test_terms_are_kept_apart_and_summed_with_weights() -> None:
 
 
 def test_immediate_scores_what_each_turn_states_itself() -> None:
-    scores = Reward({"immediate": Immediate()}).score([tree({(0,): RIGHT, (0, 0): WRONG, (1,): WRONG})], scorer)[0]
+    rollout = tree({(0,): RIGHT, (0, 0): WRONG, (1,): WRONG})
+    scores = Reward(terms={"immediate": Immediate()}).score([rollout], scorer)[0]
     assert scores.values == {(0,): 1.0, (0, 0): 0.0, (1,): 0.0}
     assert scores.correct[0,] == 0.0
 
 
 @pytest.mark.parametrize(("terms", "ahead"), [({"a": Outcome(), "b": Format()}, True), ({"a": Immediate()}, False)])
 def test_only_terms_at_the_leaves_look_ahead(terms: dict, ahead: bool) -> None:
-    assert Reward(terms).looks_ahead is ahead
+    assert Reward(terms=terms).looks_ahead is ahead
 
 
 def test_first_round_turns_learn_against_their_siblings() -> None:
     rollouts = [tree(MIXED), tree({(0,): RIGHT, (1,): WRONG}, index=1)]
-    reward = Reward({"outcome": Outcome()})
+    reward = Reward(terms={"outcome": Outcome()})
     credited = First().rows(rollouts, reward.score(rollouts, scorer), GRPO().advantages)
     deviation = math.sqrt(((0.75 - 7 / 12) ** 2 + (1 - 7 / 12) ** 2 + (7 / 12) ** 2) / 2) + 1e-4
     expected = [(0.75 - 7 / 12) / deviation, (1 - 7 / 12) / deviation, -7 / 12 / deviation]
@@ -97,13 +98,13 @@ def test_first_round_turns_learn_against_their_siblings() -> None:
 
 def test_a_group_of_one_is_counted_and_gives_nothing() -> None:
     rollouts = [tree({(0,): RIGHT, (1,): WRONG}, dead=((1,),)), tree({(0,): RIGHT, (1,): WRONG}, index=1)]
-    credited = First().rows(rollouts, Reward({"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
+    credited = First().rows(rollouts, Reward(terms={"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
     assert (len(credited.rows), credited.groups, credited.lonely_groups) == (2, 1, 1)
 
 
 def test_metrics_describe_the_first_round_and_each_rounds_completions() -> None:
     rollouts = [tree(MIXED), tree({(0,): RIGHT, (1,): RIGHT}, index=1)]
-    scores = Reward({"outcome": Outcome(), "format": Format(weight=0.1)}).score(rollouts, scorer)
+    scores = Reward(terms={"outcome": Outcome(), "format": Format(weight=0.1)}).score(rollouts, scorer)
     metrics = describe(rollouts, scores, First().rows(rollouts, scores, GRPO().advantages))
     assert metrics["accuracy"] == metrics["reward/outcome"] == pytest.approx((0.75 + 1 + 0 + 1 + 1) / 5)
     assert metrics["reward/format"] == pytest.approx(3 / 5)
@@ -142,7 +143,7 @@ def test_a_row_is_its_turn_with_what_it_is_worth() -> None:
         for index, (text, status) in enumerate([(WRONG, Status.DONE), (RIGHT, Status.TRUNCATED), ("", Status.PRUNED)])
     )
     rollouts = [Rollout(PROBLEM, turns)]
-    credited = First().rows(rollouts, Reward({"o": Outcome()}).score(rollouts, scorer), shifted)
+    credited = First().rows(rollouts, Reward(terms={"o": Outcome()}).score(rollouts, scorer), shifted)
     assert [(row.prompt, row.completion, row.logprobs, row.temperature) for row in credited.rows] == [
         ((5, 0), (8, 0), (-0.5, 0), 0.7),
         ((5, 1), (8, 1), (-0.5, -1), 0.7),
@@ -153,12 +154,12 @@ def test_a_row_is_its_turn_with_what_it_is_worth() -> None:
 
 def test_equal_siblings_give_rows_without_an_advantage() -> None:
     rollouts = [tree({(0,): WRONG, (1,): WRONG, (2,): WRONG})]
-    credited = First().rows(rollouts, Reward({"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
+    credited = First().rows(rollouts, Reward(terms={"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
     assert [row.advantage for row in credited.rows] == [0.0] * 3
     assert (credited.groups, credited.lonely_groups) == (1, 0)
 
 
 def test_lonely_groups_alone_give_nothing() -> None:
     rollouts = [tree({(0,): RIGHT}), tree({(0,): RIGHT, (1,): RIGHT}, dead=((0,), (1,)), index=1)]
-    credited = First().rows(rollouts, Reward({"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
+    credited = First().rows(rollouts, Reward(terms={"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
     assert (credited.rows, credited.groups, credited.lonely_groups) == ([], 0, 2)

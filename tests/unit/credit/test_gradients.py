@@ -21,14 +21,13 @@ from src.credit.first import First
 from src.credit.global_local import GlobalLocal
 from src.credit.process import Process
 from src.credit.siblings import Siblings
-from src.engines.base import OnToken
 from src.rewards.base import Reward
 from src.rewards.outcome import Outcome
-from src.rounds.base import Prompts
 from src.rounds.carry.answer import Answer
 from src.rounds.growing import grow
 from src.rounds.multi_round import MultiRound
-from src.types import Children, Path, Problem, Rollout, Status, Turn
+from src.rounds.prompts import Prompts
+from src.types import Children, OnToken, Path, Problem, Rollout, Status, Turn
 from src.verifiers.tags import progress
 
 LETTERS = "ab"
@@ -71,7 +70,8 @@ class Chosen:
 
 def rounds(n: int, **shape: Any) -> MultiRound:
     prompts = Prompts(first="", later="{progress}")
-    return MultiRound(n, prompts, Answer(), context=99, first_tokens=9, later_tokens=9, progress_tokens=9, **shape)
+    budgets = {"context": 99, "first_tokens": 9, "later_tokens": 9, "progress_tokens": 9}
+    return MultiRound(n=n, prompts=prompts, carry=Answer(), **budgets, **shape)
 
 
 def forest(strategy: MultiRound) -> list[Rollout]:
@@ -117,7 +117,7 @@ def expected(strategy: MultiRound, rule: Any, advantages: Callable[..., Any]) ->
     """The expectation of sum_rows weight * advantage * grad log-prob over every tree, for each round's parameters."""
     weights = policy(strategy.n)
     total = torch.zeros((), dtype=torch.float64)
-    reward, mass = Reward({"outcome": Outcome()}), 0.0
+    reward, mass = Reward(terms={"outcome": Outcome()}), 0.0
     for rollout in forest(strategy):
         probability = float(sum(logprob(weights, turn) for turn in rollout.turns).exp().detach())  # type: ignore[union-attr]
         mass += probability
@@ -148,14 +148,19 @@ CASES: dict[str, tuple[MultiRound, Any, Callable[..., Any], list[float]]] = {
     "siblings on a tree": (rounds(3, branching=[2, 2, 1]), Siblings(), leave_one_out, [1, 1, 1]),
     "siblings on a tree, mean baseline": (rounds(2, branching=[3, 2]), Siblings(), centred, [2 / 3, 1 / 2]),
     "siblings on chains": (rounds(3, branching=[3, 1, 1]), Siblings(), leave_one_out, [1, 1, 1]),
-    "siblings on chains, by turns": (rounds(3, branching=[3, 1, 1]), Siblings("turn"), leave_one_out, [3, 3, 3]),
+    "siblings on chains, by turns": (
+        rounds(3, branching=[3, 1, 1]),
+        Siblings(weighting="turn"),
+        leave_one_out,
+        [3, 3, 3],
+    ),
     "process": (rounds(2, branching=[2, 1], probes=1), PROCESS, leave_one_out, [1, 1]),
     "process with two probes": (rounds(2, branching=[1, 1], probes=2), PROCESS, leave_one_out, [1, 1]),
     # V(root) and V(parent) count the turn itself: 1/m of them at the first round; 1/4 and 1/2 at the second; at the
     # third only the first comparison is left. Divided by the root of the leaves below: 2, 1, 1.
     "global and local": (
         rounds(3, branching=[2, 2, 1]),
-        GlobalLocal("level"),
+        GlobalLocal(weighting="level"),
         leave_one_out,
         [2 * (1 / 2) / 2**0.5, 3 / 4 + 1 / 2, 3 / 4],
     ),

@@ -22,9 +22,10 @@ from transformers import (
 from src.engines.local import batch as batch_module
 from src.engines.local.batch import Batch, need
 from src.engines.local.cache import Cache
-from src.engines.local.engine import TransformersEngine
+from src.engines.local.engine import LocalEngine
 from src.engines.local.llama import LlamaDecoder
-from src.models.loading import Lora, load_policy
+from src.models.loading import load_policy
+from src.models.settings import Lora
 from src.types import InputError, Sampling, Status, Turn, Writer
 from tests.helpers.tiny_models import adapted, plain_logprobs, random_tokens, save_tiny, tiny_config, tiny_policy
 
@@ -53,7 +54,7 @@ def exact(folder):
 def decoder(request, monkeypatch):
     """All ways to run the same model."""
     if request.param != "native":
-        monkeypatch.setattr(TransformersEngine, "_kernels", None)
+        monkeypatch.setattr(LocalEngine, "_kernels", None)
     if request.param == "forward":
         monkeypatch.setattr(LlamaDecoder, "fits", staticmethod(lambda model: False))
     return request.param
@@ -110,7 +111,7 @@ def test_greedy_is_generate_token_for_token(policy):
         Turn(path=(index,), prompt=random_tokens(rng, rng.randint(1, 60)), sampling=sampling, stream=index)
         for index in range(100)
     ]
-    written = by_path(TransformersEngine(policy, max_batch_tokens=2000).generate(turns, no_children))
+    written = by_path(LocalEngine(policy, max_batch_tokens=2000).generate(turns, no_children))
     ended = 0
     for turn in turns:
         output = policy.model.generate(
@@ -131,7 +132,7 @@ def test_logprobs_are_those_of_a_plain_forward_pass(dtype, decoder, policy, exac
     tolerance = 1e-4 if dtype == "float32" else EXACT[decoder]
     weights = {"float32": policy, "float64": exact}[dtype]
     differs = 0
-    for turn in TransformersEngine(weights, max_batch_tokens=600).generate(random_turns(1, 30, 12), no_children):
+    for turn in LocalEngine(weights, max_batch_tokens=600).generate(random_turns(1, 30, 12), no_children):
         base = turn.writer == Writer.BASE
         with torch.no_grad():
             expected = plain_logprobs(weights, turn.prompt, turn.completion, turn.sampling.temperature, base)
@@ -146,7 +147,7 @@ def test_logprobs_are_those_of_a_plain_forward_pass(dtype, decoder, policy, exac
 @pytest.mark.parametrize("temperature", [0.7, 0.9, 1.1])
 def test_any_temperature_is_exact_in_float64(exact, temperature, decoder):
     turn = replace(random_turns(2, 1)[0], sampling=Sampling(20, temperature), writer=Writer.POLICY)
-    (written,) = TransformersEngine(exact).generate([turn], no_children)
+    (written,) = LocalEngine(exact).generate([turn], no_children)
     with torch.no_grad():
         expected = plain_logprobs(exact, written.prompt, written.completion, temperature)
     assert written.logprobs == pytest.approx(expected.tolist(), abs=EXACT[decoder])
@@ -207,7 +208,7 @@ def test_every_shape_of_model_writes_what_it_generates(name):
         for index in range(30)
     ]
     lengths = set()
-    for turn in TransformersEngine(weights, max_batch_tokens=500).generate(turns, no_children):
+    for turn in LocalEngine(weights, max_batch_tokens=500).generate(turns, no_children):
         output = weights.model.generate(
             input_ids=torch.tensor([turn.prompt]),
             attention_mask=torch.ones(1, len(turn.prompt), dtype=torch.long),
@@ -231,7 +232,7 @@ def test_bfloat16_is_as_close_to_float32_as_the_model_itself(monkeypatch):
     for lean in (True, False):
         monkeypatch.setattr(LlamaDecoder, "fits", staticmethod(lambda model, lean=lean: lean))
         gaps = []
-        for turn in TransformersEngine(rough).generate(turns, no_children):
+        for turn in LocalEngine(rough).generate(turns, no_children):
             with torch.no_grad():
                 logits = fine.model(torch.tensor([turn.prompt + turn.completion])).logits[0, len(turn.prompt) - 1 : -1]
             expected = logits.log_softmax(-1).gather(-1, torch.tensor(turn.completion)[:, None])[:, 0]
@@ -267,7 +268,7 @@ def test_weights_that_are_not_plain_are_left_to_the_model(monkeypatch):
 def test_a_window_that_is_too_short_is_refused():
     turn = Turn((0,), (5,) * 90, Sampling(20, 0.0))
     with pytest.raises(InputError, match="looks back 96 tokens only"):
-        TransformersEngine(bare("gemma2")).generate([turn], no_children)
+        LocalEngine(bare("gemma2")).generate([turn], no_children)
 
 
 # independence of the batch
@@ -277,7 +278,7 @@ def test_a_window_that_is_too_short_is_refused():
 def alone(exact, decoder):
     """Turns, and what each becomes when it is written by itself."""
     turns = random_turns(3, 36, 15)
-    engine = TransformersEngine(exact)
+    engine = LocalEngine(exact)
     written = [engine.generate([turn], no_children)[0] for turn in turns]
     lengths = [len(turn.completion) for turn in written]
     ended = [turn for turn in written if turn.status == Status.DONE]
@@ -289,22 +290,22 @@ def alone(exact, decoder):
 @pytest.mark.parametrize("max_batch_tokens", [1, 100, 400, 10**6])
 def test_the_batch_does_not_matter(exact, alone, max_batch_tokens):
     turns, written = alone
-    assert_same_turns(TransformersEngine(exact, max_batch_tokens).generate(turns, no_children), written)
+    assert_same_turns(LocalEngine(exact, max_batch_tokens).generate(turns, no_children), written)
 
 
 def test_the_order_does_not_matter(exact, alone):
     turns, written = alone
     shuffled = random.Random(1).sample(turns, len(turns))
-    assert_same_turns(TransformersEngine(exact).generate(shuffled, no_children), written)
+    assert_same_turns(LocalEngine(exact).generate(shuffled, no_children), written)
 
 
 def test_in_half_precision_the_batch_matters_no_more_than_rounding(decoder):
     rough = bare("llama", torch.bfloat16)
     turns = [replace(turn, writer=Writer.POLICY) for turn in random_turns(3, 40, 15)]
-    engine = TransformersEngine(rough, max_batch_tokens=300)
+    engine = LocalEngine(rough, max_batch_tokens=300)
     together, shared, written = by_path(engine.generate(turns, no_children)), 0, 0
     for turn in turns:
-        (alone,) = TransformersEngine(rough).generate([turn], no_children)
+        (alone,) = LocalEngine(rough).generate([turn], no_children)
         other = together[turn.path]
         pairs = list(zip(alone.completion, other.completion, strict=False))
         same = next((place for place, (one, two) in enumerate(pairs) if one != two), len(pairs))
@@ -317,7 +318,7 @@ def test_in_half_precision_the_batch_matters_no_more_than_rounding(decoder):
 def test_other_turns_do_not_matter(exact, alone, subset):
     turns, written = alone
     picked = [turns[index] for index in subset]
-    assert_same_turns(TransformersEngine(exact).generate(picked, no_children), [written[index] for index in subset])
+    assert_same_turns(LocalEngine(exact).generate(picked, no_children), [written[index] for index in subset])
 
 
 @pytest.mark.parametrize("patience", [0, 0.25, 1e9])
@@ -335,7 +336,7 @@ def test_when_a_turn_is_let_in_does_not_matter(exact, alone, patience, max_batch
 
     monkeypatch.setattr(Batch, "sample", watched)
     turns, written = alone
-    assert_same_turns(TransformersEngine(exact, max_batch_tokens).generate(turns, no_children), written)
+    assert_same_turns(LocalEngine(exact, max_batch_tokens).generate(turns, no_children), written)
     assert max(together) == 1 if patience == 1e9 else max(together) > 2  # rows that started at different times
     assert wrapped > 0 or patience == 1e9 or max_batch_tokens == 600
 
@@ -344,7 +345,7 @@ def test_when_a_turn_is_let_in_does_not_matter(exact, alone, patience, max_batch
 def test_how_prompts_are_read_does_not_matter(exact, alone, tokens, monkeypatch):
     monkeypatch.setattr(batch_module, "PREFILL", tokens)
     turns, written = alone
-    assert_same_turns(TransformersEngine(exact).generate(turns, no_children), written)
+    assert_same_turns(LocalEngine(exact).generate(turns, no_children), written)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.01])
@@ -354,14 +355,14 @@ def test_dropping_finished_rows_does_not_matter(exact, alone, share, monkeypatch
     move = Cache.move
     monkeypatch.setattr(Cache, "move", lambda *arguments: moves.append(len(arguments[1])) or move(*arguments))
     turns, written = alone
-    assert_same_turns(TransformersEngine(exact).generate(turns, no_children), written)
+    assert_same_turns(LocalEngine(exact).generate(turns, no_children), written)
     assert (sum(moves) > 0) == (share > 0)
 
 
 def test_the_same_stream_gives_the_same_tokens_and_another_does_not(exact):
     turn = replace(random_turns(4, 1)[0], sampling=Sampling(30), stream=5)
     turns = [replace(turn, path=(index,), stream=stream) for index, stream in enumerate((5, 5, 6))]
-    first, second, third = TransformersEngine(exact).generate(turns, no_children)
+    first, second, third = LocalEngine(exact).generate(turns, no_children)
     assert first.completion == second.completion != third.completion
 
 
@@ -382,7 +383,7 @@ def test_batches_fit_the_budget(policy, branching, monkeypatch):
 
     monkeypatch.setattr(Batch, "sample", watched)
     turns = random_turns(5, 40, longest=200)
-    written = grown(TransformersEngine(policy, max_batch_tokens=200), turns, branching)
+    written = grown(LocalEngine(policy, max_batch_tokens=200), turns, branching)
     assert len(by_path(written)) >= 40
     assert max(width for _, width in seen) > 200  # a turn that is over the budget alone is written alone
     assert max(rows for rows, _ in seen) > 3
@@ -393,7 +394,7 @@ def test_a_place_is_taken_again_while_others_write(policy):
     script = Script(policy.codec, (*(7,) * 59, END))
     long = Turn((0,), (5,), Sampling(63, 0.0))
     turns = [long, *(Turn((index,), (5,) * 57, Sampling(7, 0.0)) for index in range(1, 40))]
-    written = by_path(TransformersEngine(script, max_batch_tokens=64 * 4).generate(turns, no_children))
+    written = by_path(LocalEngine(script, max_batch_tokens=64 * 4).generate(turns, no_children))
     assert [len(written[index,].completion) for index in range(40)] == [60, *(4,) * 39]
     assert script.steps < 70  # four at a time, each four waiting for its longest, would take 60 + 9 * 4
 
@@ -403,7 +404,7 @@ def test_a_place_is_taken_again_while_others_write(policy):
 
 def test_every_row_has_its_own_limit(policy):
     turns = random_turns(6, 40)
-    written = by_path(TransformersEngine(policy).generate(turns, no_children))
+    written = by_path(LocalEngine(policy).generate(turns, no_children))
     reached = Counter()
     for turn in turns:
         result = written[turn.path]
@@ -423,16 +424,16 @@ def test_every_row_has_its_own_limit(policy):
 
 def test_a_longer_limit_only_adds_tokens(exact):
     turn = replace(random_turns(7, 1)[0], sampling=Sampling(40), writer=Writer.POLICY)
-    full = TransformersEngine(exact).generate([turn], no_children)[0]
+    full = LocalEngine(exact).generate([turn], no_children)[0]
     for limit in range(1, len(full.completion)):
-        short = TransformersEngine(exact).generate([replace(turn, sampling=Sampling(limit))], no_children)[0]
+        short = LocalEngine(exact).generate([replace(turn, sampling=Sampling(limit))], no_children)[0]
         assert short.completion == full.completion[:limit]
         assert short.status == Status.TRUNCATED
 
 
 def test_the_text_leaves_the_end_token_out(policy):
     codec = policy.codec
-    for turn in TransformersEngine(policy).generate(random_turns(8, 30), no_children):
+    for turn in LocalEngine(policy).generate(random_turns(8, 30), no_children):
         shown = turn.completion[:-1] if turn.completion[-1] == END else turn.completion
         assert turn.text == codec.decode(shown)
         assert "<|im_end|>" not in turn.text
@@ -464,7 +465,7 @@ class Script:
 def scripted(codec, tokens, stop_at_answer=True, limit=64):
     sampling = Sampling(limit, temperature=0.0, stop_at_answer=stop_at_answer)
     turn = Turn(path=(0,), prompt=(5,), sampling=sampling)
-    return TransformersEngine(Script(codec, tuple(tokens))).generate([turn], no_children)[0]
+    return LocalEngine(Script(codec, tuple(tokens))).generate([turn], no_children)[0]
 
 
 SLASH, ER, BANG = 45, 46, 47  # "</", "er>", ">!"
@@ -515,7 +516,7 @@ def test_rows_that_stop_at_the_tag_mix_with_rows_that_do_not(policy):
         Turn(path=(index,), prompt=(5,), sampling=Sampling(limit, 0.0, stop_at_answer=stop))
         for index, (limit, stop) in enumerate([(64, True), (64, False), (4, True), (12, False)])
     ]
-    written = by_path(TransformersEngine(script).generate(turns, no_children))
+    written = by_path(LocalEngine(script).generate(turns, no_children))
     assert [written[index,].text for index in range(4)] == ["a</answer>", "a</answer> abc", "a</a", "a</answer> a"]
     assert [str(written[index,].status) for index in range(4)] == ["done", "done", "truncated", "truncated"]
 
@@ -524,14 +525,14 @@ def test_every_end_token_ends(policy):
     script = Script(policy.codec, (7, 8, 9))
     script.end_tokens = frozenset({2, 8})
     turn = Turn(path=(0,), prompt=(5,), sampling=Sampling(10, 0.0))
-    (written,) = TransformersEngine(script).generate([turn], no_children)
+    (written,) = LocalEngine(script).generate([turn], no_children)
     assert (written.completion, written.text, written.status) == ((7, 8), policy.codec.decode((7,)), Status.DONE)
 
 
 def test_every_token_is_shown_as_it_is_written(policy):
     seen: dict[tuple[int, ...], list[int]] = {}
     turns = random_turns(9, 20)
-    engine = TransformersEngine(policy)
+    engine = LocalEngine(policy)
     written = engine.generate(turns, no_children, lambda turn, token: seen.setdefault(turn.path, []).append(token))
     assert {turn.path: list(turn.completion) for turn in written} == seen
 
@@ -563,7 +564,7 @@ def grown(engine, roots, branching):
 @pytest.mark.parametrize("branching", [(3,), (2, 2), (3, 1, 2)])
 def test_children_are_written_too(exact, branching):
     roots = [replace(turn, sampling=Sampling(6)) for turn in random_turns(10, 4)]
-    written = by_path(grown(TransformersEngine(exact), roots, branching))
+    written = by_path(grown(LocalEngine(exact), roots, branching))
     expected = [(index,) for index in range(4)]
     level = expected
     for count in branching:
@@ -583,12 +584,12 @@ def test_children_are_written_too(exact, branching):
 @pytest.mark.parametrize("max_batch_tokens", [1, 60])
 def test_a_tree_does_not_depend_on_batches(exact, max_batch_tokens):
     roots = [replace(turn, sampling=Sampling(6)) for turn in random_turns(11, 4)]
-    expected = grown(TransformersEngine(exact), roots, (2, 2))
-    assert_same_turns(grown(TransformersEngine(exact, max_batch_tokens), roots, (2, 2)), expected)
+    expected = grown(LocalEngine(exact), roots, (2, 2))
+    assert_same_turns(grown(LocalEngine(exact, max_batch_tokens), roots, (2, 2)), expected)
 
 
 def test_nothing_to_write(policy):
-    assert TransformersEngine(policy).generate([], no_children) == []
+    assert LocalEngine(policy).generate([], no_children) == []
 
 
 # writers
@@ -609,15 +610,15 @@ def test_the_base_writes_without_the_adapter(folder, exact):
     turns = [replace(turn, writer=Writer.BASE) for turn in random_turns(12, 12)]
     bare = tiny_policy(folder, "float64", adapt=False)
     policy_turns = [replace(turn, writer=Writer.POLICY) for turn in turns]
-    base = TransformersEngine(exact).generate(turns, no_children)
+    base = LocalEngine(exact).generate(turns, no_children)
     assert_same_turns(
         base,
         [
             replace(turn, writer=Writer.BASE)
-            for turn in TransformersEngine(bare).generate(policy_turns, no_children)  # B = 0: the same model
+            for turn in LocalEngine(bare).generate(policy_turns, no_children)  # B = 0: the same model
         ],
     )
-    adapted = by_path(TransformersEngine(exact).generate(policy_turns, no_children))
+    adapted = by_path(LocalEngine(exact).generate(policy_turns, no_children))
     assert any(adapted[turn.path].completion != turn.completion for turn in base)
 
 
@@ -626,7 +627,7 @@ def test_writing_leaves_every_weight_as_it_was(policy):
     with torch.no_grad():
         logprobs = plain_logprobs(policy, (5, 6, 7), (8, 9), 1.0)
     for seed in range(3):
-        TransformersEngine(policy).generate(random_turns(seed, 10), no_children)
+        LocalEngine(policy).generate(random_turns(seed, 10), no_children)
     assert_untouched(policy, before)
     with torch.no_grad():
         assert torch.equal(plain_logprobs(policy, (5, 6, 7), (8, 9), 1.0), logprobs)
@@ -640,7 +641,7 @@ def test_a_failure_while_writing_leaves_every_weight_as_it_was(policy):
 
     turns = [replace(turn, writer=Writer.POLICY) for turn in random_turns(13, 4)]
     with pytest.raises(KeyboardInterrupt):
-        TransformersEngine(policy).generate(turns, no_children, fail)
+        LocalEngine(policy).generate(turns, no_children, fail)
     assert_untouched(policy, before)
 
 
@@ -661,19 +662,19 @@ def test_writing_gives_the_merged_or_the_bare_weights(policy, writer):
 @pytest.mark.parametrize("writer", list(Writer))
 def test_an_adapter_that_stays_beside_its_weights_is_read_as_it_is(tmp_path, monkeypatch, writer, targets):
     """Weights in half precision do not take the adapter in; here in float64, where the numbers must agree."""
-    config = replace(tiny_config(save_tiny(tmp_path), "float64"), lora=Lora(r=3, alpha=5, targets=targets))
+    config = tiny_config(save_tiny(tmp_path), "float64").replace(lora=Lora(r=3, alpha=5, targets=targets))
     policy = adapted(load_policy(config, 0))
     monkeypatch.setattr(type(policy), "merges", False)
     turns = [replace(turn, writer=writer) for turn in random_turns(21, 30)]
     with policy.writing(writer) as model:
         assert LlamaDecoder.fits(model)
-    lean = TransformersEngine(policy, native=False).generate(turns, no_children)
+    lean = LocalEngine(policy, native=False).generate(turns, no_children)
     monkeypatch.setattr(LlamaDecoder, "fits", staticmethod(lambda model: False))
-    plain = by_path(TransformersEngine(policy).generate(turns, no_children))
+    plain = by_path(LocalEngine(policy).generate(turns, no_children))
     for turn in lean:
         assert turn.completion == plain[turn.path].completion
         assert turn.logprobs == pytest.approx(plain[turn.path].logprobs, abs=3 * EXACT["lean"])
-    base = TransformersEngine(policy).generate([replace(turn, writer=Writer.BASE) for turn in turns], no_children)
+    base = LocalEngine(policy).generate([replace(turn, writer=Writer.BASE) for turn in turns], no_children)
     same = [by_path(base)[path].completion == turn.completion for path, turn in plain.items()]
     assert all(same) == (writer == Writer.BASE)
 
@@ -694,4 +695,4 @@ def test_broken_weights_raise(folder, temperature, value):
     broken.model.get_base_model().lm_head.weight.data[7] = value
     turn = Turn(path=(0,), prompt=(5, 6), sampling=Sampling(8, temperature))
     with pytest.raises(FloatingPointError, match=r"not finite.*optimizer\.lr"):
-        TransformersEngine(broken).generate([turn], no_children)
+        LocalEngine(broken).generate([turn], no_children)

@@ -7,10 +7,14 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from src.config import build
 from src.engines.local import native, sampling
-from src.engines.local.engine import TransformersEngine
+from src.engines.local.batch import uniforms
+from src.engines.local.engine import LocalEngine
 from src.engines.local.native import Kernels, NativeError, compiled
+from src.engines.local.settings import Local
 from src.types import InputError, Sampling, Turn
+from tests.helpers.sections import mistakes
 from tests.helpers.tiny_models import save_tiny, tiny_policy
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -176,7 +180,7 @@ def test_draw_is_what_torch_draws(kernels, dtype, size):
     logits[50:60, :3] = -torch.inf
     temperature = torch.tensor([rng.choice((0.0, 0.5, 1.0, 1.0, 1.3)) for _ in range(rows)], dtype=torch.float64)
     top_p = torch.tensor([rng.choice((0.001, 0.3, 0.9, 0.999, 1.0, 1.0)) for _ in range(rows)], dtype=torch.float64)
-    uniform = sampling.uniforms([1], rows)[0]
+    uniform = torch.from_numpy(uniforms(1, rows))
     tokens, logprobs, at_one = kernels.draw(logits, temperature, top_p, uniform)
     exact, expected, expected_at_one = sampling.draw(logits.double(), temperature, top_p, uniform)
     assert (tokens != exact).sum() <= 2  # a uniform number on the border between two tokens
@@ -191,7 +195,7 @@ def test_frequencies(kernels, temperature, top_p):
     logits = [1.5, -0.3, 0.2, 2.1, -1.0, 0.9, 0.0, 1.1, -40.0]
     count = 40_000
     columns = [torch.full((count,), value, dtype=torch.float64) for value in (temperature, top_p)]
-    tokens, *_ = kernels.draw(torch.tensor([logits]).expand(count, -1), *columns, sampling.uniforms([7], count)[0])
+    tokens, *_ = kernels.draw(torch.tensor([logits]).expand(count, -1), *columns, torch.from_numpy(uniforms(7, count)))
     shares = np.exp(np.array(logits) / temperature)
     shares /= shares.sum()
     order = np.argsort(-shares)
@@ -226,7 +230,7 @@ def test_broken_logits_give_no_finite_logprob(kernels, value, temperature):
 
 def test_threads_do_not_matter(kernels):
     logits, one = normal(50, 3000), torch.ones(50, dtype=torch.float64)
-    uniform = sampling.uniforms([3], 50)[0]
+    uniform = torch.from_numpy(uniforms(3, 50))
     threads = torch.get_num_threads()
     try:
         results = []
@@ -280,12 +284,12 @@ def test_without_a_compiler_it_says_so_and_torch_does_the_work(state, why, reque
     with pytest.raises(NativeError, match=why):
         compiled()
     with pytest.raises(InputError, match=f"engine.native=true: .*{why}"):
-        TransformersEngine(policy, native=True).generate(turns, lambda turn: ())
-    written = TransformersEngine(policy, native="auto").generate(turns, lambda turn: ())
+        LocalEngine(policy, native=True).generate(turns, lambda turn: ())
+    written = LocalEngine(policy, native="auto").generate(turns, lambda turn: ())
     (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("src.engines")]
     assert said.startswith("engine.native=auto: ")
     assert "\n" not in said
-    assert written == TransformersEngine(policy, native=False).generate(turns, lambda turn: ())
+    assert written == LocalEngine(policy, native=False).generate(turns, lambda turn: ())
 
 
 def test_a_cache_that_cannot_be_written_is_no_crash(tmp_path, monkeypatch):
@@ -306,10 +310,20 @@ def test_a_model_that_is_not_compiled_for_refuses_to_be(tmp_path):
     policy = tiny_policy(save_tiny(tmp_path), "float64")
     turn = Turn((0,), (5,), Sampling(2))
     with pytest.raises(InputError, match=r"engine\.native=true: .*float64"):
-        TransformersEngine(policy, native=True).generate([turn], lambda turn: ())
+        LocalEngine(policy, native=True).generate([turn], lambda turn: ())
 
 
 @pytest.mark.parametrize("value", ["fast", "", None])
 def test_only_known_values_are_taken(value):
-    (error,) = TransformersEngine(None, native=value).check()
-    assert error == f"engine.native={value}; valid: auto, true, false"
+    with pytest.raises(InputError) as caught:
+        build({"native": value}, Local, "engine")
+    assert caught.value.problems == (f"engine.native={value!r}: must be true or false or auto",)
+
+
+@pytest.mark.parametrize("value", ["auto", True, False])
+def test_the_engine_is_built_as_its_settings_say(value):
+    settings = build({"native": value, "max_batch_tokens": 77}, Local, "engine")
+    engine = settings.build("weights", "model")
+    assert (engine.weights, engine.max_batch_tokens, engine.native) == ("weights", 77, value)
+    assert settings.cache_tokens == 77
+    assert mistakes(Local, "engine", max_batch_tokens=0) == ["engine.max_batch_tokens=0 must be 1 or more"]

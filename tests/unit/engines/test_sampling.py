@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from src.engines.local.sampling import BLOCK, draw, invert, nucleus, uniforms
+from src.engines.local.batch import uniforms
+from src.engines.local.sampling import BLOCK, draw, invert, nucleus
 
 LOGITS = [1.5, -0.3, 0.2, 2.1, -1.0, 0.9, 0.0, 1.1]
 DRAWS = 40_000
@@ -28,7 +29,7 @@ def exact_nucleus(probabilities: np.ndarray, top_p: float) -> np.ndarray:
 
 
 def drawn(logits: list[float], temperature: float, top_p: float, count: int = DRAWS, dtype=torch.float32):
-    uniform = uniforms([7], count)[0]
+    uniform = torch.from_numpy(uniforms(7, count))
     return draw(
         torch.tensor([logits], dtype=dtype).expand(count, -1),
         torch.full((count,), temperature),
@@ -152,10 +153,12 @@ def test_blocks_find_the_token_that_one_sum_finds(size):
     """The oracle adds probabilities up one by one, as fractions of their float64 sum."""
     rows = torch.randn(300, size, generator=torch.Generator().manual_seed(3), dtype=torch.float64).mul(3).softmax(-1)
     rows[:, size // 3 : size // 2] = 0
-    uniform = uniforms([8], 300)[0]
+    uniform = torch.from_numpy(uniforms(8, 300))
     uniform[:3] = torch.tensor([0, 1 - 2**-40, 0.5], dtype=torch.float64)
     cumulative = rows.numpy().cumsum(-1)
-    expected = [int(np.searchsorted(row, row[-1] * u, "right")) for row, u in zip(cumulative, uniform, strict=True)]
+    expected = [
+        int(np.searchsorted(row, row[-1] * u, "right")) for row, u in zip(cumulative, uniform.tolist(), strict=True)
+    ]
     assert invert(rows, uniform).tolist() == expected
     assert len(set(expected)) > min(size, 100) // 2
 
@@ -194,12 +197,11 @@ def test_half_precision_logits_are_normalised_in_float32():
 
 def test_uniforms_depend_on_their_stream_alone():
     streams = [0, 1, 2**127 + 5, 12345]
-    together = uniforms(streams, 64)
-    for row, stream in enumerate(streams):
-        assert torch.equal(uniforms([stream], 64)[0], together[row])
-        assert torch.equal(uniforms([stream], 10)[0], together[row, :10])
-    assert torch.equal(uniforms(streams[::-1], 64), together.flip(0))
-    assert len({tuple(row) for row in together.tolist()}) == len(streams)
+    rows = [uniforms(stream, 64).tolist() for stream in streams]
+    for stream, row in list(zip(streams, rows, strict=True))[::-1]:
+        assert uniforms(stream, 64).tolist() == row
+        assert uniforms(stream, 10).tolist() == row[:10]  # a longer limit only adds numbers
+    assert len({tuple(row) for row in rows}) == len(streams)
 
 
 def test_uniforms_leave_the_global_generators_alone():
@@ -208,13 +210,13 @@ def test_uniforms_leave_the_global_generators_alone():
     expected = np.random.random(), torch.rand(1).item()
     np.random.seed(3)
     torch.manual_seed(3)
-    uniforms([1, 2], 10)
+    uniforms(1, 10)
     assert (np.random.random(), torch.rand(1).item()) == expected
 
 
 def test_uniforms_are_uniform():
-    values = uniforms(list(range(200)), 100)
-    assert values.dtype == torch.float64
-    assert 0 <= float(values.min()) <= float(values.max()) < 1
-    counts = np.histogram(values.numpy(), bins=20, range=(0, 1))[0]
+    values = np.stack([uniforms(stream, 100) for stream in range(200)])
+    assert values.dtype == np.float64
+    assert 0 <= values.min() <= values.max() < 1
+    counts = np.histogram(values, bins=20, range=(0, 1))[0]
     assert chisquare(counts).pvalue > 1e-3

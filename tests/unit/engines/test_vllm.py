@@ -18,12 +18,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from src import config as configuration
-from src.config import checked
-from src.engines.local.engine import TransformersEngine
-from src.engines.vllm import VLLMEngine
+from src.config import compose
+from src.engines.local.engine import LocalEngine
+from src.engines.vllm import VLLM, VLLMEngine
 from src.models.loading import load_policy
 from src.models.policy import Policy
+from src.models.settings import Lora, ModelSettings
 from src.rounds.growing import grow
 from src.types import InputError, Sampling, Status, Turn, Writer
 from tests.helpers.tiny_models import adapted, plain_logprobs, random_tokens, save_tiny, tiny_policy
@@ -123,7 +123,8 @@ def policy(folder: Path) -> Policy:
 
 
 def engine(policy: Policy) -> VLLMEngine:
-    return VLLMEngine(policy, CONTEXT, {"r": 4, "alpha": 8}, dtype="float32", eager=True)
+    model = ModelSettings(name="tiny", context=CONTEXT, round_tokens=32, dtype="float32", lora=Lora(r=4, alpha=8))
+    return VLLM(eager=True).build(policy, model)
 
 
 def no_children(turn: Turn) -> list[Turn]:
@@ -153,7 +154,7 @@ def test_a_greedy_tree_is_that_of_our_engine(policy: Policy, writer: Writer) -> 
         prompt = turn.prompt[:20] + turn.completion[:8]
         return [Turn((*turn.path, index), (*prompt, 5 + index), turn.sampling, writer) for index in range(2)]
 
-    ours = TransformersEngine(policy, native=False).generate(roots, children)
+    ours = LocalEngine(policy, native=False).generate(roots, children)
     theirs = engine(policy).generate(roots, children)
     assert len(theirs) == 12 * 7
     assert facts(theirs) == facts(ours)
@@ -171,7 +172,7 @@ def test_it_writes_with_the_adapter_as_it_is_now(policy: Policy) -> None:
     for seed in (1, 2, 3):
         adapted(policy, scale=0.2, seed=seed)
         seen.append(facts(writer.generate(roots, no_children)))
-        assert seen[-1] == facts(TransformersEngine(policy, native=False).generate(roots, no_children))
+        assert seen[-1] == facts(LocalEngine(policy, native=False).generate(roots, no_children))
     assert seen[0] != seen[1] != seen[2]
     assert len(list(writer._folder.iterdir())) == 1  # of old adapters nothing is left
 
@@ -183,7 +184,7 @@ def test_the_base_may_be_an_adapter_that_a_run_started_from(policy: Policy) -> N
     roots += [replace(turn, path=(8 + index,), writer=Writer.POLICY) for index, turn in enumerate(roots)]
     adapted(policy, scale=0.2, seed=5)
     theirs = facts(engine(policy).generate(roots, no_children))
-    assert theirs == facts(TransformersEngine(policy, native=False).generate(roots, no_children))
+    assert theirs == facts(LocalEngine(policy, native=False).generate(roots, no_children))
     assert any(theirs[index,] != theirs[8 + index,] for index in range(8))
 
 
@@ -213,14 +214,13 @@ def test_a_turns_tokens_come_from_its_own_stream(policy: Policy) -> None:
 @pytest.mark.parametrize("stop_at_answer", [True, False])
 @pytest.mark.usefixtures("vllm")
 def test_the_embedded_model_thinks_the_same_rounds(stop_at_answer: bool) -> None:
-    config = checked("train", ["rounds=3", f"rounds.stop_at_answer={stop_at_answer}"])
-    kind = configuration.section("model")
-    policy = adapted(load_policy(configuration.build(config.model, kind), 0), scale=0.01)
-    strategy = configuration.build(config.rounds).independent(3, 1, 0.0, 1.0)
-    problems = configuration.build(config.benchmark).load().train[:6]
-    writer = VLLMEngine(policy, config.model.context, config.model.lora, eager=True)
+    settings = compose("train", ["rounds=3", f"rounds.stop_at_answer={stop_at_answer}"]).settings
+    policy = adapted(load_policy(settings.model, 0), scale=0.01)
+    strategy = settings.rounds.independent(3, 1, 0.0, 1.0)
+    problems = settings.benchmark.load().train[:6]
+    writer = VLLM(eager=True).build(policy, settings.model)
     theirs = grow(writer, strategy, problems, policy.codec, (0,))
-    ours = grow(TransformersEngine(policy, native=False), strategy, problems, policy.codec, (0,))
+    ours = grow(LocalEngine(policy, native=False), strategy, problems, policy.codec, (0,))
     assert [facts(tree.turns) for tree in theirs] == [facts(tree.turns) for tree in ours]
     texts = [turn.text for tree in theirs for turn in tree.turns]
     assert sum(text.endswith("</answer>") for text in texts) > len(texts) // 2
@@ -262,16 +262,16 @@ def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("not_installed")
 def test_without_vllm_it_says_how_to_get_it() -> None:
-    with pytest.raises(InputError, match=r"vLLM is not installed; valid: `pip install vllm`, or engine=transformers"):
-        checked("train", ["engine=vllm"])
+    with pytest.raises(InputError, match=r"vLLM is not installed; valid: `pip install vllm`, or engine=local"):
+        compose("train", ["engine=vllm"])
 
 
 @pytest.mark.usefixtures("vllm")
 @pytest.mark.parametrize(
     ("override", "text"),
     [
-        ("engine.memory=1.5", "engine.memory=1.5 must be over 0 and at most 1"),
-        ("model.lora=null", "model.lora=null has none; valid: engine=transformers"),
+        ("engine.memory=1.5", "engine.memory=1.5 must be in (0, 1]"),
+        ("model.lora=null", "model.lora=null has none; valid: engine=local"),
         ("model.lora.r=600", "model.lora.r=600 must be at most 512"),
         ("model.dtype=float64", "model.dtype=float64 is more than it computes adapters in; valid: auto, bfloat16"),
         (
@@ -283,6 +283,6 @@ def test_without_vllm_it_says_how_to_get_it() -> None:
 )
 def test_what_it_cannot_do_is_refused_before_anything_loads(override: str, text: str) -> None:
     with pytest.raises(InputError) as found:
-        checked("train", ["engine=vllm", override])
+        compose("train", ["engine=vllm", override])
     assert text in str(found.value)
     assert len(found.value.problems) == 1

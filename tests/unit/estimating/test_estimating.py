@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,18 +10,19 @@ from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from src import config as configuration
+from src import run
+from src.config import compose
 from src.estimating import fitting, operations
 from src.estimating.available import available
 from src.estimating.fitting import bounded, check_memory, refusal
 from src.estimating.memory import Job, activation_bytes, demand, weight_bytes
 from src.estimating.shape import shape_of
 from src.estimating.time import Device, decoding_step, writing
-from src.models import loading as models
 from src.models.gradient_checkpointing import recompute
-from src.models.loading import Lora, ModelConfig, blueprint, load_codec, load_policy
+from src.models.loading import blueprint, load_codec, load_policy
 from src.models.policy import Policy
 from src.models.quantization import check_quantization
+from src.models.settings import Lora, ModelSettings
 from src.solve import solve
 from src.types import InputError, Row
 from tests.helpers.tiny_models import kept_for_backward
@@ -45,7 +46,7 @@ QWEN_3B = Qwen2Config(  # as published with Qwen2.5-3B-Instruct
     num_key_value_heads=2,
     tie_word_embeddings=True,
 )
-TINY = ModelConfig("embedded:tiny", context=512, round_tokens=40, device="cpu", lora=Lora(r=8, alpha=8))
+TINY = ModelSettings(name="embedded:tiny", context=512, round_tokens=40, device="cpu", lora=Lora(r=8, alpha=8))
 
 
 def meta(config):
@@ -55,14 +56,16 @@ def meta(config):
 
 def model(dtype="float32", r=8, quantization=None):
     lora = Lora(r=r, alpha=r) if r else None
-    return ModelConfig("x", 2048, 1024, dtype=dtype, device="cpu", lora=lora, quantization=quantization)
+    return ModelSettings(
+        name="x", context=2048, round_tokens=1024, dtype=dtype, device="cpu", lora=lora, quantization=quantization
+    )
 
 
 def test_solve_refuses_what_cannot_fit_before_weights_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "available", lambda device, lent: 1000)
-    monkeypatch.setattr(models, "load_policy", lambda *arguments: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(run, "load_policy", lambda *arguments, **options: pytest.fail("weights were loaded"))
     with pytest.raises(InputError, match="are available"):
-        solve(configuration.checked("solve", ["model=tiny", "question=7 + 5"]))
+        solve(compose("solve", ["model=tiny", "question=7 + 5"]), Path())
 
 
 def test_published_parameter_counts_of_qwen():
@@ -129,7 +132,7 @@ def test_activations_are_the_bytes_that_autograd_keeps(dtype, r, device, checkpo
         return sum(size for address, size in sizes.items() if address not in weights)
 
     def estimated(layers):
-        settings = replace(model(dtype, r), device=device, gradient_checkpointing=checkpointed)
+        settings = model(dtype, r).replace(device=device, gradient_checkpointing=checkpointed)
         return activation_bytes(shape_of(meta(sized(layers))), settings, 64)
 
     assert kept(3) - kept(2) == pytest.approx(estimated(3) - estimated(2), rel=0.01)
@@ -160,7 +163,7 @@ def test_the_papers_model_by_hand():
 
 
 def test_what_cannot_fit_is_refused_before_weights_load(monkeypatch):
-    whole = replace(TINY, lora=None)
+    whole = TINY.replace(lora=None)
     job = Job(whole, cache_tokens=4096, micro_batch_tokens=4096)
     shape = shape_of(blueprint(whole))
     static = 4 * 4 * shape.parameters  # weights, gradients and two moments in single precision
@@ -213,10 +216,10 @@ def test_a_groups_limit_counts_as_the_machines_memory(tmp_path):
 
 
 def test_decoding_is_bound_by_bandwidth_with_few_rows_and_by_arithmetic_with_many():
-    shape, settings = shape_of(meta(QWEN_3B)), model("bfloat16", 0)
+    shape, settings = shape_of(meta(QWEN_3B)), model("bfloat16", 8)
     device = Device("x", 1e11, 1e14, 1e12, flops_share=1, bandwidth_share=1, step_seconds=0)
     assert decoding_step(shape, settings, device, 1, 0) == shape.parameters * 2 / 1e12
-    many = operations.forward(shape, 4096, 0, 4096) / 1e14
+    many = operations.forward(shape, 4096, 0, 4096, shape.adapter(8, TARGETS)) / 1e14
     assert decoding_step(shape, settings, device, 4096, 0) == many
     once = writing(shape, settings, device, 8, 100, 50, 8 * 150)
     assert 1.9 * once < writing(shape, settings, device, 16, 100, 50, 8 * 150) < 2.01 * once

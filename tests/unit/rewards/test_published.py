@@ -7,17 +7,17 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from src import config as configuration
 from src.benchmarks.dataset import Dataset
-from src.config import ROOT, checked
-from src.evaluation.sampling import Evaluated, disagreements, evaluate, read_evaluation, write_evaluation
+from src.config import ROOT, compose, options
+from src.evaluation.loop import evaluate
+from src.evaluation.results import Evaluated, Results, disagreements
 from src.evaluation.statistics import wilson
 from src.rewards.base import Reward
 from src.rewards.published import Accuracy, Soft, Strict, Tags
+from src.run import load_judges
 from src.types import InputError, Problem, Sampling, Status, Turn
 from src.utils.files import read_jsonl
 from src.verifiers.math import Math
@@ -73,7 +73,7 @@ def test_on_aime_the_box_can_be_asked_for() -> None:
 @needs_data
 def test_the_golds_that_plain_numbers_miss() -> None:
     overrides = ["benchmark=paper", f"benchmark.source={DATA}"]
-    benchmark = configuration.build(checked("train", overrides).benchmark)
+    benchmark = compose("train", overrides).settings.benchmark
     assert isinstance(benchmark, Dataset)
     splits, published = benchmark.load(), Published()
     train = [*splits.train, *splits.validation]
@@ -199,7 +199,7 @@ def test_tags(text: str, published: float, corrected: float) -> None:
 
 def test_the_accident_weighs_as_much_as_accuracy() -> None:
     assert len(well_formed(1377)) == 1377
-    reward = configuration.build(checked("train", ["reward=published"]).reward)
+    reward = compose("train", ["reward=published"]).settings.reward
     assert isinstance(reward, Reward)
     long, short = (
         sum(term.weight * term.score(GOLD, turn(text), judge) for term in reward.terms.values())
@@ -208,7 +208,7 @@ def test_the_accident_weighs_as_much_as_accuracy() -> None:
     assert long - 2.0 < -1.5  # a right answer in 2,100 characters
     assert long < short  # is worth less than a wrong one in 100
     assert list(reward.terms) == ["accuracy", "strict", "soft", "tags"]
-    right = configuration.build(checked("train", ["reward=published-corrected"]).reward)
+    right = compose("train", ["reward=published-corrected"]).settings.reward
     assert all(term.corrected for term in right.terms.values())
 
 
@@ -251,18 +251,22 @@ def test_disagreements_are_listed_with_their_verdicts() -> None:
 def test_verdicts_stand_side_by_side(tmp_path: Path) -> None:
     from src.models.loading import load_policy
 
-    config = checked("evaluate", ["rounds=1", "evaluation.also=[published,math]", "benchmark.test_size=6"])
-    benchmark = configuration.build(config.benchmark)
+    overrides = ["rounds=1", "evaluation.also=[published,math]", "benchmark.test_size=6"]
+    settings = compose("evaluate", overrides).settings
+    benchmark = settings.benchmark
     problems = benchmark.load().tests["easy"]
-    policy = load_policy(configuration.build(config.model, configuration.section("model")), 0)
-    engine = configuration.build(config.engine, weights=policy)
-    strategy = configuration.build(config.rounds).independent(1, 4, 1.0, 1.0)
-    scorers = configuration.scorers(config, benchmark, problems)
+    policy = load_policy(settings.model, 0)
+    engine = settings.engine.build(policy, settings.model)
+    strategy = settings.evaluation.chains(settings.rounds, "easy", 1)
+    scorers = {judge.name: judge.scorer(benchmark.score) for judge in load_judges(settings, problems)}
     assert list(scorers) == ["own", "published", "math"]
     scorers["published"] = lambda problem, text: 1 - benchmark.score(problem, text)  # so that they differ
-    result, records = evaluate(engine, strategy, problems, policy.codec, scorers, (0,))
-    write_evaluation(tmp_path, "both", result, records, step=0)
-    summary = json.loads((tmp_path / "both.json").read_text())
+    sampled, records = evaluate(engine, strategy, problems, policy.codec, scorers, (0,))
+    about = {"benchmark": "both", "split": "easy", "key": "k", "step": 0}
+    result = Evaluated({**sampled.summary, **about}, sampled.correct)
+    results = Results(tmp_path)
+    path = results.write(result, records)
+    summary = json.loads(path.read_text())
     assert summary["verifier"] == "own"
     assert summary["also"]["published"]["accuracy"] == pytest.approx(1 - summary["accuracy"])
     assert summary["also"]["published"]["disagreements"] == 24
@@ -270,40 +274,43 @@ def test_verdicts_stand_side_by_side(tmp_path: Path) -> None:
         name: summary[name] for name in ("accuracy", "low", "high")
     }
     assert summary["also"]["math"]["disagreements"] == 0
-    listed = list(read_jsonl(tmp_path / "both_disagreements.jsonl"))
+    listed = list(read_jsonl(tmp_path / f"{path.stem}_disagreements.jsonl"))
     assert [(one["id"], one["sample"]) for one in listed] == [(one["id"], one["sample"]) for one in records]
-    assert read_evaluation(tmp_path, "both") == Evaluated(summary, result.correct)
+    assert results.find("k") == Evaluated(summary, result.correct)
+
+
+VERIFIERS = ", ".join(options("verifier"))
 
 
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (["evaluation.also=[publishd]"], "evaluation.also=publishd: no such verifier; valid: math, own, published"),
+        (["evaluation.also=[publishd]"], f"evaluation.also=publishd: no such verifier; valid: {VERIFIERS}"),
         (["evaluation.also=[own]"], "evaluation.also=own: the verifier own is asked already"),
         (["evaluation.also=[math,math]"], "evaluation.also=math: the verifier math is asked already"),
-        (["evaluation.also=[os.path]"], "evaluation.also=os.path: is no verifier"),
+        (["evaluation.also=[os.path]"], "evaluation.also[0]._target_: os.path is not a subclass of"),
+        (["evaluation.also=[src.verifiers.base.Verifier]"], "src.verifiers.base.Verifier is not complete"),
+        (["evaluation.also=[src.rewards.outcome.Outcome]"], "must be a list of a section for Verifier"),
         (["verifier=math", "verifier.seconds=0"], "verifier.seconds=0 must be above 0"),
         (["verifier=math", "verifier.memory_mb=1"], "verifier.memory_mb=1 must be 64 or more"),
-        (["verifier=lenient"], "verifier has no option 'lenient'; valid: math, own, published"),
+        (["verifier=lenient"], f"verifier has no option 'lenient'; valid: {VERIFIERS}"),
     ],
 )
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_mistakes_are_named(name: str, overrides: list[str], text: str) -> None:
     with pytest.raises(InputError) as caught:
-        checked(name, overrides)
+        compose(name, overrides)
     assert any(text in problem for problem in caught.value.problems), caught.value.problems
 
 
 def test_a_verifier_of_ones_own_can_be_asked_too() -> None:
-    config = checked("evaluate", ["evaluation.also=[src.verifiers.published.Published]"])
-    benchmark: Any = configuration.build(config.benchmark)
-    assert list(configuration.scorers(config, benchmark, [GOLD])) == ["own", "published"]
+    settings = compose("evaluate", ["evaluation.also=[src.verifiers.published.Published]"]).settings
+    assert load_judges(settings, [GOLD]) == [Own(), Published()]
 
 
 def test_problems_without_a_gold_are_for_their_own_judge() -> None:
-    config = checked("evaluate", ["verifier=math"])
-    benchmark: Any = configuration.build(config.benchmark)
+    math = compose("evaluate", ["verifier=math"]).settings
+    blank = Problem("n", "?", "")
     with pytest.raises(InputError, match="n of benchmark=chain-sum has no gold answer: verifier=math cannot judge it"):
-        configuration.scorers(config, benchmark, [GOLD, Problem("n", "?", "")])
-    own = checked("evaluate", [])
-    assert configuration.scorers(own, benchmark, [Problem("n", "?", "")])
+        load_judges(math, [GOLD, blank])
+    assert load_judges(compose("evaluate").settings, [blank]) == [Own()]

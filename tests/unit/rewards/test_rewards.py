@@ -39,7 +39,7 @@ def tree(texts: Mapping[Path, str], states: Mapping[Path, Status] | None = None)
 
 
 def scored(terms: Mapping[str, Any], texts: Mapping[Path, str], states: Mapping[Path, Status] | None = None) -> Scores:
-    return Reward(terms).score([tree(texts, states)], exact)[0]
+    return Reward(terms=terms).score([tree(texts, states)], exact)[0]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_turn_is_judged_once_however_many_terms_ask() -> None:
         seen.append(text)
         return 1.0
 
-    Reward({"outcome": Outcome(), "immediate": Immediate()}).score([tree({(0,): RIGHT, (0, 0): WRONG})], scorer)
+    Reward(terms={"outcome": Outcome(), "immediate": Immediate()}).score([tree({(0,): RIGHT, (0, 0): WRONG})], scorer)
     assert sorted(seen) == sorted([RIGHT, WRONG])
 
 
@@ -172,10 +172,18 @@ CHAIN = {(0,): BARE, (0, 0): WRONG, (1,): SILENT, (1, 0): RIGHT}
         ({"outcome": Outcome()}, {(0,): 0.0, (1,): 1.0, (0, 0): 0.0, (1, 0): 1.0}),
         ({"immediate": Immediate()}, {(0,): 1.0, (1,): 0.0, (0, 0): 0.0, (1, 0): 1.0}),
         ({"format": Format()}, {(0,): 0.0, (1,): 1.0, (0, 0): 1.0, (1, 0): 1.0}),
-        ({"outcome": Outcome(3.0), "format": Format(0.5)}, {(0,): 0.0, (1,): 3.5, (0, 0): 0.5, (1, 0): 3.5}),
-        ({"immediate": Immediate(2.0), "format": Format(-1.0)}, {(0,): 2.0, (1,): -1.0, (0, 0): -1.0, (1, 0): 1.0}),
-        ({"outcome": Outcome(0.0), "format": Format(0.0)}, {(0,): 0.0, (1,): 0.0, (0, 0): 0.0, (1, 0): 0.0}),
-        ({}, {(0,): 0.0, (1,): 0.0, (0, 0): 0.0, (1, 0): 0.0}),
+        (
+            {"outcome": Outcome(weight=3.0), "format": Format(weight=0.5)},
+            {(0,): 0.0, (1,): 3.5, (0, 0): 0.5, (1, 0): 3.5},
+        ),
+        (
+            {"immediate": Immediate(weight=2.0), "format": Format(weight=-1.0)},
+            {(0,): 2.0, (1,): -1.0, (0, 0): -1.0, (1, 0): 1.0},
+        ),
+        (
+            {"outcome": Outcome(weight=0.0), "format": Format(weight=0.0)},
+            {(0,): 0.0, (1,): 0.0, (0, 0): 0.0, (1, 0): 0.0},
+        ),
     ],
 )
 def test_values_are_the_weighted_sum_of_terms(terms: dict[str, Any], values: dict[Path, float]) -> None:
@@ -185,16 +193,16 @@ def test_values_are_the_weighted_sum_of_terms(terms: dict[str, Any], values: dic
 
 
 def test_the_breakdown_is_unweighted() -> None:
-    scores = scored({"a": Outcome(3.0), "b": Format(0.5), "c": Format(-2.0)}, CHAIN)
+    scores = scored({"a": Outcome(weight=3.0), "b": Format(weight=0.5), "c": Format(weight=-2.0)}, CHAIN)
     formed = {(0,): 0.0, (1,): 1.0, (0, 0): 1.0, (1, 0): 1.0}
     assert scores.terms == {"a": {(0,): 0.0, (1,): 1.0, (0, 0): 0.0, (1, 0): 1.0}, "b": formed, "c": formed}
 
 
 def test_trees_are_scored_apart_and_in_order() -> None:
     trees = [tree({(0,): RIGHT}), tree({(0,): WRONG}), tree({(0,): WRONG, (0, 0): RIGHT, (0, 1): WRONG})]
-    scores = Reward({"outcome": Outcome()}).score(trees, exact)
+    scores = Reward(terms={"outcome": Outcome()}).score(trees, exact)
     assert [score.values[0,] for score in scores] == [1.0, 0.0, 0.5]
-    assert Reward({"outcome": Outcome()}).score([], exact) == []
+    assert Reward(terms={"outcome": Outcome()}).score([], exact) == []
 
 
 def test_partial_credit_is_kept() -> None:
@@ -202,7 +210,7 @@ def test_partial_credit_is_kept() -> None:
         return {"7": 1.0, "8": 0.25, None: 0.0}[stated_answer(text)]
 
     rollout = tree({(0,): "", (0, 0): RIGHT, (0, 1): WRONG, (0, 2): SILENT})
-    scores = Reward({"outcome": Outcome(2.0)}).score([rollout], scorer)[0]
+    scores = Reward(terms={"outcome": Outcome(weight=2.0)}).score([rollout], scorer)[0]
     assert scores.correct[0,] == pytest.approx(1.25 / 3)
     assert scores.values[0,] == pytest.approx(2.5 / 3)
 
@@ -210,7 +218,6 @@ def test_partial_credit_is_kept() -> None:
 @pytest.mark.parametrize(
     ("terms", "ahead"),
     [
-        ({}, False),
         ({"format": Format()}, False),
         ({"immediate": Immediate(), "format": Format()}, False),
         ({"outcome": Outcome()}, True),
@@ -218,4 +225,4 @@ def test_partial_credit_is_kept() -> None:
     ],
 )
 def test_looking_ahead(terms: dict[str, Any], ahead: bool) -> None:
-    assert Reward(terms).looks_ahead is ahead
+    assert Reward(terms=terms).looks_ahead is ahead

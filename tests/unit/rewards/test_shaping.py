@@ -98,7 +98,7 @@ TERMS = {"outcome": Outcome(weight=2.0), "length": Length(weight=0.5), "format":
 
 
 def scored(normalise: str) -> Scores:
-    reward = Reward(TERMS, normalise)
+    reward = Reward(terms=TERMS, normalise=normalise)
     return reward.score([TREE], lambda problem, text: float("{7}" in text))[0]
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from src.engines.base import OnToken
-from src.rounds.base import Prompts
 from src.rounds.carry.answer import Answer
 from src.rounds.carry.history import History
 from src.rounds.carry.memory import Memory
@@ -17,9 +15,10 @@ from src.rounds.carry.none import Nothing
 from src.rounds.carry.tail import Tail, pinned
 from src.rounds.growing import grow, stream
 from src.rounds.multi_round import MultiRound
+from src.rounds.prompts import Prompts
 from src.rounds.search.value import Value
 from src.rounds.search.vote import Vote
-from src.types import Children, InputError, Problem, Rollout, Status, Turn, Writer
+from src.types import Children, InputError, OnToken, Problem, Rollout, Status, Turn, Writer
 
 PROMPTS = Prompts(
     first="Q {question}",
@@ -342,7 +341,7 @@ def test_growth_names_the_round_whose_prompt_leaves_no_room(n: int, context: int
 
 
 def test_a_system_prompt_opens_every_round() -> None:
-    messages = replace(PROMPTS, system="S").messages("\\boxed{} {rounds}", "{round}", 2, 3)
+    messages = PROMPTS.replace(system="S").messages("\\boxed{} {rounds}", "{round}", 2, 3)
     assert messages == [
         {"role": "system", "content": "S"},
         {"role": "user", "content": "Q \\boxed{} {rounds} P {round} R 2/3"},

@@ -20,11 +20,11 @@ import torch
 
 from src import config as configuration
 from src.config import ROOT
-from src.engines.base import Engine
 from src.engines.local import native
-from src.engines.local.engine import TransformersEngine
-from src.models.loading import Lora, load_policy
+from src.engines.local.engine import LocalEngine
+from src.models.loading import load_policy
 from src.models.policy import Policy
+from src.models.settings import Lora
 from src.rounds.growing import grow
 from src.speed import (
     generating,
@@ -45,22 +45,22 @@ from src.speed.generating import Request
 from src.speed.plots import scaling_plot
 from src.speed.timing import Timed
 from src.speed.trl_trainer import TrlTrainer, missing
-from src.types import InputError, Sampling, Status, Turn
+from src.types import Engine, InputError, Sampling, Status, Turn
+from tests.helpers import markdown_tables
 from tests.helpers.tiny_models import adapted, save_tiny, tiny_config
 
 QUICK = ["model=tiny", "measuring.limit=4", "measuring.repeats=1", "measuring.warmup=0"]
 
 
 def bench(run: Path, *overrides: str) -> Workbench:
-    config = configuration.checked("speed", [*QUICK, *overrides])
-    return Workbench(configuration.plain(config), configuration.build(config.measuring), run)
+    return Workbench(configuration.compose("speed", [*QUICK, *overrides]), run)
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
     """A random model of two layers, without an adapter."""
     folder = save_tiny(tmp_path_factory.mktemp("tiny"))
-    return load_policy(replace(tiny_config(folder), lora=None), 0)
+    return load_policy(tiny_config(folder).replace(lora=None), 0)
 
 
 # settings
@@ -80,17 +80,17 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
         ("measuring.openvino=/nowhere", "measuring.openvino=/nowhere: there is no openvino_model.xml"),
         ("measuring.repeat=3", "did you mean measuring.repeats"),
         ("seed=x", "seed='x': must be a whole number"),
-        ("engine=vllm", "what is measured is engine=transformers"),
+        ("engine=vllm", "engine: speed measures engine=local, with and without compiled code"),
     ],
 )
 def test_a_mistake_is_named(override: str, text: str) -> None:
     with pytest.raises(InputError) as caught:
-        configuration.checked("speed", ["model=tiny", override])
+        configuration.compose("speed", ["model=tiny", override])
     assert any(text in problem for problem in caught.value.problems), caught.value.problems
 
 
 def test_every_section_is_a_file() -> None:
-    settings = configuration.checked("speed", ["model=tiny"]).measuring
+    settings = configuration.compose("speed", ["model=tiny"]).settings.measuring
     assert sorted(settings.sections) == ["memory", "pattern", "rollouts", "roofline", "scaling", "step", "training"]
     for name in settings.sections:
         assert importlib.util.find_spec(f"src.speed.{name}") is not None
@@ -226,7 +226,7 @@ def test_openvino_is_asked_for_the_same_tokens(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_cases_have_the_sizes_they_are_said_to_have(policy: Policy) -> None:
-    settings = configuration.build(configuration.checked("speed", ["model=tiny"]).measuring)
+    settings = configuration.compose("speed", ["model=tiny"]).settings.measuring
     cases = rollouts.requests(settings, policy, random.Random(0))
     assert {name: len(case) for name, case in cases.items()} == {"group": 64, "mixed": 32, "skewed": 256, "large": 256}
     assert {(len(one.prompt), one.new) for one in cases["group"]} == {(84, 128)}
@@ -238,6 +238,15 @@ def test_the_cases_have_the_sizes_they_are_said_to_have(policy: Policy) -> None:
     assert (min(lengths), max(lengths)) == (1, 128)
     assert sum(lengths) / len(lengths) == pytest.approx(28, abs=1)
     assert "64 rows, prompts of 84, 128 new tokens (mean 128)" in rollouts.size(cases["group"])
+
+
+def test_the_plain_model_is_measured_in_the_precision_of_the_adapted_one(tmp_path: Path) -> None:
+    """Half precision cannot be trained without an adapter, but it can be measured."""
+    desk = bench(tmp_path, "model.dtype=bfloat16")
+    plain, adapter = desk.policy(None), desk.policy(Lora(r=4, alpha=8))
+    assert {parameter.dtype for parameter in plain.model.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in adapter.parameters()} == {torch.float32}
+    assert plain.base_hash == adapter.base_hash
 
 
 def test_random_prompts_hold_no_special_token(policy: Policy) -> None:
@@ -258,7 +267,7 @@ def test_later_rounds_follow_their_own_turn(policy: Policy, tmp_path: Path) -> N
 @pytest.mark.skipif(missing() is not None, reason="TRL is installed with the extra dev")
 def test_the_step_that_is_compared_is_trls_own(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "model")
-    config = replace(tiny_config(folder), lora=training.LORA)
+    config = tiny_config(folder).replace(lora=training.LORA)
     mine, theirs = (adapted(load_policy(config, 0)) for _ in range(2))
     rng = random.Random(0)
     prompt = generating.random_prompt(rng, mine, 11)
@@ -340,8 +349,8 @@ def test_a_step_is_what_its_settings_say(tmp_path: Path) -> None:
 
 def test_every_step_begins_with_the_same_weights(tmp_path: Path) -> None:
     desk = bench(tmp_path)
-    policy, strategy = desk.policy(Lora(r=4, alpha=8)), replace(desk.build("rounds"), responses=3, trajectories=2)
-    problems = desk.build("benchmark").load().train[:2]
+    policy, strategy = desk.policy(Lora(r=4, alpha=8)), desk.run.rounds.replace(responses=3, trajectories=2)
+    problems = desk.run.benchmark.load().train[:2]
     stepper, written = stepping.Stepper(desk, policy), []
     for _ in range(2):
         recorder = Recorder(desk.engine(policy))
@@ -378,7 +387,7 @@ def test_generate_as_an_engine_writes_what_ours_does(policy: Policy, stop_at_ans
     def facts(written: list[Turn]) -> dict:
         return {turn.path: (turn.completion, turn.status, turn.text) for turn in written}
 
-    ours = facts(TransformersEngine(policy, native=False).generate(roots, children))
+    ours = facts(LocalEngine(policy, native=False).generate(roots, children))
     theirs = facts(generating.Generating(policy).generate(roots, children))
     assert len(ours) == 120
     assert theirs == ours
@@ -414,10 +423,10 @@ def test_generate_as_an_engine_draws_from_the_first_turns_stream(policy: Policy)
 
 def test_turns_of_a_point_are_those_that_grow(tmp_path: Path) -> None:
     desk = bench(tmp_path)
-    policy, strategy = desk.policy(None), desk.build("rounds")
+    policy, strategy = desk.policy(None), desk.run.rounds
     point = scaling.Point(m=3, k=2, n=3, problems=2, tokens=4)
-    rounds = replace(strategy, n=3, responses=3, trajectories=2, first_tokens=4, later_tokens=4)
-    problems = desk.build("benchmark").load().train[:2]
+    rounds = strategy.replace(n=3, responses=3, trajectories=2, first_tokens=4, later_tokens=4)
+    problems = desk.run.benchmark.load().train[:2]
     trees = grow(desk.engine(Unending(policy)), rounds, problems, policy.codec, (0,))
     assert sum(len(tree.turns) for tree in trees) == point.turns == 2 * (3 + 6 + 6)
     assert sum(tree.tokens for tree in trees) == point.turns * point.tokens
@@ -527,7 +536,7 @@ def test_bounds_by_hand() -> None:
 
 
 def test_what_a_decoding_step_moves(policy: Policy) -> None:
-    # tests/models_for_tests.py: width 32, MLP 48, 2 layers, 4 heads and 2 groups of 8, the head not tied
+    # tests/helpers/tiny_models.py: width 32, MLP 48, 2 layers, 4 heads and 2 groups of 8, the head not tied
     vocabulary = policy.model.config.vocab_size
     attention = 32 * 32 + 32 + 2 * (32 * 16 + 16) + 32 * 32  # Qwen2 has biases on q, k and v
     layer = attention + 3 * 32 * 48 + 2 * 32
@@ -571,7 +580,9 @@ def test_results_are_whole_after_every_section(tmp_path: Path) -> None:
     writing.write(tmp_path, ABOUT, {"rollouts": measured})
     page = (tmp_path / "speed.md").read_text()
     assert "load average 0.2 at the start" in page
-    assert "## rollouts\n\nAbout.\n\n**Title**\n\n| a\\|b | c |\n| --- | --- |\n| 1 | 2 |\n\n- a note\n" in page
+    assert "\n## rollouts\n\nAbout.\n\n**Title**\n\n|" in page
+    assert markdown_tables.rows(page) == [[r"a\|b", "c"], ["1", "2"]]
+    assert page.endswith("|\n\n- a note\n")
     assert "they hold the median with a probability of 94 %" in page
     read = json.loads((tmp_path / "speed.json").read_text())
     assert read["sections"] == {"rollouts": {"about": "About.", "notes": ["a note"], "numbers": [1.5]}}
@@ -608,7 +619,7 @@ def test_the_command_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_a_mistake_ends_with_code_2_before_anything_loads(capsys: pytest.CaptureFixture[str]) -> None:
-    def forbidden(config: Any) -> None:
+    def forbidden(config: Any, directory: Path) -> None:
         raise AssertionError("it ran")
 
     assert configuration.launch("speed", forbidden, ["model=tiny", "measure=[rollout]"]) == 2

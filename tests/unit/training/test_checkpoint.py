@@ -11,11 +11,13 @@ import torch
 
 from src.models.loading import load_policy
 from src.optimizers.adamw import AdamW
-from src.tracking.trackers import MetricsFile
 from src.training import checkpoint
-from src.training.checkpoint import CheckpointConfig, latest, load_state, save, save_best, steps
+from src.training.checkpoint import load_state, save, save_best
+from src.training.settings import Checkpoint
 from src.types import InputError
 from src.utils import files
+from src.utils.checkpoints import broken, latest, step_of, steps
+from tests.helpers.sections import mistakes
 from tests.helpers.tiny_models import save_tiny, tiny_config, tiny_policy
 
 
@@ -279,136 +281,45 @@ def test_a_crash_after_the_rename_has_the_new_checkpoint(tmp_path, moment):
     assert names(tmp_path / "checkpoints") == ["latest", "step_6"]
 
 
-def test_the_best_adapter_is_replaced(tmp_path):
-    for content in ("first", "second"):
-        save_best(tmp_path, Adapter(content))
-        assert (tmp_path / "checkpoints" / "best" / "adapter" / "adapter_model.safetensors").read_text() == content
+def test_the_best_weights_are_replaced_with_their_step(tmp_path):
+    best = tmp_path / "checkpoints" / "best"
+    for content, step, accuracy in (("first", 4, 0.25), ("second", 12, 0.5)):
+        save_best(tmp_path, step, accuracy, Adapter(content))
+        assert (best / "adapter" / "adapter_model.safetensors").read_text() == content
+        assert json.loads((best / "step.json").read_text()) == {"step": step, "validation_accuracy": accuracy}
+        assert step_of(best) == step
+        assert set(json.loads((best / "manifest.json").read_text())) == {
+            "adapter/adapter_model.safetensors",
+            "step.json",
+        }
+        assert broken(best) == []
     assert names(tmp_path / "checkpoints") == ["best"]
     assert steps(tmp_path) == []
 
 
-def test_a_crash_while_saving_the_best_leaves_the_old_one(tmp_path, monkeypatch):
-    save_best(tmp_path, Adapter("first"))
-    monkeypatch.setattr(Adapter, "save", crash)
-    with pytest.raises(Crash):
-        save_best(tmp_path, Adapter("second"))
-    assert (tmp_path / "checkpoints" / "best" / "adapter" / "adapter_model.safetensors").read_text() == "first"
+@pytest.mark.parametrize("moment", ["adapter", "manifest", "sync", "exchange"])
+def test_a_crash_while_saving_the_best_leaves_the_old_one(tmp_path, moment):
+    save_best(tmp_path, 4, 0.25, Adapter("first"))
+    with pytest.MonkeyPatch.context() as patch:
+        if moment == "exchange":
+            patch.setattr(files, "exchange", crash)
+        else:
+            crash_in(patch, moment)
+        with pytest.raises(Crash):
+            save_best(tmp_path, 8, 0.5, Adapter("second"))
+    best = tmp_path / "checkpoints" / "best"
+    assert (best / "adapter" / "adapter_model.safetensors").read_text() == "first"
+    assert (step_of(best), broken(best)) == (4, [])
+    assert names(tmp_path / "checkpoints") == ["best"]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"every": 0}, "checkpoint.every=0 must be 1 or more steps"),
-        ({"keep": -1}, "checkpoint.keep=-1 must be 0 (all) or more"),
+        ({"every": 0}, "checkpoint.every=0 must be 1 or more"),
+        ({"keep": -1}, "checkpoint.keep=-1 must be 0 or more"),
     ],
 )
-def test_check_names_the_setting(settings, message):
-    assert CheckpointConfig().check() == []
-    assert CheckpointConfig(**settings).check() == [message]
-
-
-# metrics
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("after", "kept"), [(0, []), (1, [1]), (3, [1, 2, 3]), (5, [1, 2, 3, 4, 5]), (9, [1, 2, 3, 4, 5])]
-)
-@pytest.mark.parametrize("tail", ["", '{"step": 6, "loss": 0.', '{"st', "{", "\0\0\0"])
-def test_metrics_past_the_step_and_a_half_line_are_dropped(tmp_path, after, kept, tail):
-    path = tmp_path / "metrics.jsonl"
-    whole = [json.dumps({"step": step, "loss": step / 10}) + "\n" for step in range(1, 6)]
-    path.write_text("".join(whole) + tail)
-    metrics = MetricsFile(path, after)
-    assert path.read_text() == "".join(whole[: len(kept)])
-    assert metrics.last() == ({"step": kept[-1], "loss": kept[-1] / 10} if kept else {})
-    metrics.log({"step": after + 1, "loss": 0.25})
-    assert [line["step"] for line in lines(path)] == [*kept, after + 1]
-    assert metrics.last() == {"step": after + 1, "loss": 0.25}
-    metrics.close()
-
-
-def test_a_last_line_without_its_end_is_kept_whole(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}')
-    metrics = MetricsFile(path, 5)
-    metrics.log({"step": 3})
-    metrics.close()
-    assert lines(path) == [{"step": 1}, {"step": 2}, {"step": 3}]
-
-
-def test_every_line_is_on_disk_at_once(tmp_path):
-    path = tmp_path / "run" / "metrics.jsonl"
-    metrics = MetricsFile(path, 0)
-    assert metrics.last() == {}
-    for step in range(3):
-        metrics.log({"step": step, "text": "ä\n\u2028"})
-        assert lines(path)[-1] == {"step": step, "text": "ä\n\u2028"}
-    metrics.close()
-
-
-def test_a_number_that_is_not_finite_is_refused(tmp_path):
-    metrics = MetricsFile(tmp_path / "metrics.jsonl", 0)
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        metrics.log({"step": 1, "loss": float("nan")})
-    metrics.close()
-    assert lines(tmp_path / "metrics.jsonl") == []
-
-
-# files
-
-WRITERS = [
-    (files.write_text, "new\n", "new\n"),
-    (
-        files.write_json,
-        {"a": "é", "b": [1, 2.5, None]},
-        '{\n  "a": "é",\n  "b": [\n    1,\n    2.5,\n    null\n  ]\n}\n',
-    ),
-    (files.write_jsonl, [{"a": "é"}, 2, "x\ny"], '{"a": "é"}\n2\n"x\\ny"\n'),
-]
-
-
-@pytest.mark.parametrize(("writer", "value", "content"), WRITERS)
-def test_written_files(tmp_path, writer, value, content):
-    path = tmp_path / "some" / "folder" / "file"
-    for _ in range(2):
-        writer(path, value)
-        assert path.read_text(encoding="utf-8") == content
-        assert names(path.parent) == ["file"]
-
-
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
-@pytest.mark.parametrize(("writer", "value", "content"), WRITERS)
-def test_a_crash_while_writing_leaves_the_old_content(tmp_path, writer, value, content, moment):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.MonkeyPatch.context() as patch:
-        if moment == "fsync":
-            patch.setattr(os, "fsync", crash)
-        else:
-            patch.setattr(Path, "replace", crash)
-        with pytest.raises(Crash):
-            writer(path, value)
-    assert path.read_text() == "old"
-    writer(path, value)
-    assert path.read_text(encoding="utf-8") == content
-    assert names(tmp_path) == ["file"]
-
-
-@pytest.mark.parametrize("writer", [files.write_json, lambda path, value: files.write_jsonl(path, [1, value])])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
-def test_what_is_no_json_leaves_the_old_content(tmp_path, writer, value):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises((ValueError, TypeError)):
-        writer(path, value)
-    assert path.read_text() == "old"
-
-
-def test_jsonl_round_trip(tmp_path):
-    values = [{"a": [1, 2]}, "line\u2028end", None, 3.5]
-    files.write_jsonl(tmp_path / "file", values)
-    assert list(files.read_jsonl(tmp_path / "file")) == values
+def test_a_mistake_names_the_setting(settings, message):
+    assert mistakes(Checkpoint, "checkpoint") == []
+    assert mistakes(Checkpoint, "checkpoint", **settings) == [message]

@@ -7,12 +7,10 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from src import config as configuration
 from src.algorithms.cispo import CISPO
-from src.algorithms.family import Family
 from src.algorithms.grpo import GRPO
 from src.algorithms.gspo import GSPO
-from src.config import build, checked
+from src.config import compose, options
 from src.models.packing import micro_batches
 from src.training.learner import Learner
 from tests.helpers.tiny_models import plain_logprobs, random_rows, save_tiny, tiny_policy
@@ -22,12 +20,10 @@ ALL = 10**6
 """A token budget that everything fits in."""
 
 
-def algorithms() -> dict[str, Family]:
+def algorithms() -> dict[str, GRPO]:
     """Every option of the group, and settings that no option has."""
-    options = {
-        name: build(checked("train", [f"algorithm={name}"]).algorithm) for name in configuration.options("algorithm")
-    }
-    return options | {
+    named = {name: compose("train", [f"algorithm={name}"]).settings.algorithm for name in options("algorithm")}
+    return named | {
         "bnpo in threes": GRPO(aggregation="bnpo", loss_batch=3),
         "kl": GRPO(aggregation="dapo", kl_beta=0.3, dual_clip=3.0),
         "unbiased kl": GRPO(kl_beta=0.3, kl="k1", kl_unbiased=True),
@@ -231,8 +227,8 @@ def test_padding_does_not_matter(policy, name):
 def test_diagnostics_do_not_change_the_gradient(policy, name, monkeypatch):
     rows = tree_rows(15)
     expected = gradient(policy, ALGORITHMS[name], rows)
-    honest = Family.token_loss
-    monkeypatch.setattr(Family, "token_loss", lambda self, tokens: (honest(self, tokens)[0], {}))
+    honest = GRPO.token_loss
+    monkeypatch.setattr(GRPO, "token_loss", lambda self, tokens: (honest(self, tokens)[0], {}))
     assert torch.equal(gradient(policy, ALGORITHMS[name], rows), expected)
 
 
@@ -307,7 +303,7 @@ def test_a_row_without_tokens_is_no_nan(policy):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_later_iterations_keep_the_first_log_probs(policy, folder, name):
-    algorithm, lr = replace(ALGORITHMS[name], iterations=2), 0.3
+    algorithm, lr = ALGORITHMS[name].replace(iterations=2), 0.3
     rows = tree_rows(8)
     twin = tiny_policy(folder, "float64")
 
@@ -382,7 +378,7 @@ def test_the_gradient_norm_is_clipped_and_reported_before(policy):
 def test_the_rate_is_that_of_the_step_taken(policy):
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.5)
     schedule = LambdaLR(optimizer, lambda step: 1 / (step + 1))
-    subject = Learner(policy, replace(GRPO(), iterations=2), optimizer, schedule, ALL, 1e-3)
+    subject = Learner(policy, GRPO(iterations=2), optimizer, schedule, ALL, 1e-3)
     rates = [subject.update(random_rows(12, LENGTHS))["lr"] for _ in range(2)]
     assert rates == pytest.approx([0.5 / 2, 0.5 / 4])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from src import config as configuration
+from src.config import compose
 from src.types import InputError
 from src.utils.profiling import ELSE, OUTSIDE, STEP, kind, milliseconds, table
 from tests.conftest import run_small
@@ -96,7 +96,7 @@ def test_a_profile_of_one_step_changes_nothing_else(tmp_path: Path, small_run: P
 
 
 def test_the_profile_is_of_a_step_that_there_is() -> None:
-    config = configuration.checked("train", ["debug=profile"])
-    assert 1 < config.train.profile <= config.train.steps  # the first step warms up
+    train = compose("train", ["debug=profile"]).settings.train
+    assert 1 < train.profile <= train.steps  # the first step warms up
     with pytest.raises(InputError, match=r"train\.profile=4 must be 0 \(none\), or a step up to train\.steps=3"):
-        configuration.checked("train", ["debug=profile", "train.profile=4"])
+        compose("train", ["debug=profile", "train.profile=4"])

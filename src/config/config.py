@@ -1,0 +1,68 @@
+"""A composed and validated configuration of a command."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.composing import chosen
+from src.config.validating import examined, explained, validated
+from src.settings import Section
+from src.types import InputError
+from src.utils.files import write_text
+
+Settings = TypeVar("Settings", bound=Section)
+
+
+@dataclass(frozen=True)
+class Config(Generic[Settings]):
+    """What a command runs with.
+
+    ``settings`` are typed and validated; ``node`` is the configuration as composed, interpolations included.
+    ``changed`` names the settings that differ from those of the run that ``run=`` names: (the run's value, this one's).
+    """
+
+    command: str
+    settings: Settings
+    node: DictConfig
+    choices: Mapping[str, str]
+    overrides: Sequence[str]
+    changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The configuration as plain values, interpolations resolved."""
+        return typing.cast("dict[str, Any]", OmegaConf.to_container(self.node, resolve=True))
+
+    def write(self, directory: Path) -> None:
+        """Write ``.hydra`` as Hydra does, for a run that was not started by Hydra."""
+        choices = {"hydra": {"runtime": {"choices": dict(self.choices)}}}
+        for name, content in (("config", self.node), ("hydra", choices), ("overrides", list(self.overrides))):
+            write_text(directory / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(content)))
+
+
+def compose(command: str, overrides: Sequence[str] = ()) -> Config[Any]:
+    """The validated configuration of ``python -m src.<command> <overrides>``.
+
+    Raises:
+        InputError: all mistakes at once: unknown groups, options and keys, wrong types, impossible combinations.
+    """
+    node, errors = explained(command, overrides)
+    settings, more = examined(command, node)
+    if errors or more:
+        raise InputError(*dict.fromkeys([*errors, *more]))
+    return Config(command, settings, node, chosen(command, overrides), list(overrides))
+
+
+def from_node(command: str, node: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> Config[Any]:
+    """The validated configuration of a job that Hydra composed.
+
+    Raises:
+        InputError: all mistakes at once.
+    """
+    return Config(command, validated(command, node), node, choices, overrides)

@@ -1,0 +1,288 @@
+"""Configurations of earlier runs: continuing a run (``resume=``), and using what it trained (``run=``)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.config.composing import CONF, chosen, groups, options, own_choices, raw
+from src.config.config import Config
+from src.config.migrating import migrated
+from src.config.validating import examined, explained, not_understood, validated
+from src.types import InputError
+from src.utils.files import write_text
+
+RESUMABLE = ("resume", "train.steps", "train.threads", "tracking")
+
+TRAINED = ("model.name", "model.revision", "model.lora", "model.adapter")
+"""Settings that are part of the trained weights: ``run=`` fixes them."""
+
+EVERYWHERE = ("experiment", "debug")
+"""Groups whose options set values in any section."""
+
+
+def load(run: Path) -> DictConfig:
+    """The configuration of an earlier run, under today's names.
+
+    Raises:
+        InputError: the folder is not a run.
+    """
+    file = run / ".hydra" / "config.yaml"
+    if not file.is_file():
+        raise InputError(
+            f"{run}: not a run directory (it has no .hydra/config.yaml). Name one that src.train made, "
+            "e.g. outputs/<date>/<time>"
+        )
+    return OmegaConf.create(migrated(OmegaConf.to_container(OmegaConf.load(file), resolve=False)))  # type: ignore[arg-type]
+
+
+def load_choices(run: Path) -> dict[str, str]:
+    """The options that were chosen in each group of an earlier run."""
+    file = run / ".hydra" / "hydra.yaml"
+    found = OmegaConf.select(OmegaConf.load(file), "hydra.runtime.choices", default={}) if file.is_file() else {}
+    return own_choices({str(group): choice for group, choice in found.items()})
+
+
+def load_overrides(run: Path) -> list[str]:
+    """The overrides on a run's command line."""
+    file = run / ".hydra" / "overrides.yaml"
+    return [str(text) for text in OmegaConf.load(file)] if file.is_file() else []
+
+
+def recorded(run: Path) -> Config[Any]:
+    """The configuration of a training run, validated.
+
+    Raises:
+        InputError: not a training run, or settings that are not valid here.
+    """
+    node = load(run)
+    if "train" not in node:
+        raise InputError(f"{run}: not a training run (its configuration has no train section)")
+    return Config("train", validated("train", node), node, load_choices(run), load_overrides(run))
+
+
+def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
+    """The run of ``resume=<run dir>`` and its configuration with the few overrides that are allowed.
+
+    Raises:
+        InputError: not a run, a run that is complete, or overrides that would make it another run.
+    """
+    refused = [
+        argument
+        for argument in arguments
+        if argument.partition("=")[0] not in RESUMABLE and not argument.startswith("tracking.")
+    ]
+    if refused:
+        raise InputError(
+            *(
+                f"{argument}: a resumed run keeps its configuration; it takes {', '.join(RESUMABLE[1:])} only. To "
+                "change something else, start a new run."
+                for argument in refused
+            )
+        )
+    values = dict(argument.split("=", 1) for argument in arguments)
+    run = Path(values.pop("resume"))
+    node = load(run)
+    if "train" not in node:
+        raise InputError(f"{run}: not a training run (its configuration has no train section)")
+    steps = node.train.steps
+    if "tracking" in values:
+        choice = values.pop("tracking")
+        if choice not in options("tracking"):
+            raise InputError(f"tracking={choice}: no such option; valid: {', '.join(options('tracking'))}")
+        OmegaConf.update(node, "tracking", OmegaConf.load(CONF / "tracking" / f"{choice}.yaml"), merge=False)
+    for key, value in values.items():
+        if OmegaConf.select(node, key, default=None, throw_on_missing=False) is None and key not in dict(flat(node)):
+            raise InputError(f"{key}={value}: there is no setting {key!r}")
+        OmegaConf.update(node, key, _parsed(value))
+    if isinstance(node.train.steps, int) and node.train.steps != steps:
+        _extend(run, node, steps)
+    settings = validated("train", node)
+    if (run / "summary.json").exists() and node.train.steps <= steps:
+        raise InputError(
+            f"{run}: this run is complete ({steps} steps). Continue it with train.steps=<more>, or look at "
+            f"{run / 'summary.json'}."
+        )
+    return run, Config("train", settings, node, load_choices(run), load_overrides(run))
+
+
+def _extend(run: Path, node: DictConfig, steps: int) -> None:
+    """Keep the learning-rate schedule of a run whose number of steps changes.
+
+    Raises:
+        InputError: the learning rate would be 0 in all further steps.
+    """
+    if node.optimizer.get("steps") is not None:
+        return
+    if node.optimizer.get("schedule") == "constant" and not node.optimizer.get("warmup"):
+        return
+    if node.train.steps > steps and node.optimizer.get("schedule") != "constant" and not node.optimizer.get("final"):
+        raise InputError(
+            f"{run}: train.steps={node.train.steps} adds steps after the schedule (optimizer.schedule="
+            f"{node.optimizer.schedule} over {steps} steps) has reached a learning rate of 0 (optimizer.final=0), so "
+            "nothing would be learned. Start a new run with more steps."
+        )
+    OmegaConf.update(node, "optimizer.steps", steps, force_add=True)
+
+
+def store(run: Path, config: Config[Any]) -> None:
+    """Write a resumed run's configuration back, for whoever reads or resumes it next."""
+    write_text(run / ".hydra" / "config.yaml", OmegaConf.to_yaml(config.node))
+
+
+def refuse_changes(run: Path, saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Refuse to continue a checkpoint under a configuration that was edited since.
+
+    Raises:
+        InputError: names every setting that differs.
+    """
+    before, after = dict(flat(migrated(saved))), dict(flat(present))
+    free = (*RESUMABLE, "optimizer.steps")
+    changed = [
+        f"{run}: {key} was {before.get(key)!r} when the run began and is {after.get(key)!r} in .hydra/config.yaml; put "
+        "it back to continue, or start a new run"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key) and not key.startswith(free)
+    ]
+    if changed:
+        raise InputError(*changed)
+
+
+def overlay(command: str, overrides: Sequence[str]) -> Config[Any]:
+    """The configuration of ``run=<run dir>``: that run's own, with what the command line changes.
+
+    ``rounds=<n>`` changes the number of rounds and keeps the run's carry rule, budgets and ending; other group choices
+    replace their section.
+
+    Raises:
+        InputError: not a run, mistakes in the overrides, or overrides that would name other weights.
+    """
+    parser, parsed, errors = OverridesParser.create(), list[Override](), list[str]()
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            errors.append(not_understood(text, error))
+    runs = [str(one.value()) for one in parsed if one.key_or_group == "run"]
+    if not runs:
+        raise InputError(*errors, "run= names no run directory")
+    run = Path(runs[-1])
+    base = load(run)
+    own, _ = explained(command, [])
+    node = OmegaConf.create({})
+    for name in map(str, own):
+        place = base if name in base and name not in ("run", "checkpoint") else own
+        node[name] = place._get_node(name)
+    choices = {group: choice for group, choice in load_choices(run).items() if group.partition("/")[0] in node}
+    before: Any = OmegaConf.create(OmegaConf.to_container(node, resolve=False))
+    known = groups()
+    for override in sorted(parsed, key=lambda one: _order(one, known)):
+        try:
+            _apply(command, node, override, known, choices)
+        except (InputError, OmegaConfBaseException) as error:
+            errors.append(str(error).splitlines()[0])
+    settings, more = examined(command, node)
+    try:
+        changed = differences(before, node, ("run", "checkpoint", "threads", "question"))
+    except OmegaConfBaseException:  # an interpolation that leads nowhere: a mistake that is named in ``more``
+        changed = {}
+    errors += [
+        f"{key}: run={run} trained {was!r}, and {now!r} is asked for; leave it out, or evaluate without run="
+        for key, (was, now) in changed.items()
+        if key.startswith(TRAINED)
+    ]
+    if errors or more:
+        raise InputError(*dict.fromkeys([*errors, *more]))
+    return Config(command, settings, node, choices, list(overrides), changed)
+
+
+def _order(override: Override, known: Sequence[str]) -> tuple[bool, int]:
+    """Groups before values, as Hydra does, and a group before those inside it."""
+    return override.key_or_group not in known, override.key_or_group.count("/")
+
+
+def _apply(command: str, node: DictConfig, override: Override, known: Sequence[str], choices: dict[str, str]) -> None:
+    """Change ``node`` as one override says.
+
+    Raises:
+        InputError: the override names no setting or option.
+    """
+    group, value, text = override.key_or_group, override.value(), str(override.input_line)
+    if group.startswith("hydra"):
+        return
+    if override.is_sweep_override():
+        raise InputError(f"{text}: several values are a sweep, which takes -m; give one")
+    if group == "rounds" and str(value).isdigit():
+        node.rounds.n = int(str(value))
+        node.rounds.branching = None
+        choices["rounds"] = str(value)
+    elif group in known and not override.is_delete():
+        option, errors = explained(command, [text])
+        if errors:
+            raise InputError(*errors)
+        if group in EVERYWHERE:
+            for key, (_, now) in differences(raw(command), option, ()).items():
+                OmegaConf.update(node, key, now, force_add=True)
+        else:
+            path = (override.package or group).replace("/", ".")
+            OmegaConf.update(node, path, OmegaConf.select(option, path), merge=False, force_add=True)
+        for name in [name for name in choices if name.startswith(f"{group}/")]:
+            del choices[name]
+        choices |= {name: one for name, one in chosen(command, [text]).items() if name.startswith(f"{group}/")}
+        choices[group] = str(value)
+    elif override.is_delete():
+        parent, _, name = group.rpartition(".")
+        place = OmegaConf.select(node, parent) if parent else node
+        if place is None or name not in place:
+            raise InputError(f"{text}: there is no setting {group!r}")
+        del place[name]
+    else:
+        keys = dict(flat(node))
+        exists = group in keys or any(key.startswith(f"{group}.") for key in keys)
+        if not exists and not override.is_add() and not override.is_force_add():
+            near = difflib.get_close_matches(group, [*keys, *known], 3, 0.5)
+            raise InputError(
+                f"{text}: there is no setting {group!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+            )
+        OmegaConf.update(node, group, value, merge=False, force_add=True)
+
+
+def differences(before: DictConfig, after: DictConfig, without: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by their dotted names, with interpolations resolved: (before, after)."""
+    old, new = (
+        dict(flat(OmegaConf.to_container(node, resolve=True, throw_on_missing=False))) for node in (before, after)
+    )
+    return {
+        key: (old.get(key), new.get(key))
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key) and key.partition(".")[0] not in without
+    }
+
+
+def written(run: Path) -> tuple[dict[str, Any], list[str]]:
+    """The settings of a run, flat and with interpolations as written, and the keys that its command line gave."""
+    given = [text.lstrip("+~").partition("=")[0] for text in load_overrides(run)]
+    return dict(flat(OmegaConf.to_container(load(run), resolve=False))), given
+
+
+def flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings by their dotted names; an empty mapping inside is a leaf."""
+    if isinstance(values, DictConfig):
+        values = OmegaConf.to_container(values, resolve=False)
+    if isinstance(values, Mapping) and (values or not prefix):
+        for key, value in values.items():
+            yield from flat(value, f"{prefix}{key}.")
+    else:
+        yield prefix[:-1], values
+
+
+def _parsed(text: str) -> Any:
+    return OverridesParser.create().parse_override(f"value={text}").value()

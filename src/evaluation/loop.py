@@ -1,0 +1,192 @@
+"""The evaluation loop: sample the policy on held-out problems, judge the answers, summarize."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from src.evaluation.results import Evaluated, Results, digest, problems_digest
+from src.evaluation.settings import Evaluation
+from src.evaluation.statistics import accuracy, majority, pass_at_k
+from src.rounds.base import Strategy
+from src.rounds.growing import grow
+from src.run import Run
+from src.types import Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn
+from src.verifiers.tags import stated_answer, well_formed
+
+Progress = Callable[[str, int], Callable[[int], None]]
+"""Called with an evaluation's name and number of problems; returns what is called with each number of finished ones."""
+
+
+def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progress) -> Iterator[Evaluated]:
+    """Every test split at every number of rounds, with the present weights of the policy.
+
+    An evaluation that is in ``results`` already is read, not sampled again. Base and trained policy draw from the same
+    random streams.
+    """
+    for split, rounds, problems, chains in _planned(run, settings):
+        decided = decided_by(run, split, problems, chains, trained=run.step > 0)
+        found = results.find(digest(decided))
+        if found is None:
+            seeds = (run.settings.seed, "test", rounds)
+            report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
+            sampled, records = evaluate(run.engine, chains, problems, run.codec, run.scorers, seeds, progress=report)
+            about = {
+                "benchmark": run.settings.benchmark.name,
+                "split": split,
+                "key": digest(decided),
+                "protocol": digest({**decided, "weights": None}),
+                "decided_by": decided,
+                "step": run.step,
+                "seed": run.settings.seed,
+                "base_sha256": run.policy.base_hash,
+                "data": run.settings.benchmark.origin(split),
+                "changed": {name: {"run": was, "here": now} for name, (was, now) in run.config.changed.items()},
+            }
+            found = Evaluated({**sampled.summary, **about}, sampled.correct)
+            results.write(found, records)
+        yield found
+
+
+def evaluations_of_base(run: Run, settings: Evaluation, results: Results) -> list[Evaluated]:
+    """The evaluations of the base that were made before the first step.
+
+    Raises:
+        InputError: one is gone, and the weights are past step 0.
+    """
+    found = []
+    for split, rounds, problems, chains in _planned(run, settings):
+        result = results.find(digest(decided_by(run, split, problems, chains, trained=False)))
+        if result is None:
+            raise InputError(
+                f"{results.folder}: the evaluation of the base on {split} over {rounds} rounds is missing, and the "
+                "weights are past step 0. Put it back, or start a new run."
+            )
+        found.append(result)
+    return found
+
+
+def _planned(run: Run, settings: Evaluation) -> Iterator[tuple[str, int, Sequence[Problem], Strategy]]:
+    """Split, rounds, problems and strategy of every evaluation."""
+    for split, problems in run.splits.tests.items():
+        for rounds in dict.fromkeys(settings.rounds):
+            yield split, rounds, problems[: settings.limit], settings.chains(run.settings.rounds, split, rounds)
+
+
+def decided_by(run: Run, split: str, problems: Sequence[Problem], chains: Strategy, trained: bool) -> dict[str, Any]:
+    """Everything that decides an evaluation: weights, problems, strategy, sampling, verifiers, precision."""
+    settings = run.settings
+    return {
+        "weights": {"base": run.policy.base_hash, "trained": run.policy.trained_hash() if trained else None},
+        "precision": {"dtype": str(settings.model.precision), "quantization": settings.model.quantization},
+        "problems": {"origin": settings.benchmark.origin(split), "sha256": problems_digest(problems)},
+        "strategy": chains.described(),
+        "seed": settings.seed,
+        "verifiers": [judge.described() for judge in run.judges],
+        "judging": settings.benchmark.judging,
+        "engine": type(settings.engine).__name__,
+    }
+
+
+def evaluate(
+    engine: Engine,
+    strategy: Strategy,
+    problems: Sequence[Problem],
+    codec: Codec,
+    scorers: Mapping[str, Scorer],
+    key: tuple[object, ...],
+    chunk: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Evaluated, list[dict[str, Any]]]:
+    """Every first-level branch is a sample; with a search, every tree. The first of the scorers decides, the others'
+    verdicts stand beside.
+
+    Returns the results and one record per problem and sample.
+    """
+    verifier, *others = scorers
+    correct: list[list[float]] = []
+    answers: list[list[str | None]] = []
+    records: list[dict[str, Any]] = []
+    turns: list[Turn] = []
+    for start in range(0, len(problems), chunk):
+        some = problems[start : start + chunk]
+        keys = [key] if strategy.search is None else [(*key, sample) for sample in range(strategy.samples)]
+        forests = [grow(engine, strategy, some, codec, one) for one in keys]
+        for problem, *trees in zip(some, *forests, strict=True):
+            chains = [chain(tree, first) for tree in trees for first in tree.level(1) if first.status != Status.PRUNED]
+            stated = [stated_answer(turns_[-1].said) for turns_ in chains]
+            verdicts = [scorers[verifier](problem, turns_[-1].said) for turns_ in chains]
+            correct.append(verdicts)
+            answers.append(stated)
+            turns += [turn for tree in trees for turn in tree.turns]
+            records += [
+                _record(problem, sample, turns_, answer, verdict)
+                | ({"also": {name: scorers[name](problem, turns_[-1].said) for name in others}} if others else {})
+                for sample, (turns_, answer, verdict) in enumerate(zip(chains, stated, verdicts, strict=True))
+            ]
+        if progress is not None:
+            progress(len(some))
+    interval = accuracy(correct)
+    samples = len(correct[0])
+    summary = {
+        "accuracy": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "problems": len(correct),
+        "samples": samples,
+        "verifier": verifier,
+        "rounds": strategy.n,
+        "temperature": strategy.temperature,
+        "pass_at": {str(k): pass_at_k(correct, k) for k in _powers(samples)},
+        "majority": majority(answers, correct),
+        "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * samples),
+        "rounds_used": statistics.fmean(record["rounds"] for record in records),
+        "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
+        "truncated": statistics.fmean(turn.status == Status.TRUNCATED for turn in turns),
+        "carried_cut": statistics.fmean(turn.carried_cut for turn in turns),
+    }
+    if others:
+        summary["also"] = {name: _second_opinion(name, records, samples) for name in others}
+    return Evaluated(summary, correct), records
+
+
+def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
+    """Accuracy by another verifier's verdicts, and how often they differ."""
+    verdicts = [record["also"][name] for record in records]
+    interval = accuracy([verdicts[start : start + samples] for start in range(0, len(verdicts), samples)])
+    differ = sum(record["correct"] != verdict for record, verdict in zip(records, verdicts, strict=True))
+    return {"accuracy": interval.estimate, "low": interval.low, "high": interval.high, "disagreements": differ}
+
+
+def chain(rollout: Rollout, first: Turn) -> list[Turn]:
+    """A first-round turn and its only children that were not pruned, to the end."""
+    turns = [first]
+    while children := [turn for turn in rollout.children(turns[-1].path) if turn.status != Status.PRUNED]:
+        turns.append(children[0])
+    return turns
+
+
+def accepted(rollout: Rollout) -> list[Turn]:
+    """The chain that answers: the first one that was not pruned."""
+    return chain(rollout, next(turn for turn in rollout.level(1) if turn.status != Status.PRUNED))
+
+
+def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | None, verdict: float) -> dict[str, Any]:
+    return {
+        "id": problem.id,
+        "sample": sample,
+        "question": problem.question,
+        "gold": problem.answer,
+        "answer": answer,
+        "correct": verdict,
+        "rounds": len(turns),
+        "tokens": [len(turn.completion) for turn in turns],
+        "statuses": [str(turn.status) for turn in turns],
+        "carried": [turn.carried for turn in turns],
+        "texts": [turn.text for turn in turns],
+    }
+
+
+def _powers(limit: int) -> list[int]:
+    return [k for k in (2**power for power in range(limit.bit_length())) if k <= limit]

@@ -1,0 +1,178 @@
+"""Settings of the model: weights, precision, LoRA, context, prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from src.models.packages import PACKAGES, checkpoint_folder, weights_file
+from src.rounds.prompts import Prompts
+from src.settings import Section
+from src.types import InputError
+from src.utils import checkpoints
+from src.utils.environment import cpu_features
+
+if TYPE_CHECKING:
+    import torch
+
+    from src.config.commands import RunSettings
+
+EMBEDDED = Path(__file__).parents[1] / "assets"
+"""Checkpoints that ship with this project; ``model.name=embedded:<name>`` names one."""
+
+HALF_ON_CPU = frozenset({"amx_bf16", "avx512_bf16"})
+"""CPU instructions for bfloat16 matrix products, several times as fast as those for float32."""
+
+
+class Lora(Section):
+    """A low-rank adapter (arXiv 2106.09685) on the projections whose names end in ``targets``."""
+
+    r: int = Field(32, ge=1)
+    alpha: int = Field(32, gt=0)
+    targets: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+    def check(self) -> Iterable[str]:
+        if not self.targets:
+            yield "model.lora.targets is empty; name the projections that get an adapter, e.g. [q_proj, v_proj]"
+
+
+class ModelSettings(Section):
+    """The model, its precision, and the sizes that rounds take from it."""
+
+    name: str  # a name on the hub, a folder, embedded:<name> or package:<name>
+    context: int = Field(ge=2)  # tokens of one round, prompt included
+    round_tokens: int = Field(ge=1)  # default budget of new tokens in a round
+    prompts: Prompts | None = None  # prompt templates of its family
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "float32"
+    quantization: Literal["nf4"] | None = None  # 4-bit base weights under an adapter (QLoRA, arXiv 2305.14314)
+    gradient_checkpointing: bool = False  # recompute activations in the backward pass to save memory
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    lora: Lora | None = Lora()  # null trains all weights
+    adapter: str | None = None  # a LoRA adapter to start from: its folder, or a run's
+
+    def check(self) -> Iterable[str]:
+        if self.quantization and self.dtype == "float64":
+            yield (
+                f"model.quantization={self.quantization} cannot compute in model.dtype=float64; use float32 or bfloat16"
+            )
+        if self.lora is None:
+            yield from self._check_full()
+
+    def _check_full(self) -> Iterable[str]:
+        """Settings that contradict training all weights."""
+        if self.quantization:
+            yield (
+                f"model.lora=null trains all weights, and model.quantization={self.quantization} has none that can be "
+                "trained; use model.quantization=null, or an adapter (model.lora.r=64)"
+            )
+        if self.adapter:
+            yield (
+                f"model.lora=null trains all weights, and model.adapter={self.adapter} is an adapter; merge it first "
+                "(python -m src.export) and give the result as model.name"
+            )
+        if self.dtype in ("bfloat16", "float16"):
+            yield (
+                f"model.lora=null trains all weights, and steps are too small for model.dtype={self.dtype}; use "
+                "model.dtype=float32"
+            )
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        if self.device == "cuda" and not _sees_cuda():
+            yield "model.device=cuda, but torch sees no CUDA device here; valid: auto, cpu"
+        elif self.quantization and self.dtype != "float64":
+            from src.models.quantization import check_quantization
+
+            yield from check_quantization(self.quantization, self.placed, self.precision)
+        for find in (self._find_weights, self._find_adapter):
+            try:
+                find()
+            except InputError as error:
+                yield str(error)
+
+    def _find_weights(self) -> None:
+        if package := packaged(self.name):
+            weights_file(package)
+        else:
+            location(self.name)
+
+    def _find_adapter(self) -> None:
+        if self.adapter:
+            adapter_folder(self.adapter)
+
+    @property
+    def placed(self) -> str:
+        """The device that the weights go to."""
+        if self.device != "auto":
+            return self.device
+        return "cuda" if _sees_cuda() else "cpu"
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The dtype of the forward pass.
+
+        With ``dtype=auto``, a base under an adapter is bfloat16 on hardware with bfloat16 matrix products (a GPU, some
+        CPUs) and float32 elsewhere.
+        """
+        import torch
+
+        half = self.lora is not None and (self.placed == "cuda" or not HALF_ON_CPU.isdisjoint(cpu_features()))
+        name = self.dtype if self.dtype != "auto" else ("bfloat16" if half else "float32")
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+
+
+def _sees_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def packaged(name: str) -> str | None:
+    """The distribution that ``model.name=package:<name>`` names."""
+    return name.removeprefix("package:") if name.startswith("package:") else None
+
+
+def location(name: str) -> str:
+    """The argument of ``from_pretrained`` for ``model.name``; the weights of a package are converted first.
+
+    Raises:
+        InputError: no such embedded model, or a package that is not installed.
+    """
+    if package := packaged(name):
+        return str(checkpoint_folder(package))
+    if not name.startswith("embedded:"):
+        return name
+    folder = EMBEDDED / name.removeprefix("embedded:")
+    if not (folder / "config.json").is_file():
+        names = sorted(entry.name for entry in EMBEDDED.iterdir() if (entry / "config.json").is_file())
+        raise InputError(f"model.name={name}: no such embedded model; valid: {', '.join(names) or 'none'}")
+    return str(folder)
+
+
+def adapter_folder(name: str) -> Path:
+    """The folder of the adapter that ``model.adapter`` names: itself, or that of the checkpoint that a run reports.
+
+    Raises:
+        InputError: there is no adapter.
+    """
+    folder = Path(name)
+    if checkpoints.steps(folder):
+        folder = checkpoints.chosen(folder, None)
+    found = next((place for place in (folder, folder / "adapter") if (place / "adapter_config.json").is_file()), None)
+    if found is None:
+        raise InputError(
+            f"model.adapter={name}: holds no LoRA adapter (no adapter_config.json). Name a folder that PEFT wrote, a "
+            "run of src.warmup, or a run of src.train"
+        )
+    return found
+
+
+def origin(name: str) -> str:
+    """A model's name for users who load its adapter elsewhere."""
+    if package := packaged(name):
+        return PACKAGES[package].origin
+    return f"src/assets/{name.removeprefix('embedded:')}" if name.startswith("embedded:") else name

@@ -1,0 +1,33 @@
+"""AdamW with 8-bit moments (arXiv 2110.02861), from bitsandbytes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from src.optimizers.adamw import AdamW
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from src.config.commands import RunSettings
+
+
+class AdamW8bit(AdamW):
+    """AdamW whose moments take 8 bits each, in tensors of 4,096 parameters or more."""
+
+    moment_bytes: ClassVar[int | None] = 1
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        if importlib.util.find_spec("bitsandbytes") is None:
+            yield (
+                "optimizer=adamw-8bit needs the package bitsandbytes, which is not installed: "
+                "`pip install bitsandbytes`, or optimizer=adamw"
+            )
+
+    def _kind(self) -> Callable[..., Optimizer]:
+        from bitsandbytes.optim.adamw import AdamW8bit as Optimizer
+
+        kind: Callable[..., Optimizer] = Optimizer
+        return kind

@@ -1,0 +1,162 @@
+"""A run: everything that a configuration describes, built once, for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from src.benchmarks.base import Splits
+from src.config import Config
+from src.config.commands import RunSettings
+from src.estimating.fitting import check_memory
+from src.estimating.memory import Job
+from src.models.loading import load_codec, load_policy
+from src.models.policy import Policy
+from src.models.tokenizer import TokenizerCodec
+from src.rounds.base import Strategy
+from src.types import Engine, InputError, Problem, Scorer
+from src.utils.checkpoints import step_of
+from src.verifiers.base import Verifier
+
+SHOWN = 3
+"""Problems that are named if they do not fit; more are counted."""
+
+
+@dataclass
+class Run:
+    """The parts of a run. ``step`` is that of the policy's present weights, 0 before training."""
+
+    config: Config[Any]
+    directory: Path
+    splits: Splits
+    codec: TokenizerCodec
+    judges: Sequence[Verifier]
+    scorers: Mapping[str, Scorer]  # by the names of their verifiers; the first decides
+    policy: Policy
+    step: int = 0
+
+    @property
+    def settings(self) -> Any:
+        """The typed settings of the command."""
+        return self.config.settings
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine that samples from the policy."""
+        engine: Engine = self.settings.engine.build(self.policy, self.settings.model)
+        return engine
+
+    def load(self, checkpoint: Path) -> None:
+        """Put the weights of a checkpoint in place."""
+        self.policy.load(checkpoint)
+        self.step = step_of(checkpoint)
+
+
+def build_run(
+    config: Config[Any],
+    directory: Path,
+    checkpoint: Path | None = None,
+    splits: Splits | None = None,
+    cache_tokens: int | None = None,
+) -> Run:
+    """Build a run, with the weights of ``checkpoint`` if given.
+
+    ``splits`` replaces the problems of the benchmark, ``cache_tokens`` the engine's bound in the estimate of memory.
+
+    Raises:
+        InputError: problems that do not fit the context, too few problems, golds that are missing, weights that cannot
+            be loaded or do not fit into memory.
+    """
+    settings: RunSettings = config.settings
+    splits = load_splits(settings) if splits is None else splits
+    assert settings.model is not None
+    codec = load_codec(settings.model)
+    assert settings.rounds is not None
+    check_lengths(settings.rounds, splits.every, codec)
+    judges = load_judges(settings, splits.every)
+    own = settings.benchmark.score if settings.benchmark is not None else None
+    scorers = {judge.name: judge.scorer(own) for judge in judges if own is not None}
+    job = memory_job(settings)
+    check_memory(job if cache_tokens is None else replace(job, cache_tokens=cache_tokens))
+    policy = load_policy(settings.model, settings.seed, checkpoint, codec, keep_start=job.keep_start)
+    step = step_of(checkpoint) if checkpoint is not None else 0
+    return Run(config, directory, splits, codec, judges, scorers, policy, step)
+
+
+def load_splits(settings: RunSettings) -> Splits:
+    """The problems of the benchmark; the test splits alone if nothing is trained.
+
+    Raises:
+        InputError: data that cannot be read, or fewer training problems than a step takes.
+    """
+    assert settings.benchmark is not None
+    splits = settings.benchmark.load()
+    if settings.train is not None and len(splits.train) < settings.train.problems:
+        raise InputError(
+            f"benchmark={settings.benchmark.name} gives {len(splits.train)} training problems, train.problems="
+            f"{settings.train.problems} asks for more"
+        )
+    if settings.train is None and settings.imitation is None and settings.evaluation is not None:
+        limit = settings.evaluation.limit
+        return Splits([], [], {name: problems[:limit] for name, problems in splits.tests.items()})
+    return splits
+
+
+def check_lengths(strategy: Strategy, problems: Sequence[Problem], codec: TokenizerCodec) -> None:
+    """Refuse problems that do not fit the model's context.
+
+    Raises:
+        InputError: names the problems (the first few) and the settings.
+    """
+    errors = []
+    for problem in problems:
+        try:
+            strategy.check_problem(problem, codec)
+        except InputError as error:
+            errors.append(str(error))
+    if errors:
+        more = [f"… and {len(errors) - SHOWN} more problems"] if len(errors) > SHOWN else []
+        raise InputError(*errors[:SHOWN], *more)
+
+
+def load_judges(settings: RunSettings, problems: Sequence[Problem]) -> list[Verifier]:
+    """The verifier, and those that ``evaluation.also`` names.
+
+    Raises:
+        InputError: one of them needs golds that some problems do not have.
+    """
+    if settings.verifier is None or settings.benchmark is None:
+        return []
+    also = settings.evaluation.also if settings.evaluation is not None else []
+    judges = [settings.verifier, *also]
+    blank = next((problem.id for problem in problems if not problem.answer), None)
+    if blank is not None and (needy := [judge.name for judge in judges if judge.needs_gold]):
+        raise InputError(
+            f"{blank} of benchmark={settings.benchmark.name} has no gold answer: verifier={needy[0]} cannot judge it"
+        )
+    return judges
+
+
+def memory_job(settings: RunSettings) -> Job:
+    """What bounds the memory of a run."""
+    assert settings.model is not None
+    loop = settings.train or settings.imitation
+    trains = settings.train is not None and settings.algorithm is not None and settings.rounds is not None
+    return Job(
+        model=settings.model,
+        cache_tokens=settings.engine.cache_tokens if settings.engine is not None else 0,
+        micro_batch_tokens=loop.micro_batch_tokens if loop is not None else 0,
+        moment_bytes=settings.optimizer.moment_bytes if settings.optimizer is not None else None,
+        keep_start=trains and needs_base(settings),
+        lent=settings.engine.reserved if settings.engine is not None else 0.0,
+    )
+
+
+def needs_base(settings: RunSettings) -> bool:
+    """Whether training asks the weights of the start again: for a KL term, or to continue rollouts."""
+    assert settings.algorithm is not None
+    assert settings.rounds is not None
+    return bool(settings.algorithm.kl_beta) or settings.rounds.continuation == "base"

@@ -1,0 +1,49 @@
+"""``rollouts/step_*.jsonl``: the rollouts of a step, one per line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.credit.base import Credited
+from src.types import Codec, Rollout, Scores
+from src.types import Path as TurnPath
+from src.utils.files import write_jsonl
+
+
+def write_rollouts(
+    path: Path, rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited, codec: Codec
+) -> None:
+    """Write each rollout with the texts, scores by term, values, correctness and advantages of its turns."""
+    advantages = {(row.tree, row.path): row.advantage for row in credited.rows}
+    lines = (_line(rollout, score, advantages, codec) for rollout, score in zip(rollouts, scores, strict=True))
+    write_jsonl(path, lines)
+
+
+def _line(
+    rollout: Rollout, score: Scores, advantages: Mapping[tuple[int, TurnPath], float], codec: Codec
+) -> dict[str, Any]:
+    problem = rollout.problem
+    turns = [
+        {
+            "path": list(turn.path),
+            "parent": list(turn.parent),
+            "round": turn.round,
+            "writer": str(turn.writer),
+            "probe": turn.probe,
+            "status": str(turn.status),
+            "prompt": codec.decode(turn.prompt),
+            "carried": turn.carried,
+            "carried_cut": turn.carried_cut,
+            "prompt_tokens": len(turn.prompt),
+            "tokens": len(turn.completion),
+            "text": turn.text,
+            "scores": {name: term.get(turn.path) for name, term in score.terms.items()},
+            "value": score.values.get(turn.path),
+            "correct": score.correct.get(turn.path),
+            "advantage": advantages.get((turn.tree, turn.path)),
+        }
+        for turn in rollout.turns
+    ]
+    return {"problem": {"id": problem.id, "question": problem.question, "answer": problem.answer}, "turns": turns}

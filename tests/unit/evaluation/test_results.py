@@ -1,0 +1,269 @@
+"""Results of evaluations are found by what decided them, written beside others, and compared like with like."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.config import overlay, recorded
+from src.evaluate import evaluate
+from src.evaluation import loop
+from src.evaluation.results import Evaluated, Results, compare, digest, disagreements, problems_digest
+from src.evaluation.statistics import Interval, paired_difference
+from src.run import build_run
+from src.types import InputError, Problem
+
+
+def result(key: str, correct: list[list[float]] | None = None, protocol: str = "p", **about: Any) -> Evaluated:
+    correct = correct or [[1.0, 0.0], [0.0, 0.0]]
+    summary = {"benchmark": "b", "split": "easy", "rounds": 3, "samples": len(correct[0]), "key": key}
+    summary |= {"accuracy": 0.25, "low": 0.1, "high": 0.5, "protocol": protocol, "verifier": "own"}
+    return Evaluated({**summary, **about}, correct)
+
+
+def records(found: Evaluated, **about: Any) -> list[dict[str, Any]]:
+    return [
+        {"id": f"p{problem}", "sample": sample, "correct": verdict, "answer": "7", "gold": "8", **about}
+        for problem, row in enumerate(found.correct)
+        for sample, verdict in enumerate(row)
+    ]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+# writing and finding
+
+
+def test_an_evaluation_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    results, first = Results(tmp_path / "step_4"), result("k1", [[1.0, 0.0, 0.5], [0.0, 0.0, 1.0]])
+    assert results.write(first, records(first)) == tmp_path / "step_4" / "b-easy_rounds3.json"
+    assert results.find("k1") == first
+    assert first.name == ("b", "easy", 3)
+    assert first.interval == Interval(0.25, 0.1, 0.5)
+    assert sorted(content(tmp_path / "step_4")) == ["b-easy_rounds3.json", "b-easy_rounds3.jsonl"]
+
+
+def test_an_evaluation_is_found_by_its_key_only(tmp_path: Path) -> None:
+    results, first = Results(tmp_path), result("k1")
+    assert results.find("k1") is None
+    results.write(first, records(first))
+    for key in ("k2", "K1", "k", ""):  # same benchmark, split and rounds, decided by something else
+        assert results.find(key) is None
+    for name in ("b-easy_rounds3.json", "b-easy_rounds3.jsonl"):
+        (tmp_path / name).rename(tmp_path / name.replace("b-easy_rounds3", "any-name"))
+    assert results.find("k1") == first
+
+
+def test_a_summary_without_a_key_is_nobodys(tmp_path: Path) -> None:
+    """Those that were written before evaluations had keys say nothing of what decided them."""
+    results, first, older = Results(tmp_path), result("k1"), result("k0")
+    del older.summary["key"]
+    (tmp_path / "b-easy_rounds3.json").write_text(json.dumps(older.summary))
+    (tmp_path / "b-easy_rounds3.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records(older)))
+    before = content(tmp_path)
+    assert results.find("k1") is None
+    results.write(first, records(first))
+    assert results.find("k1") == first
+    assert before.items() < content(tmp_path).items()
+
+
+def test_a_second_evaluation_never_changes_the_first(tmp_path: Path) -> None:
+    """The same name, decided by something else: its files are its own, also those of disagreements."""
+    results = Results(tmp_path)
+    first, second = result("1" * 64, also={"math": {}}), result("2" * 64, [[0.0], [1.0]], also={"math": {}})
+    results.write(first, records(first, also={"math": 0.0}))
+    before = content(tmp_path)
+    assert len(before) == 3
+    path = results.write(second, records(second, also={"math": 0.0}))
+    assert path == tmp_path / "b-easy_rounds3_22222222.json"
+    after = content(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {
+        "b-easy_rounds3_22222222.json",
+        "b-easy_rounds3_22222222.jsonl",
+        "b-easy_rounds3_22222222_disagreements.jsonl",
+    }
+    assert (results.find("1" * 64), results.find("2" * 64)) == (first, second)
+
+
+def test_the_same_evaluation_is_written_to_the_same_place(tmp_path: Path) -> None:
+    results, first, other = Results(tmp_path), result("1" * 64), result("2" * 64)
+    for one in (first, other, first, other):
+        results.write(one, records(one))
+    assert sorted(content(tmp_path)) == [
+        "b-easy_rounds3.json",
+        "b-easy_rounds3.jsonl",
+        "b-easy_rounds3_22222222.json",
+        "b-easy_rounds3_22222222.jsonl",
+    ]
+
+
+@pytest.mark.parametrize("about", [{"split": "hard"}, {"rounds": 1}, {"benchmark": "c"}])
+def test_other_splits_rounds_and_benchmarks_have_names_of_their_own(tmp_path: Path, about: dict[str, Any]) -> None:
+    results, first, other = Results(tmp_path), result("k1"), result("k2", **about)
+    for one in (first, other):
+        results.write(one, records(one))
+    benchmark, split, rounds = other.name
+    assert (tmp_path / f"{benchmark}-{split}_rounds{rounds}.json").is_file()
+    assert (results.find("k1"), results.find("k2")) == (first, other)
+
+
+def test_an_evaluation_that_was_cut_off_is_not_found(tmp_path: Path) -> None:
+    """The summary is written last, so that samples without one are those of an evaluation that was killed."""
+    results, first = Results(tmp_path), result("k1")
+    results.write(first, records(first))
+    (tmp_path / "b-easy_rounds3.json").unlink()
+    assert results.find("k1") is None
+    results.write(first, records(first))
+    assert results.find("k1") == first
+
+
+def test_disagreements_are_those_answers_that_are_judged_differently() -> None:
+    first = result("k1", [[1.0, 0.0]])
+    verdicts = [{"math": 1.0, "tags": 1.0}, {"math": 0.0, "tags": 1.0}]
+    lines = [one | {"also": also} for one, also in zip(records(first), verdicts, strict=True)]
+    assert disagreements("own", lines) == [
+        {"id": "p0", "sample": 1, "answer": "7", "gold": "8", "verdicts": {"own": 0.0, "math": 0.0, "tags": 1.0}}
+    ]
+
+
+# comparing
+
+
+def test_only_evaluations_with_the_same_protocol_are_paired() -> None:
+    before = [result("b1", [[0.0], [0.0], [1.0]]), result("b2", [[1.0], [1.0]], "q", split="hard")]
+    after = [
+        result("a1", [[1.0], [0.0], [1.0]]),
+        result("a2", [[0.0], [1.0]], "q", split="hard"),
+        result("a3", [[0.0], [1.0]], "r", split="hard"),  # the same name as a2, by another protocol
+    ]
+    found = compare(before, after)
+    assert found["before"] == [one.summary for one in before]
+    assert found["after"] == [one.summary for one in after]
+    changes = [paired_difference(one.correct, two.correct) for one, two in zip(before, after, strict=False)]
+    assert found["change"] == [
+        {"benchmark": "b", "split": split, "rounds": 3, **vars(change)}
+        for split, change in zip(("easy", "hard"), changes, strict=True)
+    ]
+    assert [change["estimate"] for change in found["change"]] == pytest.approx([1 / 3, -0.5])
+
+
+def test_without_an_evaluation_before_there_is_no_change() -> None:
+    found = compare([], [result("a1")])
+    assert (found["before"], found["change"], len(found["after"])) == ([], [], 1)
+
+
+# digests
+
+
+def test_a_digest_depends_on_content_and_not_on_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
+    values = [{"a": 1}, {"a": 1.0}, {"a": "1"}, {"a": None}, {"a": [1]}, {"b": 1}, {"a": 1, "b": None}, [2, 1], [1, 2]]
+    assert len({digest(value) for value in values}) == len(values)
+
+
+def test_problems_are_told_apart_by_id_question_gold_and_order() -> None:
+    one, two = Problem("1", "a", "x"), Problem("2", "b", "y")
+    sets = [[one, two], [two, one], [one], [], [one, Problem("3", "b", "y")]]
+    sets += [[one, Problem("2", "c", "y")], [one, Problem("2", "b", "z")]]
+    assert len({problems_digest(problems) for problems in sets}) == len(sets)
+    assert problems_digest([one, two]) == problems_digest([Problem("1", "a", "x"), Problem("2", "b", "y")])
+
+
+# a run's own evaluations
+
+
+@pytest.fixture
+def run(small_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small_run, tmp_path / "run"))
+
+
+def evaluated(run: Path, *overrides: str) -> list[dict[str, Any]]:
+    return evaluate(overlay("evaluate", [f"run={run}", *overrides]), Path())
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of rounds of the evaluations that are sampled, and not read."""
+    found, honest = [], loop.evaluate
+
+    def watched(engine: Any, strategy: Any, *arguments: Any, **options: Any) -> Any:
+        found.append(strategy.n)
+        return honest(engine, strategy, *arguments, **options)
+
+    monkeypatch.setattr(loop, "evaluate", watched)
+    return found
+
+
+def test_a_run_finds_its_own_evaluations_again(run: Path, sampled: list[int]) -> None:
+    before = content(run / "evaluation" / "step_4")
+    summaries = evaluated(run)
+    assert sampled == []
+    assert content(run / "evaluation" / "step_4") == before
+    written = json.loads((run / "summary.json").read_text())["evaluations"]["after"]
+    assert summaries == written
+    assert {(one["split"], one["rounds"]) for one in summaries} == {(s, n) for s in ("easy", "hard") for n in (1, 3)}
+
+
+@pytest.mark.parametrize(
+    ("override", "protocol_changes"),
+    [
+        ("evaluation.temperature=0.5", True),
+        ("evaluation.top_p=0.9", True),
+        ("evaluation.limit=2", True),
+        ("evaluation.samples=3", True),
+        ("benchmark.seed=5", True),
+        ("seed=7", True),
+        ("rounds.later_tokens=20", True),
+        ("rounds.carry._target_=src.rounds.carry.memory.Memory", True),
+        ("model.prompts.final=Now", True),
+        ("checkpoint=3", False),
+    ],
+)
+def test_what_decides_an_evaluation_is_in_its_key(
+    run: Path, sampled: list[int], override: str, protocol_changes: bool
+) -> None:
+    """Everything but the weights is in the protocol too."""
+    folder = run / "evaluation"
+    before = {place.name: content(place) for place in folder.iterdir()}
+    (changed,) = (one for one in evaluated(run, "evaluation.rounds=[3]", override) if one["split"] == "easy")
+    assert sampled == [3, 3]
+    after = {place.name: content(place) for place in folder.iterdir()}
+    for place, files in before.items():
+        assert {name: after[place][name] for name in files} == files  # not a byte of the others
+    (own,) = (
+        one
+        for one in json.loads((run / "summary.json").read_text())["evaluations"]["after"]
+        if (one["split"], one["rounds"]) == ("easy", 3)
+    )
+    assert changed["key"] != own["key"]
+    assert (changed["protocol"] != own["protocol"]) == protocol_changes
+    setting = override.partition("=")[0]
+    assert changed["changed"].keys() - {"evaluation.rounds", "rounds.prompts.final"} <= {setting}
+    assert (setting in changed["changed"]) == (setting != "checkpoint")
+    sampled.clear()
+    again = [one for one in evaluated(run, "evaluation.rounds=[3]", override) if one["split"] == "easy"]
+    assert (sampled, again) == ([], [changed])
+
+
+def test_what_does_not_decide_an_evaluation_is_not_in_its_key(run: Path, sampled: list[int]) -> None:
+    evaluated(run, "threads=1", "engine.max_batch_tokens=3000")
+    assert sampled == []
+
+
+def test_a_run_is_not_compared_with_a_base_that_was_not_evaluated(run: Path) -> None:
+    config = recorded(run)
+    present = build_run(config, run, run / "checkpoints" / "step_4")
+    results = Results(run / "evaluation" / "step_0")
+    settings = config.settings.evaluation
+    found = loop.evaluations_of_base(present, settings, results)
+    assert [one.summary for one in found] == json.loads((run / "summary.json").read_text())["evaluations"]["before"]
+    (results.folder / "chain-sum-hard_rounds3.json").unlink()
+    with pytest.raises(InputError, match="the evaluation of the base on hard over 3 rounds is missing"):
+        loop.evaluations_of_base(present, settings, results)

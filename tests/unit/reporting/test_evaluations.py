@@ -1,0 +1,58 @@
+"""The evaluations of a summary, in the form of today and in that of older runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+
+import pytest
+
+from src.config import ROOT
+from src.reporting.evaluations import Name, evaluations
+
+ONE = {"benchmark": "sums", "split": "easy", "rounds": 1, "accuracy": 0.25}
+FOUR = {"benchmark": "sums", "split": "with, comma", "rounds": 4, "accuracy": 0.75}
+
+
+def test_evaluations_are_found_by_what_they_say_they_are_of() -> None:
+    summary = {"evaluations": {"before": [], "after": [ONE, FOUR]}}
+    expected = {Name("sums", "easy", 1): ONE, Name("sums", "with, comma", 4): FOUR}
+    assert evaluations(summary, "after", "of the run") == expected
+    assert evaluations(summary, "before", "of the run") == {}
+
+
+def test_evaluations_of_older_summaries_are_of_the_runs_benchmark() -> None:
+    older = {"easy, 1 round": {"accuracy": 0.25}, "with, comma, 4 rounds": {"accuracy": 0.75}}
+    found = evaluations({"evaluations": {"change": older}}, "change", "sums")
+    assert {name: one["accuracy"] for name, one in found.items()} == {
+        Name("sums", "easy", 1): 0.25,
+        Name("sums", "with, comma", 4): 0.75,
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        ([Name("sums", "easy", 1), Name("sums", "hard", 1)], ["easy", "hard"]),
+        ([Name("sums", "easy", 1), Name("products", "easy", 1)], ["sums/easy", "products/easy"]),
+    ],
+)
+def test_a_label_names_the_benchmark_only_among_several(names: list[Name], labels: list[str]) -> None:
+    assert [name.label(names) for name in names] == labels
+
+
+def test_the_recorded_runs_are_read() -> None:
+    """The means over seeds in the recorded table, from the recorded summaries."""
+    folder = ROOT / "experiments" / "main_job"
+    summaries = [json.loads(file.read_text()) for file in sorted((folder / "runs").glob("*.json"))]
+    runs = {rounds: [one for one in summaries if one["choices"]["rounds"] == rounds] for rounds in ("1", "3")}
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    assert len(rows) == 6
+    for row in rows:
+        of = runs[row["runs"].partition("=")[2]]
+        name = Name("chain-sum", row["split"], int(row["rounds"]))
+        for part, column in (("before", "base_estimate"), ("after", "trained_estimate")):
+            found = [evaluations(summary, part, "chain-sum")[name]["accuracy"] for summary in of]
+            assert len(found) == int(row["seeds"]) == 3
+            assert statistics.fmean(found) == pytest.approx(float(row[column]))

@@ -1,0 +1,126 @@
+"""The training loop: the order of problems, validation, interruptions, every algorithm."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from src.config import options, resume
+from src.evaluation.results import Evaluated
+from src.train import train
+from src.training import trainer
+from src.training.trainer import Trainer, order, spares
+from src.utils.checkpoints import latest, step_of, steps
+from tests.conftest import run_small
+from tests.integration.test_train import metrics
+
+# the order of problems
+
+
+@pytest.mark.parametrize(("count", "size"), [(10, 3), (12, 4), (5, 5), (7, 1)])
+def test_an_epoch_takes_every_problem_once_but_for_what_is_left(count: int, size: int) -> None:
+    steps = count // size
+    epochs = [[order(count, 3, epoch * steps + step, size) for step in range(steps)] for epoch in range(3)]
+    for epoch in epochs:
+        taken = [index for step in epoch for index in step]
+        assert len(set(taken)) == len(taken) == steps * size
+    assert epochs[0] != epochs[1] or count == 1
+    assert epochs[0] != [order(count, 4, step, size) for step in range(steps)]
+
+
+def test_spares_are_the_other_problems_in_an_order_of_the_steps_own() -> None:
+    taken = order(50, 0, 2, 8)
+    found = spares(50, 0, 2, taken)
+    assert sorted([*found, *taken]) == list(range(50))
+    assert found == spares(50, 0, 2, taken)
+    others = [spares(50, seed, step, taken) for seed, step in ((0, 3), (1, 2))]
+    assert all(other != found for other in others)
+    assert found != sorted(found)
+
+
+# algorithms
+
+
+@pytest.mark.parametrize("name", options("algorithm"))
+def test_every_option_trains_with_its_group_of_settings(tmp_path: Path, name: str) -> None:
+    settings = ["algorithm.iterations=2", "algorithm.correction=sequence", "algorithm.mask_truncated=true"]
+    settings += [
+        "reward=overlong",
+        "rounds=1",
+        "train.steps=1",
+        "train.problems=6",
+        "rounds.responses=6",
+        "evaluation.before=false",
+        "evaluation.every=0",
+    ]
+    run = run_small(tmp_path / "run", f"algorithm={name}", *settings, "evaluation.limit=1")
+    line = metrics(run)[0]
+    assert 0 < line["grad_norm"] < 100
+    assert line["sampler_weight"] == pytest.approx(1.0, abs=1e-3)  # this engine samples as the learner computes
+
+
+# validation and interruptions
+
+
+SETTINGS = ["train.steps=3", "seed=0", "evaluation.before=false", "evaluation.limit=1", "checkpoint.keep=0"]
+
+
+@pytest.fixture(scope="module")
+def small_whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_small(tmp_path_factory.mktemp("runs") / "whole", *SETTINGS)
+
+
+def weights(checkpoint: Path) -> bytes:
+    return (checkpoint / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def test_the_best_weights_are_those_of_the_first_step_with_the_best_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = iter([0.5, 0.75, 0.75])
+
+    def evaluate(*arguments: object, **options: object) -> tuple[Evaluated, list[object]]:
+        value = next(accuracies)
+        return Evaluated({"accuracy": value, "low": 0.0, "high": 1.0, "tokens_per_answer": 9.0}, []), []
+
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
+    run = run_small(tmp_path / "run", *SETTINGS, "evaluation.keep_best=true")
+    assert [line["validation/accuracy"] for line in metrics(run)] == [0.5, 0.75, 0.75]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["best"] == {"step": 2, "accuracy": 0.75}
+    assert summary["reported_step"] == 2
+    assert {one["step"] for one in summary["evaluations"]["after"]} == {2}
+    best, second, third = (weights(run / "checkpoints" / name) for name in ("best", "step_2", "step_3"))
+    assert best == second == (run / "model" / "adapter_model.safetensors").read_bytes()
+    assert second != third
+    assert step_of(run / "checkpoints" / "best") == 2
+
+
+@pytest.mark.parametrize("moment", ["sample", "validate"])
+def test_a_signal_loses_no_step_and_changes_none(
+    small_whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """It comes as the third step is sampled, or as the second is validated."""
+    honest = getattr(Trainer, moment)
+
+    def interrupted(self: Trainer, *arguments: int) -> object:
+        if self.state.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return honest(self, *arguments)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, moment, interrupted)
+        with pytest.raises(SystemExit) as caught:
+            run_small(run, *SETTINGS)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert len(metrics(run)) == (2 if moment == "sample" else 1)  # the second step is not validated yet
+    assert steps(run) == [1, 2]
+    assert not (run / "summary.json").exists()
+    directory, config = resume([f"resume={run}"])
+    train(config, directory)
+    assert metrics(run) == metrics(small_whole)
+    assert weights(latest(run)) == weights(latest(small_whole))

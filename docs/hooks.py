@@ -11,7 +11,8 @@ from pydantic.fields import FieldInfo
 
 from src.config import CONF, groups
 from src.config.building import bounded, locate, section_in, typed
-from src.config.commands import COMMANDS
+from src.config.composing import commands
+from src.config.validating import command_class
 from src.settings import Section
 from src.utils.tables import markdown
 
@@ -27,19 +28,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def configuration() -> str:
     """A section for each config group: its options, and the fields of each class."""
-    parts = ["## Commands", *map(_command, COMMANDS)]
+    parts = ["## Commands", *map(_command, commands())]
     for group in groups():
         parts.append(f"## {group}")
-        documented: set[type[Section]] = set()
-        rows = []
-        for file in sorted((CONF / group).glob("*.yaml")):
-            rows.append([f"`{file.stem}`", _about(file)])
-        parts.append(markdown(["option", "what it is"], rows))
-        for file in sorted((CONF / group).glob("*.yaml")):
-            target = OmegaConf.load(file).get("_target_")
-            if target is not None and (kind := locate(target)) not in documented:
-                documented.add(kind)
-                parts.append(_fields(kind, file))
+        files = sorted((CONF / group).glob("*.yaml"))
+        parts.append(markdown(["option", "what it is"], [[f"`{file.stem}`", _about(file)] for file in files]))
+        comments: dict[str, str] = {}
+        for file in files:
+            comments = {**_comments(file), **comments}
+        targets = [OmegaConf.load(file).get("_target_") for file in files]
+        parts += [_fields(locate(target), comments) for target in dict.fromkeys(targets) if target is not None]
     return "\n\n".join(parts)
 
 
@@ -61,7 +59,7 @@ def _command(name: str) -> str:
     file = CONF / f"{name}.yaml"
     comments = _comments(file)
     rows = []
-    for key, field in COMMANDS[name].model_fields.items():
+    for key, field in command_class(name).model_fields.items():
         section = section_in(field.annotation)
         fields = {key: field}
         if section is not None:
@@ -70,9 +68,8 @@ def _command(name: str) -> str:
     return f"### python -m src.{name}\n\n{_about(file)}\n\n{markdown(['key', 'type', 'meaning'], rows)}"
 
 
-def _fields(kind: type[Section], file: Path) -> str:
-    """A table of a class's fields, with the comments of the yaml that first uses it."""
-    comments = _comments(file)
+def _fields(kind: type[Section], comments: dict[str, str]) -> str:
+    """A table of a class's fields, with the comments of the group's yaml files."""
     rows = [
         [f"`{name}`", _type(field), _default(field), comments.get(name, "")]
         for name, field in kind.model_fields.items()
@@ -84,7 +81,7 @@ def _fields(kind: type[Section], file: Path) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    bounds = bounded(field)
+    bounds = bounded(field).removesuffix(", or null")
     return f"{typed(field)}, {bounds}" if bounds else typed(field)
 
 

@@ -10,14 +10,14 @@ from src import config as configuration
 
 
 def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[str, Any]]:
-    """Evaluate every test split at every number of rounds; returns the summaries.
+    """Evaluate every test split at every number of rounds. Returns the summaries.
 
-    With ``run=``, the weights and settings are that run's, and results go to its ``evaluation`` folder; otherwise they
-    go below ``directory``.
+    With ``run=``, weights and settings come from that run and results go to its ``evaluation`` folder. Otherwise
+    results go to ``directory/evaluation``.
 
     Raises:
-        InputError: problems or weights that cannot be used.
-        SystemExit: a signal stopped the evaluation; splits that were finished are kept.
+        InputError: problems or weights cannot be used.
+        SystemExit: a signal stopped the evaluation; finished splits are kept.
     """
     from src.evaluation.loop import evaluate_tests
     from src.evaluation.results import Results
@@ -40,17 +40,17 @@ def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[st
         folder = directory / "evaluation"
         results = Results(folder / f"step_{run.step}" if settings.run is not None else folder)
         try:
-            found = list(evaluate_tests(run, settings.evaluation, results, console.evaluation(stop.check)))
+            evaluations = list(evaluate_tests(run, settings.evaluation, results, console.evaluation(stop.check)))
         except Stopped as stopped:
-            console.note(f"{stopped}; the same command continues with the first split that is not finished.")
+            console.note(f"{stopped}; run the same command again to continue with the first unfinished split.")
             raise SystemExit(stopped.code) from None
-    summaries = [result.summary for result in found]
+    summaries = [result.summary for result in evaluations]
     console.evaluations(summaries, results.folder)
     return summaries
 
 
 def job(config: configuration.Config[Any], directory: Path) -> None:
-    """One evaluation."""
+    """Run one evaluation job."""
     evaluate(config, directory)
 
 

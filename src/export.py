@@ -1,4 +1,4 @@
-"""Write a run's model for use elsewhere: ``python -m src.export run=<run dir> out=<folder>``, merged or its adapter."""
+"""Export a run's model, merged or as an adapter: ``python -m src.export run=<run dir> out=<folder>``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from src.types import InputError
 
 
 def export(config: configuration.Config[Any], directory: Path) -> None:
-    """The model of a checkpoint as transformers or PEFT would save it; with a model card, if the run reports it.
+    """Write the model of a checkpoint in the format of transformers or PEFT.
+
+    A model card is added if the checkpoint is the one that the run's summary reports.
 
     Raises:
-        InputError: not a run, no such checkpoint, or an output folder that exists.
+        InputError: the directory is not a run, the checkpoint does not exist, or the output folder exists.
     """
     from src.models.loading import load_merged, load_policy
     from src.reporting.model_card import card
@@ -32,17 +34,17 @@ def export(config: configuration.Config[Any], directory: Path) -> None:
     if not merged and model.lora is None:
         errors.append(f"what=adapter: run={run} trained all weights and has no adapter; use what=merged")
     if out.exists():
-        errors.append(f"out={out}: is there already; name a folder that is not")
+        errors.append(f"out={out}: already exists; name a new folder")
     if errors:
         raise InputError(*errors)
     with whole_folder(out) as folder:
         if merged:
-            whole, tokenizer = load_merged(model, checkpoint, settings.dtype)
-            whole.save_pretrained(folder)
+            merged_model, tokenizer = load_merged(model, checkpoint, settings.dtype)
+            merged_model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         else:
             load_policy(model, trained.settings.seed, checkpoint).write(folder)
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's template
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card
         if (run / "summary.json").exists():
             summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
             if reported_step(summary) == step:
@@ -51,7 +53,7 @@ def export(config: configuration.Config[Any], directory: Path) -> None:
 
 
 def reported_step(summary: dict[str, Any]) -> int:
-    """The step whose weights a summary's evaluations are of."""
+    """Return the step of the weights that a summary's final evaluations used."""
     if "reported_step" in summary:
         return int(summary["reported_step"])
     return int((summary.get("best") or summary["final"])["step"])

@@ -1,6 +1,6 @@
-"""Build the embedded model from nothing: ``python -m src.pretrain``.
+"""Pretrain the embedded model from scratch: ``python -m src.pretrain``.
 
-Writes a Hugging Face checkpoint. The same settings on the same kind of machine give the same bits.
+Writes a Hugging Face checkpoint. The same settings on the same kind of machine give bit-identical weights.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from src import config as configuration
 
 
 def pretrain(config: configuration.Config[Any], directory: Path) -> None:
-    """Build the tokenizer, train the model on demonstrations, write the checkpoint."""
+    """Build the tokenizer, train the model on generated demonstrations, and write the checkpoint."""
     from functools import partial
 
     import torch

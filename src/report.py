@@ -1,4 +1,4 @@
-"""Tables, plots and a page of rollouts from finished runs: ``python -m src.report runs='outputs/*/*' out=report``."""
+"""Report on finished runs with tables, plots and rollouts: ``python -m src.report runs='outputs/*/*' out=report``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from src import config as configuration
 
 
 def report(config: configuration.Config[Any], directory: Path) -> None:
-    """Read every complete run that the globs match, and write a report of them into ``out``.
+    """Read all complete runs that match the globs, and write their report into ``out``.
 
     Raises:
-        InputError: no run to report on.
+        InputError: no complete run matches.
     """
     from src.reporting import pages, pairs, plots, tables
     from src.reporting.runs import find_runs, grouped

@@ -1,4 +1,4 @@
-"""A run: everything that a configuration describes, built once, for every command."""
+"""``Run`` and ``build_run``: data, tokenizer, verifiers, policy and engine built from a configuration."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from typing import Any
 
 from src.benchmarks.base import Splits
 from src.config import Config
-from src.config.commands import RunSettings
 from src.estimating.fitting import check_memory
 from src.estimating.memory import Job
 from src.models.loading import load_codec, load_policy
 from src.models.policy import Policy
 from src.models.tokenizer import TokenizerCodec
 from src.rounds.base import Strategy
+from src.settings import RunSettings
 from src.types import Engine, InputError, Problem, Scorer
 from src.utils.checkpoints import step_of
 from src.verifiers.base import Verifier
 
 SHOWN = 3
-"""Problems that are named if they do not fit; more are counted."""
+"""Number of too-long problems that an error message names; further ones are only counted."""
 
 
 @dataclass
 class Run:
-    """The parts of a run. ``step`` is that of the policy's present weights, 0 before training."""
+    """The components of a run. ``step`` is the training step of the policy's current weights, 0 before training."""
 
     config: Config[Any]
     directory: Path
     splits: Splits
     codec: TokenizerCodec
     judges: Sequence[Verifier]
-    scorers: Mapping[str, Scorer]  # by the names of their verifiers; the first decides
+    scorers: Mapping[str, Scorer]  # by verifier name; the first one decides
     policy: Policy
     step: int = 0
 
     @property
     def settings(self) -> Any:
-        """The typed settings of the command."""
+        """Typed settings of the command."""
         return self.config.settings
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine that samples from the policy."""
+        """Engine that samples from the policy."""
         engine: Engine = self.settings.engine.build(self.policy, self.settings.model)
         return engine
 
     def load(self, checkpoint: Path) -> None:
-        """Put the weights of a checkpoint in place."""
+        """Load the weights of a checkpoint into the policy."""
         self.policy.load(checkpoint)
         self.step = step_of(checkpoint)
 
@@ -62,13 +62,14 @@ def build_run(
     splits: Splits | None = None,
     cache_tokens: int | None = None,
 ) -> Run:
-    """Build a run, with the weights of ``checkpoint`` if given.
+    """Build the components of a run, with the weights of ``checkpoint`` if given.
 
-    ``splits`` replaces the problems of the benchmark, ``cache_tokens`` the engine's bound in the estimate of memory.
+    ``splits`` replaces the benchmark's problems. ``cache_tokens`` replaces the engine's KV-cache size in the memory
+    estimate.
 
     Raises:
-        InputError: problems that do not fit the context, too few problems, golds that are missing, weights that cannot
-            be loaded or do not fit into memory.
+        InputError: problems do not fit the context, there are too few of them, gold answers are missing, or weights
+            cannot be loaded or do not fit into memory.
     """
     settings: RunSettings = config.settings
     splits = load_splits(settings) if splits is None else splits
@@ -87,17 +88,17 @@ def build_run(
 
 
 def load_splits(settings: RunSettings) -> Splits:
-    """The problems of the benchmark; the test splits alone if nothing is trained.
+    """Load the benchmark's problems; only the test splits if the command trains nothing.
 
     Raises:
-        InputError: data that cannot be read, or fewer training problems than a step takes.
+        InputError: data cannot be read, or there are fewer training problems than one step needs.
     """
     assert settings.benchmark is not None
-    splits = settings.benchmark.load()
+    splits: Splits = settings.benchmark.load()
     if settings.train is not None and len(splits.train) < settings.train.problems:
         raise InputError(
-            f"benchmark={settings.benchmark.name} gives {len(splits.train)} training problems, train.problems="
-            f"{settings.train.problems} asks for more"
+            f"benchmark={settings.benchmark.name} has {len(splits.train)} training problems, fewer than "
+            f"train.problems={settings.train.problems} takes in one step; lower train.problems"
         )
     if settings.train is None and settings.imitation is None and settings.evaluation is not None:
         limit = settings.evaluation.limit
@@ -106,10 +107,10 @@ def load_splits(settings: RunSettings) -> Splits:
 
 
 def check_lengths(strategy: Strategy, problems: Sequence[Problem], codec: TokenizerCodec) -> None:
-    """Refuse problems that do not fit the model's context.
+    """Check that every problem fits the model's context.
 
     Raises:
-        InputError: names the problems (the first few) and the settings.
+        InputError: some do not; the message names the first few and the settings.
     """
     errors = []
     for problem in problems:
@@ -123,10 +124,10 @@ def check_lengths(strategy: Strategy, problems: Sequence[Problem], codec: Tokeni
 
 
 def load_judges(settings: RunSettings, problems: Sequence[Problem]) -> list[Verifier]:
-    """The verifier, and those that ``evaluation.also`` names.
+    """Return the run's verifier, followed by those of ``evaluation.also``.
 
     Raises:
-        InputError: one of them needs golds that some problems do not have.
+        InputError: a verifier needs gold answers and a problem has none.
     """
     if settings.verifier is None or settings.benchmark is None:
         return []
@@ -135,13 +136,13 @@ def load_judges(settings: RunSettings, problems: Sequence[Problem]) -> list[Veri
     blank = next((problem.id for problem in problems if not problem.answer), None)
     if blank is not None and (needy := [judge.name for judge in judges if judge.needs_gold]):
         raise InputError(
-            f"{blank} of benchmark={settings.benchmark.name} has no gold answer: verifier={needy[0]} cannot judge it"
+            f"{blank} of benchmark={settings.benchmark.name} has no gold answer, which verifier={needy[0]} needs"
         )
     return judges
 
 
 def memory_job(settings: RunSettings) -> Job:
-    """What bounds the memory of a run."""
+    """Collect the settings that determine the memory use of a run."""
     assert settings.model is not None
     loop = settings.train or settings.imitation
     trains = settings.train is not None and settings.algorithm is not None and settings.rounds is not None
@@ -156,7 +157,7 @@ def memory_job(settings: RunSettings) -> Job:
 
 
 def needs_base(settings: RunSettings) -> bool:
-    """Whether training asks the weights of the start again: for a KL term, or to continue rollouts."""
+    """Whether training needs the initial weights again: for a KL term, or to generate continuations."""
     assert settings.algorithm is not None
     assert settings.rounds is not None
     return bool(settings.algorithm.kl_beta) or settings.rounds.continuation == "base"

@@ -1,23 +1,22 @@
-"""The base class of every section of a configuration: typed fields, validated by pydantic."""
+"""``Section``: the base class of all configuration sections, with typed fields validated by pydantic."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from src.types import InputError
 
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
+LARGEST_SEED = 2**63 - 1
 
 
 class Section(BaseModel):
-    """A section of the configuration, checked when it is constructed. Instances are immutable.
+    """An immutable section of the configuration, validated at construction.
 
-    A field's type, default and bounds stand in its class; ``check`` holds rules between fields of one section, and
-    ``check_run`` rules that involve other sections or this machine. Neither may load weights.
+    The class declares the type, default and bounds of each field. ``check`` adds rules between fields of the section;
+    ``check_run`` adds rules that involve other sections or this machine. Neither may load weights.
     """
 
     model_config = ConfigDict(
@@ -30,11 +29,11 @@ class Section(BaseModel):
     )
 
     def check(self) -> Iterable[str]:
-        """What is wrong with the values of this section, in words that name the settings."""
+        """Yield an error message, naming the setting, for each invalid combination of this section's values."""
         return ()
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
-        """What cannot work together with the rest of ``run``, or on this machine, in words."""
+        """Yield an error message for each conflict with other sections of ``run`` or with this machine."""
         return ()
 
     @model_validator(mode="after")
@@ -44,13 +43,37 @@ class Section(BaseModel):
         return self
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed, validated again."""
+        """Copy the section with some fields changed. The copy is validated again."""
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
 
     def described(self) -> dict[str, Any]:
-        """The class and all values as plain data: what a hash or a saved record of this section is made from."""
+        """Return the class path and all field values as plain data, for hashes and saved records."""
         values = {name: _plain(getattr(self, name)) for name in type(self).model_fields}
         return {"_target_": f"{type(self).__module__}.{type(self).__qualname__}", **values}
+
+
+class RunSettings(Section):
+    """The sections that describe a run; sections that a command does not have are ``None``.
+
+    The settings of a command are a subclass with typed fields, in the ``settings`` module of the command's room. Here
+    fields are untyped, since this module lies below the rooms that define the sections.
+    """
+
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
+    model: Any = None
+    rounds: Any = None
+    benchmark: Any = None
+    verifier: Any = None
+    engine: Any = None
+    reward: Any = None
+    credit: Any = None
+    algorithm: Any = None
+    optimizer: Any = None
+    tracking: Any = None
+    train: Any = None
+    evaluation: Any = None
+    imitation: Any = None
+    measuring: Any = None
 
 
 def _plain(value: Any) -> Any:

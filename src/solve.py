@@ -1,4 +1,4 @@
-"""Answer one question and print every round as it is written: ``python -m src.solve question="…" rounds=3``."""
+"""Answer one question and print every round as it is generated: ``python -m src.solve question="…" rounds=3``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def solve(config: configuration.Config[Any], directory: Path) -> str | None:
-    """One chain of rounds (with a search, the one that it keeps), printed; returns the stated answer.
+    """Generate and print one chain of rounds (with a search, the accepted one). Returns the stated answer.
 
     Raises:
-        InputError: no question, or one that does not fit the context.
+        InputError: the question is empty or does not fit the context.
     """
     from src.benchmarks.base import Splits
     from src.evaluation.loop import accepted
@@ -37,7 +37,7 @@ def solve(config: configuration.Config[Any], directory: Path) -> str | None:
     run = build_run(config, directory, checkpoint, Splits([], [], {"question": [problem]}), settings.model.context)
     chain = settings.rounds.independent(settings.rounds.n, 1, settings.temperature, settings.top_p)
     writer = Writer(run, settings.rounds.n)
-    streams = chain.search is None  # candidates are written side by side: only the accepted ones are printed
+    streams = chain.search is None  # a search generates candidates in parallel: only the accepted chain is printed
     on_token = writer.token if streams else None
     rollout = grow(run.engine, chain, [problem], run.codec, (settings.seed, "solve"), on_token=on_token)[0]
     turns = accepted(rollout)
@@ -45,21 +45,21 @@ def solve(config: configuration.Config[Any], directory: Path) -> str | None:
         for turn in turns:
             writer.turn(turn)
     if turns[-1].status == Status.TRUNCATED:
-        print("\n  (ran out of its token budget)")
+        print("\n  (reached its token budget)")
     answer = stated_answer(turns[-1].said)
     print(f"\nanswer: {answer if answer is not None else 'none stated'}")
     return answer
 
 
 class Writer:
-    """Prints turns: token by token, or whole."""
+    """Prints turns, either token by token or as a whole."""
 
     def __init__(self, run: Any, rounds: int) -> None:
         self.run, self.rounds = run, rounds
         self.shown: dict[Any, list[int]] = {}
 
     def token(self, turn: Turn, token: int) -> None:
-        """Print what a token adds to the text of its turn."""
+        """Print the text that a new token adds to its turn."""
         codec = self.run.codec
         if turn.path not in self.shown:
             self.shown[turn.path] = []
@@ -82,7 +82,7 @@ class Writer:
 
 
 def quoted(argument: str) -> str:
-    """``question=<any text>`` as Hydra's grammar wants it; text that is quoted already stays as it is."""
+    """Quote ``question=<any text>`` for Hydra's grammar. Text that is already quoted stays unchanged."""
     key, _, text = argument.partition("=")
     if key != "question" or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
         return argument
@@ -91,7 +91,7 @@ def quoted(argument: str) -> str:
 
 
 def job(config: configuration.Config[Any], directory: Path) -> None:
-    """One question."""
+    """Answer the question of one job."""
     solve(config, directory)
 
 

@@ -1,4 +1,4 @@
-"""Train a policy: ``python -m src.train rounds=3 reward=outcome``. Continue a run: ``resume=<run dir>``."""
+"""Train a policy: ``python -m src.train rounds=3 reward=outcome``. Resume a run: ``resume=<run dir>``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def train(config: configuration.Config[Any], directory: Path | None = None) -> dict[str, Any]:
-    """A whole run: evaluate the base, train, evaluate the trained policy, publish it. Returns the summary.
+    """Run a whole training: evaluate the base, train, evaluate and publish the trained policy. Returns the summary.
 
-    ``config`` is that of ``compose("train", overrides)``; without a ``directory`` a new one is made below ``outputs``.
-    A directory that holds checkpoints of this configuration is continued.
+    ``config`` comes from ``compose("train", overrides)``. Without a ``directory``, a new one is created below
+    ``outputs``. If the directory holds checkpoints of this configuration, the run resumes from the newest.
 
     Raises:
-        InputError: problems, weights or a directory that cannot be used.
-        SystemExit: a signal stopped the run after a checkpoint.
+        InputError: problems, weights or the directory cannot be used.
+        SystemExit: a signal stopped the run; a checkpoint was saved first.
     """
     from src.evaluation.loop import evaluate_tests
     from src.evaluation.results import Results, compare
@@ -68,7 +68,7 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
                 after = evaluated(run.step)
             except Stopped as stopped:
                 trainer.save()
-                console.note(f"{stopped}; a checkpoint of step {state.step} is saved. Continue with:")
+                console.note(f"{stopped}; saved a checkpoint of step {state.step}. Resume with:")
                 console.note(f"python -m src.train resume={directory}")
                 raise SystemExit(stopped.code) from None
             summary = {
@@ -92,10 +92,10 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
 
 
 def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
-    """The learner and the state of a run: as it starts, or as its newest checkpoint left it.
+    """Return the learner and the state of a run: new ones, or those of the checkpoint ``saved``.
 
     Raises:
-        InputError: the configuration was edited since the checkpoint.
+        InputError: the configuration was edited since the checkpoint was saved.
     """
     from src.training import checkpoint
     from src.training.learner import Learner
@@ -117,10 +117,10 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
 
 
 def base_results(run: Run) -> list[Any]:
-    """The evaluations of the base that a resumed run made before its first step.
+    """Read the evaluations of the base that a resumed run made before its first step.
 
     Raises:
-        InputError: they are gone, and the weights are past step 0.
+        InputError: a result file is missing; it cannot be made again after step 0.
     """
     from src.evaluation.loop import evaluations_of_base
     from src.evaluation.results import Results
@@ -129,7 +129,7 @@ def base_results(run: Run) -> list[Any]:
 
 
 def publish(run: Run, summary: Mapping[str, Any]) -> None:
-    """Write the reported weights with a model card, as the hub expects them: the folder ``model`` of the run."""
+    """Write the reported weights and a model card, in the hub's layout, to the run's folder ``model``."""
     from src.reporting.model_card import card
     from src.utils.files import whole_folder, write_text
 
@@ -139,15 +139,15 @@ def publish(run: Run, summary: Mapping[str, Any]) -> None:
 
 
 def job(config: configuration.Config[Any], directory: Path) -> None:
-    """One run under Hydra; a job of a sweep that is already complete is skipped, one that was killed continues."""
+    """Run one Hydra job. A complete job of a sweep is skipped; a killed one is resumed."""
     if (directory / "summary.json").exists():
-        print(f"{directory}: complete, skipped")
+        print(f"{directory}: already complete, skipped")
         return
     train(config, directory)
 
 
 def main() -> int:
-    """The command line; returns the exit code."""
+    """Entry point of the command line. Returns the exit code."""
     arguments = sys.argv[1:]
     if not any(argument.startswith("resume=") for argument in arguments):
         return configuration.launch("train", job)

@@ -1,4 +1,4 @@
-"""The records that every room shares: problems, the tree of turns, scores, and the rows that the loss sees."""
+"""Shared data types: problems, turns, rollouts (trees of turns), scores, and training rows."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 Path = tuple[int, ...]
-"""A turn's place in its tree: ``(3, 1)`` is the second continuation of the fourth first-round response."""
+"""Position of a turn in its rollout: ``(3, 1)`` is the second continuation of the fourth first-round response."""
 
 Message = Mapping[str, str]
 """One chat message: ``{"role": ..., "content": ...}``."""
 
 
 class Status(StrEnum):
-    """What became of a turn."""
+    """State of a turn's generation."""
 
-    OPEN = "open"  # waiting to be written
-    DONE = "done"  # ended by itself: end of sequence, or a stop sequence
-    TRUNCATED = "truncated"  # ran out of its token budget
-    PRUNED = "pruned"  # dropped by a search
-    FAILED = "failed"  # could not be written
+    OPEN = "open"  # not generated yet
+    DONE = "done"  # ended with the end-of-sequence token or a stop sequence
+    TRUNCATED = "truncated"  # reached its token budget
+    PRUNED = "pruned"  # discarded by a search
+    FAILED = "failed"  # not generated because of an error
 
 
 class Writer(StrEnum):
-    """Which weights write a turn."""
+    """Weights that generate a turn."""
 
     POLICY = "policy"
-    BASE = "base"  # the frozen weights that the run started from
+    BASE = "base"  # the frozen weights from before training
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question with its gold answer. ``metadata`` is what the benchmark's own verifier needs."""
+    """A question with its gold answer. ``metadata`` holds extra data for the benchmark's own verifier."""
 
     id: str
     question: str
@@ -43,33 +43,33 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a turn's tokens are drawn. ``temperature`` 0 is greedy; ``top_p`` 1 is the full distribution."""
+    """Sampling parameters of a turn. ``temperature`` 0 is greedy; ``top_p`` 1 keeps the full distribution."""
 
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
-    stop_at_answer: bool = False  # the protocol's closing tag ends a turn, as the end of sequence does
+    stop_at_answer: bool = False  # also stop at the closing answer tag
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One round of thought: a fresh context, and what was written in it.
+    """One round of reasoning: a prompt in a fresh context and its completion.
 
-    ``prompt`` and ``completion`` are token ids; ``logprobs`` has one entry per completion token, under the
-    distribution at ``sampling.temperature`` before any top-p, and ``model_logprobs`` the same at temperature 1. The
-    end-of-sequence token, when written, is part of the completion. ``stream`` keys the turn's random numbers, so that
-    they depend on the turn alone and not on the batch it ran in.
+    ``prompt`` and ``completion`` are token ids. ``logprobs`` has one entry per completion token, under the
+    distribution at ``sampling.temperature`` before top-p; ``model_logprobs`` is the same at temperature 1. The
+    completion includes the end-of-sequence token if it was sampled. ``stream`` seeds the turn's random numbers, which
+    therefore do not depend on the batch that the turn was sampled in.
     """
 
     path: Path
     prompt: tuple[int, ...]
     sampling: Sampling
     writer: Writer = Writer.POLICY
-    final: bool = False  # the last round that the strategy allows
-    probe: bool = False  # sampled only to estimate what the turn before is worth; nothing learns from it
-    carried: str = ""  # the progress that the prompt quotes
-    carried_cut: bool = False  # it was too long and lost one end
-    opening: str = ""  # what the same message said in earlier rounds, where a carry rule continues it token by token
+    final: bool = False  # last round allowed by the strategy
+    probe: bool = False  # sampled only to estimate the value of its parent; never trained on
+    carried: str = ""  # progress quoted in the prompt
+    carried_cut: bool = False  # whether the progress was truncated to fit its budget
+    opening: str = ""  # earlier text of the message, if the carry rule continues one message over rounds
     tree: int = 0  # index of the rollout in its batch
     stream: int = 0
     status: Status = Status.OPEN
@@ -85,34 +85,34 @@ class Turn:
 
     @property
     def parent(self) -> Path:
-        """The path of the turn before; ``()`` is the problem itself."""
+        """Path of the parent turn; ``()`` is the problem itself."""
         return self.path[:-1]
 
     @property
     def said(self) -> str:
-        """All that is scored: the text, after what the same message said before."""
+        """The text that is scored: earlier rounds of the same message (``opening``), then this turn's text."""
         return self.opening + self.text
 
     @property
     def written(self) -> bool:
-        """Whether the turn was written, kept or not."""
+        """Whether the turn was generated, even if it was pruned afterwards."""
         return self.live or self.status == Status.PRUNED
 
     @property
     def live(self) -> bool:
-        """Whether the turn was written and kept, so that it can be scored and learned from."""
+        """Whether the turn was generated and not pruned, so that it can be scored and trained on."""
         return self.status in (Status.DONE, Status.TRUNCATED)
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """The tree that grew from one problem; ``turns`` is ordered by round, then by path."""
+    """Tree of turns for one problem. ``turns`` is ordered by round, then by path."""
 
     problem: Problem
     turns: tuple[Turn, ...]
 
     def children(self, path: Path) -> list[Turn]:
-        """The turns that continue the one at ``path``, without probes; ``()`` gives the first round."""
+        """Children of the turn at ``path``, without probes; ``()`` gives the first round."""
         return [turn for turn in self.turns if turn.parent == path and not turn.probe]
 
     def level(self, round: int) -> list[Turn]:
@@ -120,29 +120,32 @@ class Rollout:
         return [turn for turn in self.turns if turn.round == round and not turn.probe]
 
     def leaves(self) -> list[Turn]:
-        """The live turns that no live turn continues, without probes: where a final answer is stated."""
+        """Live turns without live children, without probes. Final answers are read from them."""
         own = [turn for turn in self.turns if turn.live and not turn.probe]
         parents = {turn.parent for turn in own}
         return [turn for turn in own if turn.path not in parents]
 
     @property
     def tokens(self) -> int:
-        """Completion tokens over the whole tree."""
+        """Number of completion tokens in the whole tree."""
         return sum(len(turn.completion) for turn in self.turns)
 
 
 Table = Mapping[Path, float]
-"""A number for each turn of a tree."""
+"""A number for each turn of a rollout."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the turns of one tree are worth.
+    """Rewards and values of the turns of one rollout.
 
-    ``terms`` holds each reward term's value per turn, unweighted; ``values`` their weighted sum, which turns are
-    compared by; ``own`` the part of it that a turn earns by itself, whatever comes after; ``correct`` the plain
-    correctness of the answers (mean over the leaves below a turn), whatever the reward is; ``prior`` what the problem
-    was worth before the first round. Where terms are normalised before they are summed, ``plain`` is the sum without.
+    Attributes:
+        terms: unweighted value of each reward term, per turn.
+        values: weighted sum of the terms; advantages are computed from it.
+        correct: correctness of the answers (mean over the leaves below a turn), independent of the reward.
+        own: part of the value that comes from the turn itself, not from its continuations.
+        prior: value of the problem before the first round.
+        plain: the weighted sum without normalisation, if terms are normalised before they are summed.
     """
 
     terms: Mapping[str, Table]
@@ -154,24 +157,24 @@ class Scores:
 
     @property
     def rewards(self) -> Table:
-        """The weighted sum of terms, to look at."""
+        """Weighted sum of the terms without normalisation, for metrics and reports."""
         return self.values if self.plain is None else self.plain
 
     def valued(self, rollout: Rollout) -> list[Turn]:
-        """The turns that can be credited: those with a value, without probes."""
+        """Turns that can be credited: those with a value, without probes."""
         return [turn for turn in rollout.turns if not turn.probe and turn.path in self.values]
 
     def ahead(self, path: Path) -> float:
-        """What is to be expected after the turn at ``path``, without what it earned by itself; ``()``: ``prior``."""
+        """Value that comes after the turn at ``path``: its value minus its own part. ``()`` gives ``prior``."""
         return self.values[path] - self.own.get(path, 0.0) if path else self.prior
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the loss sees of a turn.
+    """Training example made from one turn.
 
-    ``advantage`` multiplies the log-probs of all its completion tokens; ``weight`` is its share in the loss (rows of
-    one tree level share a weight of one); ``tree`` and ``path`` name the turn that it came from.
+    ``advantage`` multiplies the log-probs of all completion tokens. ``weight`` is the relative weight in the loss, set
+    by the credit rule. ``tree`` and ``path`` identify the turn.
     """
 
     prompt: tuple[int, ...]
@@ -186,7 +189,7 @@ class Row:
 
     @classmethod
     def of(cls, turn: Turn, advantage: float, weight: float) -> Row:
-        """The row of a turn that learns."""
+        """Make the training row of a turn."""
         return cls(
             prompt=turn.prompt,
             completion=turn.completion,
@@ -201,17 +204,17 @@ class Row:
 
     @property
     def group(self) -> tuple[int, Path]:
-        """The siblings that the turn was compared with."""
+        """Key of the sibling group that the turn was compared with."""
         return self.tree, self.path[:-1]
 
     @property
     def trajectory(self) -> tuple[int, Path]:
-        """The first-level branch that the turn belongs to: one line of thought from the problem on."""
+        """Key of the trajectory that the turn belongs to: everything below one first-round response."""
         return self.tree, self.path[:1]
 
 
 class Codec(Protocol):
-    """Text to token ids and back, through the model's own tokenizer and chat template."""
+    """Tokenizer and chat template of a model: text to token ids and back."""
 
     def chat(self, messages: Sequence[Message]) -> tuple[int, ...]: ...
 
@@ -221,26 +224,25 @@ class Codec(Protocol):
 
 
 Scorer = Callable[[Problem, str], float]
-"""A verdict, 0 to 1, on what was said where thinking ended; never raises on model text."""
+"""Correctness, 0 to 1, of the text of a final turn; never raises on model text."""
 
 Children = Callable[[Turn], Sequence[Turn]]
-"""What continues a finished turn; the engine asks it as soon as the turn is done."""
-
+"""Returns the continuations of a finished turn; the engine calls it as soon as the turn is done."""
 
 OnToken = Callable[[Turn, int], None]
-"""Called with the open turn and each token as it is written (for people who watch)."""
+"""Called with the open turn and each token as it is sampled, for live display."""
 
 
 class Engine(Protocol):
-    """Writes turns, and asks for the children of each as soon as it is finished."""
+    """Generates turns and their continuations."""
 
     def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
-        """Write ``turns``, then whatever ``children`` returns for them, until nothing waits. Order is not promised."""
+        """Generate ``turns`` and, recursively, the turns that ``children`` returns for them, in any order."""
         ...
 
 
 class InputError(ValueError):
-    """A problem with what the user gave: settings, data or a directory. The message says what would be valid."""
+    """Invalid user input: settings, data or a directory. The message says what would be valid."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))

@@ -1,6 +1,6 @@
-"""Warm up a model: imitate the benchmark's worked solutions, written as rounds.
+"""Supervised warm-up on worked solutions split into rounds, for models that do not know the protocol.
 
-``python -m src.warmup model=smollm2-135m``, for models that do not know the protocol.
+``python -m src.warmup model=smollm2-135m``
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from src import config as configuration
 
 
 def warm_up(config: configuration.Config[Any], directory: Path) -> dict[str, Any]:
-    """Train the adapter on worked solutions and save it; returns the summary.
+    """Train the adapter on worked solutions and save it. Returns the summary.
 
     Raises:
-        InputError: problems without worked solutions, or weights that cannot be used.
+        InputError: a problem has no worked solution, or weights cannot be used.
     """
     import itertools
     import random
@@ -37,17 +37,17 @@ def warm_up(config: configuration.Config[Any], directory: Path) -> dict[str, Any
     policy, codec, rounds, budget = run.policy, run.codec, settings.rounds, imitation.micro_batch_tokens
     rng = random.Random(f"{settings.seed}/warmup/validation")
     held_out = run.splits.validation[: imitation.validation_problems]
-    seen = [row for problem in held_out for row in lessons(problem, rounds, codec, policy.end_token, rng)]
+    validation_rows = [row for problem in held_out for row in lessons(problem, rounds, codec, policy.end_token, rng)]
     turns = stream(run.splits.train, rounds, codec, policy.end_token, settings.seed)
     batches = [list(itertools.islice(turns, imitation.turns)) for _ in range(imitation.steps)]
     optimizer, schedule = settings.optimizer.build(policy.parameters(), imitation.steps)
-    validation = [mean_loss(policy, seen, budget)]
+    validation = [mean_loss(policy, validation_rows, budget)]
     print(f"validation loss {validation[0]:.4f}", flush=True)
     steps = supervise(batches, lambda rows: losses(policy, rows, budget), optimizer, schedule, imitation.max_grad_norm)
     with MetricsFile(directory / "metrics.jsonl", after=0) as metrics:
         for step, line in enumerate(track(steps, "supervised steps", total=imitation.steps), start=1):
             if step % imitation.validate_every == 0 or step == imitation.steps:
-                validation.append(mean_loss(policy, seen, budget))
+                validation.append(mean_loss(policy, validation_rows, budget))
                 line["validation/loss"] = validation[-1]
                 print(f"step {step}: loss {line['loss']:.4f}, validation loss {validation[-1]:.4f}", flush=True)
             trained = sum(len(row.completion) for row in batches[step - 1])
@@ -64,7 +64,7 @@ def warm_up(config: configuration.Config[Any], directory: Path) -> dict[str, Any
 
 
 def job(config: configuration.Config[Any], directory: Path) -> None:
-    """One warm-up under Hydra."""
+    """Run one warm-up job."""
     warm_up(config, directory)
     print(f"Train from it: python -m src.train model={config.choices['model']} model.adapter={directory}")
 

@@ -1,4 +1,4 @@
-"""Shared fixtures: quiet, offline, and one small run that several tests read."""
+"""Shared fixtures: offline environment, and one small run that several tests read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from src.config import compose
 from src.train import train
 
 SMALL = ["debug=smoke", "tracking=none", "train.threads=1", "evaluation.limit=4"]
-"""Overrides of a run of seconds."""
+"""Overrides of a run that takes seconds."""
 
 
 def run_small(folder: Path, *overrides: str) -> Path:
-    """Train in this process, as the command line would, into ``folder``."""
+    """Train into ``folder`` in this process, with the settings that the command line would compose."""
     train(compose("train", [*SMALL, *overrides]), folder)
     return folder
 

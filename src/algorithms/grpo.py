@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from src.algorithms.base import Aggregation, Algorithm, Baseline, Estimator, Scale, Tokens
+from src.settings import RunSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from src.config.commands import RunSettings
 
 
 class GRPO(Algorithm):

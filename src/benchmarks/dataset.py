@@ -9,16 +9,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from src.benchmarks.base import Benchmark, Splits
 from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
-from src.settings import Section
+from src.settings import RunSettings, Section
 from src.types import InputError, Problem
 from src.verifiers.equivalence import Equivalence
-
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
 
 SUFFIXES = (".jsonl", ".parquet")
 SHOWN = 10

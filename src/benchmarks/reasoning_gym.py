@@ -9,18 +9,16 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from src.benchmarks.base import Benchmark, Splits
 from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
+from src.settings import RunSettings
 from src.types import InputError, Problem
 from src.verifiers.sandbox import LONGEST_ANSWER, IsolatedVerifier
 from src.verifiers.tags import stated_answer
-
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
 
 SEED_STRIDE = 10_000_000
 """Distance between the generator seeds of two splits. A task draws problem i from seed + i, so splits that lie this far

@@ -1,4 +1,4 @@
-"""Configuration: composing it, validating it, building what it describes, launching commands. Only here is Hydra."""
+"""Composing, validating and building configurations, and launching commands. The only package that uses Hydra."""
 
 from src.config.building import build
 from src.config.composing import CONF, ROOT, groups, jobs, options, quote_rounds

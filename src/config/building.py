@@ -1,4 +1,4 @@
-"""From plain values to validated sections, collecting every mistake in words."""
+"""Building validated sections from plain values, with a readable message for every mistake."""
 
 from __future__ import annotations
 
@@ -19,39 +19,41 @@ from src.settings import Section
 from src.types import InputError
 
 FAILED: Any = object()
-"""Stands for a section that could not be built."""
+"""Placeholder for a section that could not be built."""
 
 MISSING = "???"
-"""OmegaConf's mark for a value that has to be given."""
+"""OmegaConf's marker of a required value that was not given."""
 
 
 def locate(target: Any) -> Any:
-    """The class that a dotted path names.
+    """Import the section class with a dotted path.
 
     Raises:
-        InputError: it cannot be imported, and why, or it is no section.
+        InputError: the path cannot be imported (the message says why), or is not a concrete subclass of ``Section``.
     """
     if not isinstance(target, str) or "." not in target:
         raise InputError(f"{target!r} is not the dotted path of a class")
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        kind = getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise InputError(f"{target} cannot be imported: {error}") from error
     except (AttributeError, ValueError) as error:
         raise InputError(f"{target}: no such class") from error
-    if not (isinstance(found, type) and issubclass(found, Section)):
+    if not (isinstance(kind, type) and issubclass(kind, Section)):
         raise InputError(f"{target} is not a subclass of src.settings.Section, so it cannot be configured")
-    if missing := getattr(found, "__abstractmethods__", None):
-        raise InputError(f"{target} is not complete: it does not define {', '.join(sorted(missing))}")
-    return found
+    if missing := getattr(kind, "__abstractmethods__", None):
+        raise InputError(f"{target} is abstract: it does not define {', '.join(sorted(missing))}")
+    return kind
 
 
 def build(values: Any, kind: type[Section] | None = None, place: str = "") -> Any:
-    """The section that ``values`` describe: of the class that ``_target_`` names, or of ``kind``.
+    """Build a section from plain values; its class is named by ``_target_``, or is ``kind``.
+
+    ``place`` is the dotted name of the section, which prefixes the names of settings in messages.
 
     Raises:
-        InputError: all mistakes at once.
+        InputError: lists all mistakes.
     """
     errors: list[str] = []
     plain = OmegaConf.to_container(values, resolve=True) if isinstance(values, DictConfig) else values
@@ -62,11 +64,10 @@ def build(values: Any, kind: type[Section] | None = None, place: str = "") -> An
 
 
 def attempt(values: Any, kind: Any, place: str, errors: list[str]) -> Any:
-    """The section, built from the inside out; its mistakes are added to ``errors``.
+    """Build a section, inner sections first, and append all mistakes to ``errors``.
 
-    A section with some wrong values is built with the defaults in their place where that is possible, or left with
-    values that are out of bounds, so that the rules between the others can be checked too; otherwise the result is
-    ``FAILED``.
+    Invalid values are replaced by defaults, or kept if they are only out of bounds, so that rules between the other
+    fields are checked too. If neither is possible, the result is ``FAILED``.
     """
     if isinstance(values, list):
         parts = [attempt(value, None, f"{place}[{index}]", errors) for index, value in enumerate(values)]
@@ -94,11 +95,11 @@ def attempt(values: Any, kind: Any, place: str, errors: list[str]) -> Any:
 
 
 def _construct(kind: type[Section], children: Mapping[str, Any], place: str, errors: list[str]) -> Any:
-    """An instance of ``kind``; what is wrong with its fields and with their combination is added to ``errors``."""
+    """Construct ``kind`` from its fields; append mistakes in fields and in their combination to ``errors``."""
     missing = [name for name, value in children.items() if isinstance(value, str) and value == MISSING]
     errors += [f"{_join(place, name)} has no value; give one with {_join(place, name)}=…" for name in missing]
     left_out = {name for name, value in children.items() if value is FAILED} | set(missing)
-    outside: dict[str, Any] = {}  # values of the right type, out of bounds
+    outside: dict[str, Any] = {}  # values of the right type that are out of bounds
     while True:
         given = {name: value for name, value in children.items() if name not in left_out}
         try:
@@ -108,23 +109,23 @@ def _construct(kind: type[Section], children: Mapping[str, Any], place: str, err
             for one in error.errors():
                 name = str(one["loc"][0]) if one["loc"] else ""
                 if one["type"] == "missing" and name in left_out:
-                    continue  # it was there, and wrong
+                    continue  # it was given, but invalid, and is already reported
                 errors += _words(kind, name, place, one, given)
                 wrong.add(name)
                 if one["type"] in BOUNDS:
                     outside[name] = given[name]
-            if not wrong & set(given):  # a rule between fields, or fields that have no default
+            if not wrong & set(given):  # a broken rule between fields, or a missing required field
                 return _unvalidated(kind, given, outside, errors)
             left_out |= wrong
 
 
 def _unvalidated(kind: type[Section], given: Mapping[str, Any], outside: Mapping[str, Any], errors: list[str]) -> Any:
-    """An instance that breaks bounds or rules, or ``FAILED``; what its rules say is added to ``errors``."""
+    """Construct ``kind`` without validation, or return ``FAILED``; append messages of ``check`` to ``errors``."""
     required = {name for name, field in kind.model_fields.items() if field.is_required()}
     if not required <= {*given, *outside}:
         return FAILED
     section = kind.model_construct(**given, **{name: outside[name] for name in required - set(given)})
-    with contextlib.suppress(Exception):  # a rule need not cope with values that are out of bounds
+    with contextlib.suppress(Exception):  # rules may fail on values that are out of bounds
         for error in section.check():
             if error not in errors:
                 errors.append(error)
@@ -132,7 +133,7 @@ def _unvalidated(kind: type[Section], given: Mapping[str, Any], outside: Mapping
 
 
 def _words(kind: type[Section], name: str, place: str, error: Any, given: Mapping[str, Any]) -> list[str]:
-    """One of pydantic's errors, in words that name the setting and the valid values."""
+    """Translate one pydantic error into messages that name the setting and the valid values."""
     where = _join(place, name)
     if error["type"] == "value_error":
         cause = error["ctx"]["error"]
@@ -145,7 +146,7 @@ def _words(kind: type[Section], name: str, place: str, error: Any, given: Mappin
     field = kind.model_fields[name]
     value, words = given.get(name), typed(field)
     bounds = bounded(field) if error["type"] in BOUNDS else ""
-    if isinstance(value, Mapping) and len(error["loc"]) > 1 and error["loc"][1] in value:  # one item of a mapping
+    if isinstance(value, Mapping) and len(error["loc"]) > 1 and error["loc"][1] in value:  # an item of a mapping
         item = error["loc"][1]
         where, value, words = _join(where, item), value[item], _type_words(_items(field.annotation))
     return [f"{where}={_shown(value)} must be {bounds}" if bounds else f"{where}={value!r}: must be {words}"]
@@ -155,29 +156,29 @@ BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", 
 
 
 def bounded(field: FieldInfo) -> str:
-    """The bounds of a field, in words; empty if it has none."""
-    found = {
+    """Describe the bounds of a field in words; empty if it has none."""
+    bounds = {
         name: getattr(part, name)
         for part in field.metadata
         for name in ("gt", "ge", "lt", "le", "min_length")
         if getattr(part, name, None) is not None
     }
-    if "min_length" in found:
-        return f"{typed(field)}, {found['min_length']} of them"
-    if not found:
+    if "min_length" in bounds:
+        return f"{typed(field)}, {bounds['min_length']} of them"
+    if not bounds:
         return ""
-    low = found.get("gt", found.get("ge"))
-    high = found.get("lt", found.get("le"))
+    low = bounds.get("gt", bounds.get("ge"))
+    high = bounds.get("lt", bounds.get("le"))
     if low is not None and high is not None and high < 2**31:
-        return f"in {'(' if 'gt' in found else '['}{low:g}, {high:g}{')' if 'lt' in found else ']'}"
+        return f"in {'(' if 'gt' in bounds else '['}{low:g}, {high:g}{')' if 'lt' in bounds else ']'}"
     nullable = ", or null" if type(None) in typing.get_args(field.annotation) else ""
     if high is not None and low is None:
-        return f"{'below' if 'lt' in found else 'at most'} {high:g}{nullable}"
-    return (f"above {low:g}" if "gt" in found else f"{low:g} or more") + nullable
+        return f"{'below' if 'lt' in bounds else 'at most'} {high:g}{nullable}"
+    return (f"above {low:g}" if "gt" in bounds else f"{low:g} or more") + nullable
 
 
 def typed(field: FieldInfo) -> str:
-    """The type of a field, in words."""
+    """Describe the type of a field in words."""
     return _type_words(field.annotation)
 
 
@@ -201,20 +202,20 @@ def _type_words(hint: Any) -> str:
 
 
 def section_in(annotation: Any) -> type[Section] | None:
-    """The section class that a field's type holds: itself, in a union with null, or as the values of a mapping."""
+    """Find the section class in a field's type: the type itself, or inside a union or a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next((found for part in typing.get_args(annotation) if (found := section_in(part)) is not None), None)
 
 
 def section_of(kind: Any, name: str) -> type[Section] | None:
-    """The section class of a field of ``kind``, if it holds one."""
+    """Find the section class of the field ``name`` of ``kind``, if it has one."""
     fields = kind.model_fields if kind is not None else {}
     return section_in(fields[name].annotation) if name in fields else None
 
 
 def sections(section: Section) -> Iterator[Section]:
-    """A section and all sections inside it."""
+    """Yield a section and all sections inside it."""
     yield section
     for name in type(section).model_fields:
         value = getattr(section, name, None)
@@ -230,7 +231,7 @@ def _is_mapping(annotation: Any) -> bool:
 
 
 def _items(annotation: Any) -> Any:
-    """The type of a mapping's values."""
+    """Return the type of a mapping's values."""
     return typing.get_args(annotation)[1] if _is_mapping(annotation) else Any
 
 

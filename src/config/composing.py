@@ -1,4 +1,4 @@
-"""Composing configurations with Hydra, and the group ``rounds`` that takes any integer."""
+"""Composing configurations with Hydra, including ``rounds=<any integer>``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
 CONF = ROOT / "conf"
 
 OmegaConf.register_new_resolver("package", lambda path: str(ROOT / "src" / path), replace=True)
@@ -30,7 +28,7 @@ OmegaConf.register_new_resolver("plain", lambda text: _plain(text), replace=True
 
 
 class AnyRounds(ConfigSource):
-    """Makes ``rounds=<any integer>`` a choice of the group ``rounds``: the default strategy with that n."""
+    """Config source that makes ``rounds=<any integer>`` an option: the strategy ``multi-round`` with that n."""
 
     @staticmethod
     def scheme() -> str:
@@ -56,20 +54,20 @@ class AnyRounds(ConfigSource):
 
 
 class RoundsPath(SearchPathPlugin):
-    """Puts ``AnyRounds`` on Hydra's search path."""
+    """Adds ``AnyRounds`` to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(provider="motif", path="rounds://any")
 
 
 def register() -> None:
-    """Tell Hydra of the group ``rounds``; harmless to repeat."""
+    """Register both plugins with Hydra. Repeated calls are harmless."""
     for plugin in (AnyRounds, RoundsPath):
         Plugins.instance().register(plugin)
 
 
 def _plain(overrides: str) -> str:
-    """A sweep job's overrides as a folder name that needs no quotes on a command line."""
+    """Turn a sweep job's overrides into a folder name that needs no quoting in a shell."""
     return re.sub(r"[^\w.+-]+", "-", overrides.replace('"', "").replace(",", "_"))[:120]
 
 
@@ -82,7 +80,7 @@ def _is_integer(text: str) -> bool:
 
 
 def quote_rounds(overrides: Sequence[str]) -> list[str]:
-    """Quote the integers of ``rounds=3`` and ``rounds=1,3,5``: Hydra takes a group's choice as text only."""
+    """Quote the integers of ``rounds=3`` and ``rounds=1,3,5``, since Hydra requires option names to be strings."""
     parser = OverridesParser.create()
     result = []
     for text in overrides:
@@ -101,12 +99,12 @@ def quote_rounds(overrides: Sequence[str]) -> list[str]:
 
 
 def raw(command: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The configuration that ``python -m src.<command> <overrides>`` would run with, unchecked."""
+    """Compose the configuration of ``python -m src.<command> <overrides>`` without validating it."""
     return _composed(command, overrides)[0]
 
 
 def chosen(command: str, overrides: Sequence[str] = ()) -> dict[str, str]:
-    """The option chosen in each config group."""
+    """Return the option chosen in each config group."""
     return _composed(command, overrides)[1]
 
 
@@ -126,25 +124,30 @@ def _composed(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[
 
 
 def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
-    """Hydra's group choices without those of Hydra itself, and without groups in which nothing is chosen."""
+    """Drop Hydra's own groups, and groups without a choice, from Hydra's group choices."""
     return {
         group: str(choice) for group, choice in choices.items() if choice is not None and not group.startswith("hydra")
     }
 
 
+def commands() -> list[str]:
+    """Return the names of all commands: the configurations at the top of ``conf/``."""
+    return sorted(file.stem for file in CONF.glob("*.yaml"))
+
+
 def groups() -> list[str]:
-    """All config groups, nested ones with a slash."""
+    """List all config groups; names of nested ones contain a slash."""
     return sorted(str(folder.relative_to(CONF)) for folder in CONF.rglob("*") if folder.is_dir())
 
 
 def options(group: str) -> list[str]:
-    """The choices of a group; ``rounds`` also takes any integer."""
-    found = sorted(file.stem for file in (CONF / group).glob("*.yaml")) if (CONF / group).is_dir() else []
-    return ["any integer from 1", *found] if group == "rounds" else found
+    """List the options of a group; ``rounds`` also accepts any integer."""
+    names = sorted(file.stem for file in (CONF / group).glob("*.yaml")) if (CONF / group).is_dir() else []
+    return ["any integer from 1", *names] if group == "rounds" else names
 
 
 def jobs(overrides: Sequence[str]) -> list[list[str]]:
-    """The override lists of a sweep's jobs."""
+    """Expand the overrides of a sweep into one list of overrides per job."""
     parser = OverridesParser.create()
     parts = []
     for override in parser.parse_overrides(list(overrides)):

@@ -1,4 +1,4 @@
-"""A composed and validated configuration of a command."""
+"""``Config`` and ``compose``: the composed and validated configuration of a command."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ Settings = TypeVar("Settings", bound=Section)
 
 @dataclass(frozen=True)
 class Config(Generic[Settings]):
-    """What a command runs with.
+    """Validated configuration of a command.
 
-    ``settings`` are typed and validated; ``node`` is the configuration as composed, interpolations included.
-    ``changed`` names the settings that differ from those of the run that ``run=`` names: (the run's value, this one's).
+    Attributes:
+        settings: typed and validated settings.
+        node: the configuration as Hydra composed it, with interpolations unresolved.
+        choices: the option chosen in each config group.
+        changed: with ``run=``, the settings that differ from that run: (the run's value, the value here) by name.
     """
 
     command: str
@@ -36,21 +39,21 @@ class Config(Generic[Settings]):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The configuration as plain values, interpolations resolved."""
+        """The configuration as plain values, with interpolations resolved."""
         return typing.cast("dict[str, Any]", OmegaConf.to_container(self.node, resolve=True))
 
     def write(self, directory: Path) -> None:
-        """Write ``.hydra`` as Hydra does, for a run that was not started by Hydra."""
+        """Write the folder ``.hydra`` as Hydra would, for a run that Hydra did not start."""
         choices = {"hydra": {"runtime": {"choices": dict(self.choices)}}}
         for name, content in (("config", self.node), ("hydra", choices), ("overrides", list(self.overrides))):
             write_text(directory / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(content)))
 
 
 def compose(command: str, overrides: Sequence[str] = ()) -> Config[Any]:
-    """The validated configuration of ``python -m src.<command> <overrides>``.
+    """Compose and validate the configuration of ``python -m src.<command> <overrides>``.
 
     Raises:
-        InputError: all mistakes at once: unknown groups, options and keys, wrong types, impossible combinations.
+        InputError: lists all mistakes: unknown groups, options and keys, wrong types, invalid combinations.
     """
     node, errors = explained(command, overrides)
     settings, more = examined(command, node)
@@ -60,9 +63,9 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Config[Any]:
 
 
 def from_node(command: str, node: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> Config[Any]:
-    """The validated configuration of a job that Hydra composed.
+    """Validate the configuration of a job that Hydra composed.
 
     Raises:
-        InputError: all mistakes at once.
+        InputError: lists all mistakes.
     """
     return Config(command, validated(command, node), node, choices, overrides)

@@ -1,4 +1,4 @@
-"""Running a command: validate every job first, then run each, with the documented exit codes."""
+"""Launching a command: validate every job, then run each, and return the documented exit code."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from src.config.runs import overlay
 from src.types import InputError
 
 Task = Callable[[Config[Any], Path], None]
-"""Runs one job; the path is the job's own directory."""
+"""Runs one job. The path is the job's output directory."""
 
 WITHOUT_DIRECTORY = ("solve", "export", "report", "pretrain")
-"""Commands that write where they are told to, or nowhere."""
+"""Commands without an output directory: they write to ``out=``, or nothing."""
 
 
 def launch(command: str, task: Task, arguments: Sequence[str] | None = None) -> int:
-    """Validate all jobs, then run ``task`` for each. Returns the exit code: 0 done, 2 bad configuration or input.
+    """Validate all jobs, then run ``task`` for each. Returns the exit code: 0 done, 2 invalid configuration or input.
 
-    Jobs that need a directory of their own run under Hydra, which makes it.
+    Jobs that need an output directory run under Hydra, which creates it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parsed = get_args_parser().parse_args(arguments)
@@ -52,10 +52,10 @@ def launch(command: str, task: Task, arguments: Sequence[str] | None = None) -> 
 
 
 def configured(command: str, overrides: Sequence[str]) -> Config[Any]:
-    """The configuration of one job: as composed, or that of the run that ``run=`` names.
+    """Compose the configuration of one job; with ``run=``, overlay it on that run's configuration.
 
     Raises:
-        InputError: all mistakes at once.
+        InputError: lists all mistakes.
     """
     named = command in ("evaluate", "solve") and any(
         text.startswith("run=") and text != "run=null" for text in overrides
@@ -71,10 +71,11 @@ def _under_hydra(command: str, task: Task, arguments: Sequence[str], replaced: d
     code = [0]
 
     def job(node: DictConfig) -> None:
-        found = HydraConfig.get()
+        hydra_config = HydraConfig.get()
         try:
-            config = from_node(command, node, own_choices(found.runtime.choices), list(found.overrides.task))
-            task(config, Path(found.runtime.output_dir))
+            choices = own_choices(hydra_config.runtime.choices)
+            config = from_node(command, node, choices, list(hydra_config.overrides.task))
+            task(config, Path(hydra_config.runtime.output_dir))
         except InputError as error:
             code[0] = complain(error)
 
@@ -83,7 +84,7 @@ def _under_hydra(command: str, task: Task, arguments: Sequence[str], replaced: d
 
 
 def complain(error: Exception, outcome: str = "") -> int:
-    """Print the mistakes, one a line, and what became of the command; returns exit code 2."""
+    """Print an error's messages, one per line, below their count and ``outcome``. Returns exit code 2."""
     problems = error.problems if isinstance(error, InputError) else (str(error),)
     counted = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found"
     print(f"{counted}{', ' if outcome else ''}{outcome}:", file=sys.stderr)
@@ -93,5 +94,5 @@ def complain(error: Exception, outcome: str = "") -> int:
 
 
 def new_directory() -> Path:
-    """A directory for a run that Hydra does not start: ``outputs/<date>/<time with microseconds>``."""
+    """Name an output directory for a run that Hydra does not start: ``outputs/<date>/<time with microseconds>``."""
     return Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S.%f")

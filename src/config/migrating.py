@@ -1,4 +1,4 @@
-"""Reading configurations of runs that were recorded before settings and classes had their present names."""
+"""Migrating recorded configurations of old runs to the current names of settings and classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TARGETS = {
     "src.tracking.NoTracker": "src.tracking.none.NoTracker",
     "src.tracking.WandbTracker": "src.tracking.wandb.Wandb",
 }
-"""Former classes of sections, and the present ones."""
+"""Former class paths of sections, and the current ones."""
 
 CREDIT = {
     "first": "src.credit.first.First",
@@ -22,14 +22,14 @@ CREDIT = {
     "process": "src.credit.process.Process",
     "global_local": "src.credit.global_local.GlobalLocal",
 }
-"""Former values of ``reward.credit``, and the classes of the group ``credit``."""
+"""Former values of ``reward.credit``, and the current classes of the group ``credit``."""
 
 COPIED = ("context", "lora", "adapter", "dtype", "revision", "quantization")
-"""Settings of the model that ``engine=vllm`` used to repeat."""
+"""Model settings that ``engine=vllm`` used to duplicate."""
 
 
 def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded configuration (plain, interpolations unresolved) under today's names."""
+    """Rename the settings and classes of a recorded configuration (plain values, interpolations unresolved)."""
     result: dict[str, Any] = _renamed(values)
     reward, engine = result.get("reward"), result.get("engine")
     if isinstance(reward, dict) and "credit" in reward:

@@ -1,4 +1,4 @@
-"""Configurations of earlier runs: continuing a run (``resume=``), and using what it trained (``run=``)."""
+"""Configurations of recorded runs: resuming a run (``resume=``) and using its trained model (``run=``)."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ from src.utils.files import write_text
 RESUMABLE = ("resume", "train.steps", "train.threads", "tracking")
 
 TRAINED = ("model.name", "model.revision", "model.lora", "model.adapter")
-"""Settings that are part of the trained weights: ``run=`` fixes them."""
+"""Settings that the trained weights depend on; they cannot be overridden with ``run=``."""
 
 EVERYWHERE = ("experiment", "debug")
-"""Groups whose options set values in any section."""
+"""Groups whose options may set values in any section."""
 
 
 def load(run: Path) -> DictConfig:
-    """The configuration of an earlier run, under today's names.
+    """Load the configuration of a recorded run, migrated to current names.
 
     Raises:
-        InputError: the folder is not a run.
+        InputError: the folder is not a run directory.
     """
     file = run / ".hydra" / "config.yaml"
     if not file.is_file():
         raise InputError(
-            f"{run}: not a run directory (it has no .hydra/config.yaml). Name one that src.train made, "
+            f"{run}: not a run directory (it has no .hydra/config.yaml). Name one that src.train wrote, "
             "e.g. outputs/<date>/<time>"
         )
     return OmegaConf.create(migrated(OmegaConf.to_container(OmegaConf.load(file), resolve=False)))  # type: ignore[arg-type]
 
 
 def load_choices(run: Path) -> dict[str, str]:
-    """The options that were chosen in each group of an earlier run."""
+    """Load the option chosen in each group of a recorded run."""
     file = run / ".hydra" / "hydra.yaml"
-    found = OmegaConf.select(OmegaConf.load(file), "hydra.runtime.choices", default={}) if file.is_file() else {}
-    return own_choices({str(group): choice for group, choice in found.items()})
+    choices = OmegaConf.select(OmegaConf.load(file), "hydra.runtime.choices", default={}) if file.is_file() else {}
+    return own_choices({str(group): choice for group, choice in choices.items()})
 
 
 def load_overrides(run: Path) -> list[str]:
-    """The overrides on a run's command line."""
+    """Load the overrides of a recorded run's command line."""
     file = run / ".hydra" / "overrides.yaml"
     return [str(text) for text in OmegaConf.load(file)] if file.is_file() else []
 
 
 def recorded(run: Path) -> Config[Any]:
-    """The configuration of a training run, validated.
+    """Load and validate the configuration of a training run.
 
     Raises:
-        InputError: not a training run, or settings that are not valid here.
+        InputError: the folder is not a training run, or its settings are invalid on this machine.
     """
     node = load(run)
     if "train" not in node:
@@ -70,10 +70,10 @@ def recorded(run: Path) -> Config[Any]:
 
 
 def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
-    """The run of ``resume=<run dir>`` and its configuration with the few overrides that are allowed.
+    """Return the directory of ``resume=<run dir>`` and its configuration, with the overrides that a resume allows.
 
     Raises:
-        InputError: not a run, a run that is complete, or overrides that would make it another run.
+        InputError: the folder is not a run, the run is complete, or an override is not allowed.
     """
     refused = [
         argument
@@ -83,8 +83,8 @@ def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
     if refused:
         raise InputError(
             *(
-                f"{argument}: a resumed run keeps its configuration; it takes {', '.join(RESUMABLE[1:])} only. To "
-                "change something else, start a new run."
+                f"{argument}: a resumed run keeps its configuration; only {', '.join(RESUMABLE[1:])} can change. "
+                "Start a new run to change other settings."
                 for argument in refused
             )
         )
@@ -108,17 +108,17 @@ def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
     settings = validated("train", node)
     if (run / "summary.json").exists() and node.train.steps <= steps:
         raise InputError(
-            f"{run}: this run is complete ({steps} steps). Continue it with train.steps=<more>, or look at "
+            f"{run}: this run is complete ({steps} steps). Continue it with a larger train.steps, or see "
             f"{run / 'summary.json'}."
         )
     return run, Config("train", settings, node, load_choices(run), load_overrides(run))
 
 
 def _extend(run: Path, node: DictConfig, steps: int) -> None:
-    """Keep the learning-rate schedule of a run whose number of steps changes.
+    """Pin the length of the learning-rate schedule of a run whose ``train.steps`` changes.
 
     Raises:
-        InputError: the learning rate would be 0 in all further steps.
+        InputError: the learning rate would be 0 in all additional steps.
     """
     if node.optimizer.get("steps") is not None:
         return
@@ -134,21 +134,21 @@ def _extend(run: Path, node: DictConfig, steps: int) -> None:
 
 
 def store(run: Path, config: Config[Any]) -> None:
-    """Write a resumed run's configuration back, for whoever reads or resumes it next."""
+    """Write the changed configuration of a resumed run to its ``.hydra/config.yaml``."""
     write_text(run / ".hydra" / "config.yaml", OmegaConf.to_yaml(config.node))
 
 
 def refuse_changes(run: Path, saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    """Refuse to continue a checkpoint under a configuration that was edited since.
+    """Check that a run's configuration still equals the one saved in its checkpoint.
 
     Raises:
         InputError: names every setting that differs.
     """
     before, after = dict(flat(migrated(saved))), dict(flat(present))
-    free = (*RESUMABLE, "optimizer.steps")
+    free = (*RESUMABLE, "optimizer.steps", "_target_")
     changed = [
-        f"{run}: {key} was {before.get(key)!r} when the run began and is {after.get(key)!r} in .hydra/config.yaml; put "
-        "it back to continue, or start a new run"
+        f"{run}: {key} was {before.get(key)!r} when the run began and is {after.get(key)!r} in .hydra/config.yaml; "
+        "restore the old value to resume, or start a new run"
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key) and not key.startswith(free)
     ]
@@ -157,13 +157,13 @@ def refuse_changes(run: Path, saved: Mapping[str, Any], present: Mapping[str, An
 
 
 def overlay(command: str, overrides: Sequence[str]) -> Config[Any]:
-    """The configuration of ``run=<run dir>``: that run's own, with what the command line changes.
+    """Overlay the command line on the recorded configuration of ``run=<run dir>``.
 
-    ``rounds=<n>`` changes the number of rounds and keeps the run's carry rule, budgets and ending; other group choices
-    replace their section.
+    ``rounds=<n>`` changes only the number of rounds and keeps the run's carry rule, budgets and ending. Any other group
+    choice replaces its whole section.
 
     Raises:
-        InputError: not a run, mistakes in the overrides, or overrides that would name other weights.
+        InputError: the folder is not a run, an override is invalid, or an override contradicts the trained weights.
     """
     parser, parsed, errors = OverridesParser.create(), list[Override](), list[str]()
     for text in overrides:
@@ -179,7 +179,7 @@ def overlay(command: str, overrides: Sequence[str]) -> Config[Any]:
     own, _ = explained(command, [])
     node = OmegaConf.create({})
     for name in map(str, own):
-        place = base if name in base and name not in ("run", "checkpoint") else own
+        place = base if name in base and name not in ("run", "checkpoint", "_target_") else own
         node[name] = place._get_node(name)
     choices = {group: choice for group, choice in load_choices(run).items() if group.partition("/")[0] in node}
     before: Any = OmegaConf.create(OmegaConf.to_container(node, resolve=False))
@@ -192,10 +192,10 @@ def overlay(command: str, overrides: Sequence[str]) -> Config[Any]:
     settings, more = examined(command, node)
     try:
         changed = differences(before, node, ("run", "checkpoint", "threads", "question"))
-    except OmegaConfBaseException:  # an interpolation that leads nowhere: a mistake that is named in ``more``
+    except OmegaConfBaseException:  # an unresolvable interpolation; ``more`` already reports it
         changed = {}
     errors += [
-        f"{key}: run={run} trained {was!r}, and {now!r} is asked for; leave it out, or evaluate without run="
+        f"{key}={now!r}: run={run} was trained with {was!r}; drop the override, or evaluate without run="
         for key, (was, now) in changed.items()
         if key.startswith(TRAINED)
     ]
@@ -205,21 +205,21 @@ def overlay(command: str, overrides: Sequence[str]) -> Config[Any]:
 
 
 def _order(override: Override, known: Sequence[str]) -> tuple[bool, int]:
-    """Groups before values, as Hydra does, and a group before those inside it."""
+    """Sort key of overrides, as in Hydra: groups before values, and a group before its nested groups."""
     return override.key_or_group not in known, override.key_or_group.count("/")
 
 
 def _apply(command: str, node: DictConfig, override: Override, known: Sequence[str], choices: dict[str, str]) -> None:
-    """Change ``node`` as one override says.
+    """Apply one override to ``node`` and ``choices``.
 
     Raises:
-        InputError: the override names no setting or option.
+        InputError: the override names an unknown setting or option.
     """
     group, value, text = override.key_or_group, override.value(), str(override.input_line)
     if group.startswith("hydra"):
         return
     if override.is_sweep_override():
-        raise InputError(f"{text}: several values are a sweep, which takes -m; give one")
+        raise InputError(f"{text}: several values are a sweep, which needs -m; give one value")
     if group == "rounds" and str(value).isdigit():
         node.rounds.n = int(str(value))
         node.rounds.branching = None
@@ -256,7 +256,7 @@ def _apply(command: str, node: DictConfig, override: Override, known: Sequence[s
 
 
 def differences(before: DictConfig, after: DictConfig, without: Sequence[str]) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ, by their dotted names, with interpolations resolved: (before, after)."""
+    """Return the settings that differ, by dotted name, as (before, after), with interpolations resolved."""
     old, new = (
         dict(flat(OmegaConf.to_container(node, resolve=True, throw_on_missing=False))) for node in (before, after)
     )
@@ -268,13 +268,15 @@ def differences(before: DictConfig, after: DictConfig, without: Sequence[str]) -
 
 
 def written(run: Path) -> tuple[dict[str, Any], list[str]]:
-    """The settings of a run, flat and with interpolations as written, and the keys that its command line gave."""
+    """Return a run's settings (flat, interpolations unresolved) and the keys that its command line set."""
     given = [text.lstrip("+~").partition("=")[0] for text in load_overrides(run)]
-    return dict(flat(OmegaConf.to_container(load(run), resolve=False))), given
+    settings = dict(flat(OmegaConf.to_container(load(run), resolve=False)))
+    settings.pop("_target_", None)  # the class of the command's settings
+    return settings, given
 
 
 def flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings by their dotted names; an empty mapping inside is a leaf."""
+    """Yield the leaves of nested mappings with their dotted names; a nested empty mapping counts as a leaf."""
     if isinstance(values, DictConfig):
         values = OmegaConf.to_container(values, resolve=False)
     if isinstance(values, Mapping) and (values or not prefix):

@@ -1,4 +1,4 @@
-"""Finding every mistake in a configuration, before any weights load."""
+"""Validation that reports every mistake of a configuration, before any weights load."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
-from src.config.building import FAILED, attempt, section_of, sections
-from src.config.commands import COMMANDS, RunSettings
+from src.config.building import FAILED, attempt, locate, section_of, sections
 from src.config.composing import CONF, groups, options, raw
+from src.settings import RunSettings, Section
 from src.types import InputError
 
 
 def validated(command: str, node: DictConfig) -> Any:
-    """The typed settings of ``command`` from a composed configuration.
+    """Build the typed settings of ``command`` from a composed configuration.
 
     Raises:
-        InputError: all mistakes at once: unknown keys, wrong types, values out of bounds, impossible combinations.
+        InputError: lists all mistakes: unknown keys, wrong types, values out of bounds, invalid combinations.
     """
     settings, errors = examined(command, node)
     if errors:
@@ -28,11 +28,19 @@ def validated(command: str, node: DictConfig) -> Any:
     return settings
 
 
+def command_class(command: str) -> type[Section]:
+    """Return the class of a command's settings, which ``conf/<command>.yaml`` names."""
+    kind: type[Section] = locate(OmegaConf.select(OmegaConf.load(CONF / f"{command}.yaml"), "_target_"))
+    return kind
+
+
 def examined(command: str, node: DictConfig) -> tuple[Any, list[str]]:
-    """The typed settings, as far as they can be built, and everything that is wrong with them. Loads no weights."""
-    kind, errors = COMMANDS[command], list[str]()
+    """Build the typed settings as far as possible, and return them with all mistakes. Loads no weights."""
+    kind, errors = command_class(command), list[str]()
     values: dict[str, Any] = {}
     for name in map(str, node):
+        if name == "_target_":  # the class is the command's, whatever a recorded configuration says
+            continue
         try:
             values[name] = _plain(node, name)
         except InterpolationToMissingValueError as error:
@@ -44,7 +52,7 @@ def examined(command: str, node: DictConfig) -> tuple[Any, list[str]]:
             values[name] = FAILED
     _resolve_verifiers(values, errors)
     settings = attempt(values, kind, "", errors)
-    if settings is FAILED:  # the rules between those sections that could be built are checked all the same
+    if settings is FAILED:  # still check rules between the sections that could be built
         parts = {name: attempt(value, section_of(kind, name), name, []) for name, value in values.items()}
         settings = kind.model_construct(**{name: None if part is FAILED else part for name, part in parts.items()})
     if isinstance(settings, RunSettings):
@@ -53,31 +61,31 @@ def examined(command: str, node: DictConfig) -> tuple[Any, list[str]]:
             try:
                 errors += section.check_run(settings)
             except Exception:
-                if not mistaken:  # a rule need not cope with values that are not valid
+                if not mistaken:  # rules may fail on invalid values
                     raise
     return settings, errors
 
 
 def _resolve_verifiers(values: Mapping[str, Any], errors: list[str]) -> None:
-    """Replace the names in ``evaluation.also`` by the sections that they stand for: options, or classes."""
+    """Replace the names in ``evaluation.also`` (options of the group verifier, or class paths) by sections."""
     evaluation = values.get("evaluation")
     if not isinstance(evaluation, dict) or not isinstance(evaluation.get("also"), list):
         return
-    found = []
+    verifiers = []
     for name in evaluation["also"]:
         if name in options("verifier"):
-            found.append(OmegaConf.to_container(OmegaConf.load(CONF / "verifier" / f"{name}.yaml")))
+            verifiers.append(OmegaConf.to_container(OmegaConf.load(CONF / "verifier" / f"{name}.yaml")))
         elif isinstance(name, str) and "." in name:
-            found.append({"_target_": name})
+            verifiers.append({"_target_": name})
         elif isinstance(name, dict):
-            found.append(name)
+            verifiers.append(name)
         else:
             errors.append(f"evaluation.also={name}: no such verifier; valid: {', '.join(options('verifier'))}")
-    evaluation["also"] = found
+    evaluation["also"] = verifiers
 
 
 def _plain(node: DictConfig, name: str) -> Any:
-    """A top-level value with interpolations resolved; ``???`` if it has to be given and is not."""
+    """Return a top-level value with interpolations resolved; ``???`` if it is required and not given."""
     if OmegaConf.is_missing(node, name):
         return "???"
     value = node[name]
@@ -85,7 +93,7 @@ def _plain(node: DictConfig, name: str) -> Any:
 
 
 def explained(command: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
-    """The raw configuration with the overrides that Hydra accepts, and the mistakes in the others, in words."""
+    """Compose with the overrides that Hydra accepts; return also a message for each override that it refuses."""
     try:
         return raw(command, overrides), []
     except Exception:
@@ -101,7 +109,7 @@ def explained(command: str, overrides: Sequence[str]) -> tuple[DictConfig, list[
 
 
 def _explain(command: str, good: Sequence[str], override: str, error: Exception) -> str:
-    """One override's mistake, in words."""
+    """Say in words why Hydra refused an override."""
     if isinstance(error, OverrideParseException) or type(error) is HydraException:
         return not_understood(override, error)
     key, _, value = override.lstrip("+~").partition("=")
@@ -112,7 +120,7 @@ def _explain(command: str, good: Sequence[str], override: str, error: Exception)
     if group in groups() and value in ("null", "None", ""):
         return f"{override}: a group cannot be null; valid: {', '.join(options(group))}"
     if group in groups() and group.partition("/")[0] not in composed:
-        return f"{override}: src.{command} has no {group}; it has {', '.join(map(str, composed))}"
+        return f"{override}: src.{command} has no section {group}; valid: {', '.join(map(str, composed))}"
     known = sorted({*_keys(composed), *groups()})
     near = difflib.get_close_matches(key, known, 3, 0.5)
     if group not in known:
@@ -121,8 +129,8 @@ def _explain(command: str, good: Sequence[str], override: str, error: Exception)
 
 
 def not_understood(override: str, error: Exception) -> str:
-    """What is wrong with an override that cannot be parsed, in words."""
-    return f"{override}: not understood ({str(error).splitlines()[0]}); write key=value, lists as [a,b]"
+    """Say in words why an override cannot be parsed."""
+    return f"{override}: cannot be parsed ({str(error).splitlines()[0]}); write key=value, and lists as [a,b]"
 
 
 def _keys(config: Any, prefix: str = "") -> Iterator[str]:

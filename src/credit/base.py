@@ -6,14 +6,10 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from src.settings import Section
+from src.settings import RunSettings, Section
 from src.types import Rollout, Row, Scores, Turn
-
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
-    from src.rounds.base import Strategy
 
 Advantages = Callable[[Sequence[Sequence[float]]], list[list[float]]]
 """Values of each group to advantages of each group: the algorithm's baseline and scaling."""
@@ -63,7 +59,7 @@ class CreditRule(Section, ABC):
             yield from _unlearnable(rounds)
 
 
-def _unlearnable(rounds: Strategy) -> Iterable[str]:
+def _unlearnable(rounds: Any) -> Iterable[str]:
     """Why later rounds cannot learn from what was sampled."""
     if rounds.continuation != "policy":
         yield (

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from src.credit.base import Advantages, Credited, CreditRule, Weighting, own_share, weighed
+from src.settings import RunSettings
 from src.types import Path, Rollout, Scores
-
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
 
 
 class Process(CreditRule):

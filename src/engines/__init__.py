@@ -1,1 +1,1 @@
-"""Engines write turns: token ids in, completions with their log-probs out."""
+"""Generation engines: prompts as token ids in, completions with their log-probs out."""

@@ -1,4 +1,4 @@
-"""The contract of an engine: turns in, completions with log-probs out."""
+"""Contracts of generation engines: the weights they read, and the settings that build them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Weights(Protocol):
-    """The model behind an engine: one set of base weights, written as by the policy or by the base."""
+    """The model that an engine samples from: one set of base weights, used as the policy or as the base."""
 
     codec: Codec
     device: Any
@@ -22,7 +22,7 @@ class Weights(Protocol):
     pad_token: int
 
     def writing(self, writer: Writer) -> AbstractContextManager[Any]:
-        """The causal LM, ready to write as ``writer`` until the context closes."""
+        """The causal LM with the weights of ``writer`` (policy or base), until the context closes."""
         ...
 
 
@@ -31,14 +31,14 @@ class EngineSettings(Section, ABC):
 
     @property
     def cache_tokens(self) -> int:
-        """Tokens of the key-value cache that this process holds; 0 if the engine holds its cache elsewhere."""
+        """Size in tokens of the KV cache in this process; 0 if the engine keeps its cache in another process."""
         return 0
 
     @property
     def reserved(self) -> float:
-        """Share of the device's memory that the engine reserves for itself."""
+        """Fraction of the device's memory that the engine reserves for itself."""
         return 0.0
 
     @abstractmethod
     def build(self, weights: Any, model: ModelSettings) -> Engine:
-        """The engine that samples from ``weights`` (a policy, or other ``Weights``) of ``model``."""
+        """Build the engine that samples from ``weights`` (a policy, or other ``Weights``) of ``model``."""

@@ -1,4 +1,4 @@
-"""vLLM behind the same protocol: for GPUs, and for turns by the thousand (``engine=vllm``)."""
+"""Generation with vLLM behind the engine protocol (``engine=vllm``): for GPUs and large batches."""
 
 from __future__ import annotations
 
@@ -12,38 +12,37 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from src.engines.base import EngineSettings
 from src.models.settings import ModelSettings
+from src.settings import RunSettings
 from src.types import Children, OnToken, Sampling, Status, Turn, Writer
 from src.verifiers.tags import ANSWER_END
 
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
-
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks of an adapter that vLLM makes room for."""
+"""LoRA ranks that vLLM accepts as ``max_lora_rank``."""
 
 QUANTIZATIONS = {"nf4": "bitsandbytes"}
-"""What vLLM calls the model's ``quantization``."""
+"""vLLM's name for each supported value of ``model.quantization``."""
 
 SET = {
     **{name: f"model.{name}" for name in ("revision", "dtype", "quantization")},
     **{"model": "model.name", "max_model_len": "model.context"},
     **{"gpu_memory_utilization": "engine.memory", "enforce_eager": "engine.eager"},
     **{"enable_lora": "model.lora", "max_lora_rank": "model.lora.r", "max_loras": "model.lora"},
-    "logprobs_mode": "rounds.temperature, whose log-probs they are",
+    "logprobs_mode": "rounds.temperature (log-probs are those at the sampling temperature)",
 }
-"""vLLM's arguments that other settings decide."""
+"""Arguments of vLLM that are set from other settings, and those settings."""
 
 
 class VLLM(EngineSettings):
-    """Generation with vLLM, which holds its own copy of the base in a process of its own.
+    """Settings of vLLM, which keeps its own copy of the base weights in a separate process.
 
-    vLLM takes ``memory`` of the device for its weights and cache (on a CPU, its environment variables say how much).
+    ``memory`` is the fraction of the device's memory for vLLM's weights and KV cache; on a CPU, vLLM's environment
+    variables decide instead. ``eager`` disables CUDA graphs. ``options`` are further arguments of ``vllm.LLM``.
     """
 
     memory: float = Field(0.4, gt=0, le=1)
@@ -56,7 +55,7 @@ class VLLM(EngineSettings):
 
     def check(self) -> Iterable[str]:
         yield from (
-            f"engine.options.{name}: is not an option here; use {setting}"
+            f"engine.options.{name}: this argument of vLLM is set by another setting; use {setting}"
             for name, setting in SET.items()
             if name in self.options
         )
@@ -67,30 +66,36 @@ class VLLM(EngineSettings):
         if (model := run.model) is None:
             return
         if model.lora is None:
-            yield "engine=vllm hands over an adapter, and model.lora=null has none; valid: engine=local"
+            yield (
+                "engine=vllm needs a LoRA adapter to update vLLM's weights, but model.lora=null trains all weights; "
+                "valid: engine=local"
+            )
         elif model.adapter is None and model.lora.r > RANKS[-1]:
             yield f"engine=vllm: model.lora.r={model.lora.r} must be at most {RANKS[-1]}"
         if model.dtype == "float64" or (model.dtype == "float32" and model.placed == "cuda"):
-            yield f"engine=vllm: model.dtype={model.dtype} is more than it computes adapters in; valid: auto, bfloat16"
+            yield f"engine=vllm: vLLM's LoRA does not support model.dtype={model.dtype}; valid: auto, bfloat16"
         if model.quantization is not None and model.quantization not in QUANTIZATIONS:
-            yield f"engine=vllm: model.quantization={model.quantization}; valid: null, {', '.join(QUANTIZATIONS)}"
+            yield (
+                f"engine=vllm: model.quantization={model.quantization} is not supported; "
+                f"valid: null, {', '.join(QUANTIZATIONS)}"
+            )
 
     def build(self, weights: Any, model: ModelSettings) -> VLLMEngine:
         return VLLMEngine(self, weights, model)
 
 
 class VLLMEngine:
-    """Generates with vLLM's scheduler, which queues a turn's children as soon as the turn is done.
+    """Generates with vLLM's scheduler; a turn's children are queued as soon as the turn is finished.
 
-    Each call passes the current adapter as a file under a new number, so that an old one cannot be mistaken for it. A
-    turn's tokens come from a seed of its own. Its log-probs are known if it is sampled from its whole distribution;
-    those of the model at temperature 1, if that is the sampling temperature.
+    Each call to ``generate`` saves the current LoRA adapter and loads it under a new id, so that vLLM cannot reuse a
+    stale one. Every turn has its own sampling seed. ``logprobs`` are set only if the turn is sampled from the full
+    distribution (``top_p`` 1, or greedy), ``model_logprobs`` only if the sampling temperature is also 1 (or 0).
     """
 
     def __init__(self, settings: VLLM, weights: Any, model: ModelSettings) -> None:
         self.settings, self.weights, self.model = settings, weights, model
         self._requests = self._adapters = 0
-        self._held: dict[Writer, Any] = {}
+        self._held: dict[Writer, Any] = {}  # the LoRA request of each writer; None without an adapter
         self._folder = Path(tempfile.mkdtemp(prefix="motif-vllm-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -98,7 +103,7 @@ class VLLMEngine:
         engine = self._llm.llm_engine
         self._hand_over(engine)
         waiting: dict[str, Turn] = {}
-        shown: dict[str, int] = {}
+        streamed: dict[str, int] = {}  # tokens already passed to `on_token`, per request
 
         def add(turn: Turn) -> None:
             self._requests += 1
@@ -112,19 +117,19 @@ class VLLMEngine:
             for turn in turns:
                 add(turn)
             while waiting:
-                for output in engine.step():
-                    turn, written = waiting[output.request_id], output.outputs[0]
+                for request in engine.step():
+                    turn, output = waiting[request.request_id], request.outputs[0]
                     if on_token is not None:
-                        for token in written.token_ids[shown.get(output.request_id, 0) :]:
+                        for token in output.token_ids[streamed.get(request.request_id, 0) :]:
                             on_token(turn, token)
-                        shown[output.request_id] = len(written.token_ids)
-                    if output.finished:
-                        del waiting[output.request_id]
-                        finished.append(self._closed(turn, written))
+                        streamed[request.request_id] = len(output.token_ids)
+                    if request.finished:
+                        del waiting[request.request_id]
+                        finished.append(self._closed(turn, output))
                         for child in children(finished[-1]):
                             add(child)
         finally:
-            engine.abort_request(list(waiting))  # of an interrupted call, so that the next one begins with none
+            engine.abort_request(list(waiting))  # an interrupted call must not leave requests for the next one
         return finished
 
     @cached_property
@@ -143,13 +148,13 @@ class VLLMEngine:
             enforce_eager=self.settings.eager,
             enable_lora=True,
             max_lora_rank=next((room for room in RANKS if room >= rank), rank),
-            max_loras=2,  # the policy's, and that of a base which a run started from
-            logprobs_mode="processed_logprobs",  # at the temperature that is sampled at
+            max_loras=2,  # the policy's adapter, and the adapter that the run started from (the base)
+            logprobs_mode="processed_logprobs",  # log-probs at the sampling temperature
             **self.settings.options,
         )
 
     def _hand_over(self, engine: Any) -> None:
-        """The adapters as they are now, as requests name them; none for a base that is the model as it was loaded."""
+        """Load the current LoRA adapters into vLLM. The base has none unless the run started from an adapter."""
         request = importlib.import_module("vllm.lora.request").LoRARequest
         for old in filter(None, self._held.values()):
             engine.remove_lora(old.lora_int_id)
@@ -165,7 +170,7 @@ class VLLMEngine:
                 self.weights.write(folder)
             self._held[writer] = request(str(self._adapters), self._adapters, str(folder))
             if not engine.add_lora(self._held[writer]):
-                raise RuntimeError("vLLM did not take the adapter over")
+                raise RuntimeError(f"vLLM did not load the LoRA adapter of the {writer} ({folder})")
 
     def _sampling(self, turn: Turn, on_token: OnToken | None) -> Any:
         vllm, kinds = (importlib.import_module(name) for name in ("vllm", "vllm.sampling_params"))
@@ -175,7 +180,7 @@ class VLLMEngine:
             top_p=sampling.top_p,
             max_tokens=min(sampling.max_new_tokens, self.model.context - len(turn.prompt)),
             seed=turn.stream % 2**63,
-            logprobs=0,  # of the sampled token alone
+            logprobs=0,  # only the sampled token's log-prob
             ignore_eos=True,
             stop_token_ids=sorted(self.weights.end_tokens),
             stop=[ANSWER_END] if sampling.stop_at_answer else None,
@@ -185,20 +190,24 @@ class VLLMEngine:
             output_kind=kind.FINAL_ONLY if on_token is None else kind.CUMULATIVE,
         )
 
-    def _closed(self, turn: Turn, written: Any) -> Turn:
-        if written.finish_reason not in ("stop", "length"):
-            raise RuntimeError(f"vLLM gave a turn up ({written.finish_reason}): it was stopped, or failed")
-        completion, ends = tuple(written.token_ids), self.weights.end_tokens
-        logprobs = tuple(table[token].logprob for token, table in zip(completion, written.logprobs, strict=True))
+    def _closed(self, turn: Turn, output: Any) -> Turn:
+        """The finished turn, from vLLM's completion output."""
+        if output.finish_reason not in ("stop", "length"):
+            raise RuntimeError(
+                f"vLLM did not finish turn {turn.path} of tree {turn.tree}: finish_reason={output.finish_reason}, "
+                "expected stop or length (the request was aborted or failed)"
+            )
+        completion, ends = tuple(output.token_ids), self.weights.end_tokens
+        logprobs = tuple(table[token].logprob for token, table in zip(completion, output.logprobs, strict=True))
         if not all(map(math.isfinite, logprobs)):
             raise FloatingPointError(
-                "vLLM gave a log-prob that is not finite: the weights have diverged (lower optimizer.lr or "
-                "train.max_grad_norm) or overflow in this dtype (model.dtype)"
+                f"vLLM returned a log-prob that is not finite for turn {turn.path} of tree {turn.tree}: the weights "
+                "have diverged (lower optimizer.lr or train.max_grad_norm) or overflow in this dtype (model.dtype)"
             )
         shown = completion[:-1] if completion and completion[-1] in ends else completion
         return replace(
             turn,
-            status=Status.DONE if written.finish_reason == "stop" else Status.TRUNCATED,
+            status=Status.DONE if output.finish_reason == "stop" else Status.TRUNCATED,
             completion=completion,
             logprobs=logprobs if _whole(turn.sampling) else (),
             model_logprobs=logprobs if _whole(turn.sampling) and turn.sampling.temperature in (0, 1) else (),
@@ -207,5 +216,5 @@ class VLLMEngine:
 
 
 def _whole(sampling: Sampling) -> bool:
-    """Whether vLLM gives log-probs of a turn's whole distribution: greedy, or nothing was cut off."""
+    """Whether vLLM's log-probs are those of the full distribution: greedy sampling, or no top-p."""
     return sampling.top_p == 1 or sampling.temperature == 0

@@ -1,1 +1,1 @@
-"""What a job needs, before it runs: parameters, bytes, operations and time, counted from a model's configuration."""
+"""Estimates of memory, FLOPs and time of a job, from the model's configuration alone, before weights load."""

@@ -1,4 +1,4 @@
-"""How much memory a device has left."""
+"""Available memory of a CPU or GPU."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 
 
 def available(device: str, lent: float = 0.0, root: Path = Path("/")) -> float | None:
-    """Bytes that this process may still take on ``cpu`` or ``cuda``; ``None`` where the system does not tell.
+    """Bytes that this process can still allocate on ``cpu`` or ``cuda``; ``None`` if the system does not report them.
 
-    On a GPU, what is free and what PyTorch holds without using it, less the share of all that is ``lent``. On a CPU,
-    what Linux calls available, with free swap space, or what the limits of the process's control groups leave, if that
-    is less: page cache counts as free.
+    GPU: free memory plus unused memory in PyTorch's cache, minus the share ``lent`` of the total, which an engine takes
+    for itself. CPU: Linux's MemAvailable plus free swap space, or less if the limits of the process's control groups
+    leave less; page cache counts as available. ``root`` is the root of the file system, for tests.
     """
     if device == "cuda":
         idle = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
@@ -29,7 +29,7 @@ def available(device: str, lent: float = 0.0, root: Path = Path("/")) -> float |
 
 
 def _groups(root: Path) -> list[int]:
-    """Bytes left under the limit of each control group that the process is in."""
+    """Bytes left under the memory limit of each control group of this process."""
     left = []
     own = root / "proc/self/cgroup"
     lines = own.read_text("utf-8").splitlines() if own.is_file() else []

@@ -1,4 +1,4 @@
-"""Refusing what cannot fit into memory, before any weights load, and saying what would."""
+"""Memory check before weights load: refuse a job that cannot fit, and suggest settings that would."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ GIB = 2**30
 
 
 def check_memory(job: Job) -> None:
-    """Refuse a job whose weights, trained parameters and shortest cache exceed the device's memory.
+    """Refuse a job whose minimum memory (weights, trained parameters, smallest cache) exceeds the device's.
 
-    What may not fit, since it depends on lengths and on the split into micro-batches, is a warning.
+    A job that may exceed it, depending on lengths and on the split into micro-batches, only gets a warning.
 
     Raises:
         InputError: says what is needed and available, and which settings would fit.
@@ -29,7 +29,7 @@ def check_memory(job: Job) -> None:
     try:
         shape = shape_of(blueprint(job.model))
     except AttributeError as error:
-        logger.warning("memory is not estimated: %s has another kind of configuration (%s)", job.model.name, error)
+        logger.warning("%s: memory is not estimated, unknown configuration format (%s)", job.model.name, error)
         return
     job = replace(job, model=_with_its_adapter(job.model))
     free = available(job.model.placed, job.lent)
@@ -37,41 +37,41 @@ def check_memory(job: Job) -> None:
         return
     if least(shape, job).peak > free:
         raise InputError(refusal(shape, job, free))
-    if (whole := demand(shape, job)).peak > free:
-        again = replace(job, model=job.model.replace(gradient_checkpointing=True))
-        ways = [
+    if (most := demand(shape, job)).peak > free:
+        checkpointed = replace(job, model=job.model.replace(gradient_checkpointing=True))
+        changes = [
             " ".join(bounded(shape, job, free)),
-            "model.gradient_checkpointing=true" if demand(shape, again).peak <= free else "",
+            "model.gradient_checkpointing=true" if demand(shape, checkpointed).peak <= free else "",
         ]
         logger.warning(
-            "%s: may need up to %s on %s (%s), %s are available; %s would fit",
+            "%s: may need up to %s on %s (%s), but %s are available; %s would fit",
             job.model.name,
-            _size(whole.peak),
+            _size(most.peak),
             job.model.placed,
-            _parts(whole),
+            _parts(most),
             _size(free),
-            " or ".join(filter(None, ways)) or "a smaller model",
+            " or ".join(filter(None, changes)) or "a smaller model",
         )
 
 
 def least(shape: Shape, job: Job) -> Demand:
-    """What is needed whatever the lengths are: one row in the cache, one token in a micro-batch."""
+    """Minimum demand, whatever the lengths: one row in the cache, one token in a micro-batch."""
     cache, batch = min(job.cache_tokens, job.model.round_tokens), min(job.micro_batch_tokens, 1)
     return demand(shape, replace(job, cache_tokens=cache, micro_batch_tokens=batch))
 
 
 def refusal(shape: Shape, job: Job, free: float) -> str:
-    """Why a job cannot run in ``free`` bytes, and which changes would let it."""
+    """Format the error for a job that cannot run in ``free`` bytes, with changes that would fit."""
     need = least(shape, job)
     fitting = [f"{text} ({_size(peak)})" for text, peak in remedies(shape, job) if peak < free]
     return (
-        f"model.name={job.model.name}: needs {_size(need.peak)} at the least on {job.model.placed} ({_parts(need)}), "
-        f"and {_size(free)} are available. What would fit: {', '.join([*fitting, 'a smaller model'])}"
+        f"model.name={job.model.name}: needs at least {_size(need.peak)} on {job.model.placed} ({_parts(need)}), "
+        f"but {_size(free)} are available. What would fit: {', '.join([*fitting, 'a smaller model'])}"
     )
 
 
 def remedies(shape: Shape, job: Job) -> Iterator[tuple[str, float]]:
-    """Changes of the model's section that need less, each with its least bytes."""
+    """Yield changes of model settings that need less memory, each with its minimum demand in bytes."""
     model = job.model
     if model.lora is None:
         adapted = model.replace(lora=Lora(r=64, alpha=64), dtype="float32")
@@ -86,30 +86,30 @@ def remedies(shape: Shape, job: Job) -> Iterator[tuple[str, float]]:
 
 
 def bounded(shape: Shape, job: Job, free: float) -> list[str]:
-    """The largest bounds on batches, by halving, under which a job's estimate fits into ``free`` bytes, as settings.
+    """Return settings of smaller batches, found by halving, with which a job's estimate fits into ``free`` bytes.
 
-    Empty where none does.
+    Empty if no such settings exist.
     """
-    found = []
+    settings = []
     for key, field in (("engine.max_batch_tokens", "cache_tokens"), ("train.micro_batch_tokens", "micro_batch_tokens")):
         others = {"cache_tokens": 0, "micro_batch_tokens": min(job.micro_batch_tokens, 1)}
         bound = getattr(job, field)
         while bound > 1 and demand(shape, replace(job, **{**others, field: bound})).peak > free:
             bound //= 2
         if bound != getattr(job, field):
-            found.append(f"{key}={bound}" if bound >= job.model.round_tokens else "")
-    return found if all(found) else []
+            settings.append(f"{key}={bound}" if bound >= job.model.round_tokens else "")
+    return settings if all(settings) else []
 
 
 def _with_its_adapter(model: ModelSettings) -> ModelSettings:
-    """The rank and targets of the adapter that ``model.adapter`` names, in place of ``model.lora``'s."""
+    """Replace ``model.lora`` by the rank and targets of the adapter that ``model.adapter`` names."""
     if model.adapter is None:
         return model
-    settings = json.loads((adapter_folder(model.adapter) / "adapter_config.json").read_text(encoding="utf-8"))
-    targets = settings["target_modules"]
+    config = json.loads((adapter_folder(model.adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    targets = config["target_modules"]
     if not isinstance(targets, list):
         return model
-    return model.replace(lora=Lora(r=settings["r"], alpha=settings["lora_alpha"], targets=targets))
+    return model.replace(lora=Lora(r=config["r"], alpha=config["lora_alpha"], targets=targets))
 
 
 def _size(size: float) -> str:
@@ -117,5 +117,5 @@ def _size(size: float) -> str:
 
 
 def _parts(need: Demand) -> str:
-    """The parts of a hundredth and more."""
+    """List the parts that are at least 1 % of the peak."""
     return ", ".join(f"{name} {_size(size)}" for name, size in asdict(need).items() if size >= need.peak / 100)

@@ -1,4 +1,4 @@
-"""Bytes that a job holds, from a model's sizes and the settings that bound them."""
+"""Memory estimate of a job in bytes, from the model's shape and the settings that bound batches."""
 
 from __future__ import annotations
 
@@ -12,75 +12,78 @@ from src.models.policy import LOGITS_AT_ONCE
 from src.models.settings import ModelSettings
 
 NF4 = 1 / 2 + 1 / 64 + 4 / (64 * 256)
-"""Bytes of a 4-bit weight: itself, an 8-bit scale for 64 of them, a 32-bit one for 256 scales (arXiv 2305.14314)."""
+"""Bytes per 4-bit weight: 4 bits, an 8-bit scale per 64 weights, a 32-bit scale per 256 scales (arXiv 2305.14314)."""
 
 LOGIT_COPIES = 5
-"""Tensors of a chunk's logits in single precision that are alive together: logits, at their temperature, log-probs,
-probabilities, and their product or the gradient."""
+"""Number of single-precision tensors of a chunk's logits that are alive together: logits, logits divided by the
+temperature, log-probs, probabilities, and their product or the gradient."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What bounds the memory of a job; ``micro_batch_tokens`` is 0 where nothing is trained."""
+    """Settings that determine the memory of a job. ``micro_batch_tokens`` is 0 if nothing is trained."""
 
     model: ModelSettings
     cache_tokens: int = 0  # engine.max_batch_tokens
     micro_batch_tokens: int = 0  # train.micro_batch_tokens
-    moment_bytes: int | None = None  # of each of AdamW's two moments of a parameter; None is the parameter's own size
-    keep_start: bool = False  # a copy of all weights as they were at the start, where all are trained
-    lent: float = 0.0  # share of a GPU's memory that an engine takes for itself (engine.memory)
+    moment_bytes: int | None = None  # per parameter, for each of AdamW's two moments; None: the size of the parameter
+    keep_start: bool = False  # whether a copy of the initial weights is kept, if all weights are trained
+    lent: float = 0.0  # share of the GPU's memory that the engine reserves (engine.memory)
 
 
 @dataclass(frozen=True)
 class Demand:
-    """Bytes by what they are for. What is written is over when training begins, and the other way around."""
+    """Memory demand in bytes by purpose. Sampling and training alternate, so their transient parts never coexist."""
 
     weights: float
     adapter: float
-    start: float
+    start: float  # copy of the initial weights or of the initial adapter
     gradients: float
     optimizer: float
-    merging: float  # a copy of the matrices that the adapter is added into while the policy writes
-    cache: float
-    activations: float
+    merging: float  # copies of the weight matrices that the adapter is merged into while sampling
+    cache: float  # KV cache
+    activations: float  # kept for the backward pass
     logits: float
 
     @property
     def resident(self) -> float:
-        """What stays from the first step on."""
+        """Bytes that stay allocated from the first step on."""
         return self.weights + self.adapter + self.start + self.gradients + self.optimizer
 
     @property
     def peak(self) -> float:
-        """The most that is held at a time."""
+        """Maximum number of bytes at any time."""
         return self.resident + max(self.merging + self.cache, self.activations + self.logits)
 
 
 def weight_bytes(shape: Shape, model: ModelSettings) -> float:
-    """Bytes of the base weights. Quantization packs the layers' matrices; embeddings, head and norms stay as they
-    are."""
+    """Bytes of the base weights. Quantization packs only the layers' matrices, not embeddings, head and norms."""
     packed = shape.body if model.quantization else 0
     return packed * NF4 + (shape.parameters - packed) * model.precision.itemsize
 
 
 def cache_bytes(shape: Shape, model: ModelSettings) -> int:
-    """Bytes of one token's keys and values: 2 x layers x key-value heads x head size numbers."""
+    """Bytes of one token in the KV cache: 2 x layers x key-value heads x head size numbers."""
     return 2 * shape.layers * shape.kv_heads * shape.head_size * model.precision.itemsize
 
 
 def activation_bytes(shape: Shape, model: ModelSettings, tokens: int, width: int | None = None) -> float:
-    """Bytes that a forward pass over ``tokens`` keeps for its backward pass, in sequences of ``width`` tokens.
+    """Bytes of activations that a forward pass over ``tokens`` keeps for its backward pass.
 
-    A token and layer, in numbers, h hidden, a all heads' width, f intermediate: 2h residuals and 2 scales of the norms
-    (single precision), 2a queries and attention's result, its logarithm for each head (single precision), 3f of the
-    gated MLP; keys and values, on a GPU repeated for all heads and with ``width`` of the mask; and the inputs of what
-    is trained: 4h + f for all weights, 2h + f and r numbers a matrix for an adapter, whose projections share inputs.
-    Beside weights in half precision, so is a copy of the adapter.
+    ``width`` is the length of a sequence; by default all tokens are one sequence. Numbers per token and layer, with
+    h = hidden size, a = width of all heads, f = intermediate size:
 
-    With gradient checkpointing that is one layer's; of every layer, its input is kept.
+    - 2h for the residual stream and 2 scales of the norms (single precision);
+    - 2a for queries and attention output, and one log-sum-exp per head (single precision);
+    - 3f for the gated MLP;
+    - keys and values; on a GPU these are repeated for all heads, plus ``width`` for the attention mask;
+    - the inputs of trained matrices: 4h + f if all weights are trained; for an adapter, whose projections share inputs,
+      2h + f plus r per matrix. With half-precision weights, a half-precision copy of the adapter is kept too.
 
-    Assumes what the learner does: attention that keeps no tokens x tokens scores, dropout off; and that every
-    projection of a layer of Llama's shape has an adapter. Other shapes are as good as they are similar.
+    With gradient checkpointing, all of this counts for one layer only, plus the input of every layer.
+
+    Assumptions: attention keeps no tokens x tokens scores, dropout is off (both hold in the learner), and every
+    projection of a Llama-shaped layer has an adapter. The estimate is less accurate for models of another shape.
     """
     size, h, a, f = model.precision.itemsize, shape.hidden, shape.attended, shape.intermediate
     keys: float = 2 * shape.kv_heads * shape.head_size if model.placed == "cpu" else 2 * a + (width or tokens)
@@ -94,10 +97,10 @@ def activation_bytes(shape: Shape, model: ModelSettings, tokens: int, width: int
 
 
 def demand(shape: Shape, job: Job) -> Demand:
-    """The bytes of a job, with AdamW's two moments of everything that is trained.
+    """Estimate the memory demand of a job, with AdamW's two moments for all trained parameters.
 
-    Adapters are in single precision at least, as PEFT makes them. The mask is that of one sequence of all tokens of a
-    micro-batch, the most that it can be.
+    Adapters have at least single precision, as PEFT creates them. The attention mask is counted for one sequence with
+    all tokens of a micro-batch, which is the maximum.
     """
     model = job.model
     size = model.precision.itemsize

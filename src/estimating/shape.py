@@ -1,4 +1,4 @@
-"""A model's sizes, read off its modules; no weights are needed (modules on the meta device will do)."""
+"""Sizes of a model, read from its modules. Weights are not needed: the modules may be on the meta device."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shape:
-    """Counts of parameters, and the widths that bytes and operations follow from.
+    """Parameter counts and widths of a model, from which memory and FLOPs are estimated.
 
-    ``matrices`` are the layers' linear maps, (inputs, outputs) by name: what every token is multiplied with, what an
-    adapter may go on, and what 4-bit quantization packs. The head that makes logits is not among them.
+    ``matrices`` holds (inputs, outputs) of each linear map in the layers, by name. Every token is multiplied with them;
+    adapters may be attached to them, and 4-bit quantization packs them. The output head is not included.
     """
 
     layers: int
@@ -22,30 +22,30 @@ class Shape:
     kv_heads: int
     head_size: int
     vocabulary: int
-    parameters: int  # all, shared ones once
+    parameters: int  # all parameters; shared ones count once
     matrices: Mapping[str, tuple[int, int]]
 
     @property
     def body(self) -> int:
-        """Parameters of the layers' linear maps: the active ones, but for the head."""
+        """Parameters of the layers' linear maps: the active parameters without the head."""
         return sum(inputs * outputs for inputs, outputs in self.matrices.values())
 
     @property
     def attended(self) -> int:
-        """Width of all query heads together."""
+        """Total width of all query heads."""
         return self.heads * self.head_size
 
     def adapted(self, targets: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-        """The matrices whose names end in one of ``targets``."""
+        """Return the matrices whose names end in one of ``targets``."""
         return {name: sizes for name, sizes in self.matrices.items() if name.rpartition(".")[2] in targets}
 
     def adapter(self, r: int, targets: tuple[str, ...]) -> int:
-        """Parameters of a LoRA adapter of rank ``r``: r (inputs + outputs) a matrix (arXiv 2106.09685, section 4)."""
+        """Parameters of a LoRA adapter of rank ``r``: r (inputs + outputs) per matrix (arXiv 2106.09685, section 4)."""
         return sum(r * (inputs + outputs) for inputs, outputs in self.adapted(targets).values())
 
 
 def shape_of(model: Any) -> Shape:
-    """The sizes of a causal LM of transformers, whose layers are dense (no mixture of experts)."""
+    """Read the sizes of a dense causal LM from transformers (mixtures of experts are not supported)."""
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
     heads = config.num_attention_heads

@@ -1,4 +1,4 @@
-"""Seconds on a device: what limits a pass is its arithmetic or the bytes that it moves, whichever takes longer."""
+"""Time estimates by the roofline model: a pass is limited by FLOPs or by memory traffic, whichever is slower."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from src.estimating.shape import Shape
 from src.models.settings import ModelSettings
 
 NF4_MOVED = 1 / 2 + 2 + 2
-"""Bytes moved for a 4-bit weight with several rows: it is read, written out in half precision, and read again."""
+"""Bytes moved per 4-bit weight with several rows: it is read, dequantized to half precision, and read again."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """Peak figures of a maker's data sheet, and the shares of them that are assumed to be reached."""
+    """Peak performance of a device (data sheet), and the shares of it that are assumed to be reached."""
 
     name: str
     memory: float  # bytes
-    peak_flops: float  # dense, half precision, a second
-    bandwidth: float  # bytes a second
+    peak_flops: float  # per second; dense, half precision
+    bandwidth: float  # bytes per second
     flops_share: float = 0.4
     bandwidth_share: float = 0.6
-    step_seconds: float = 0.03  # of every decoding step: Python and kernel launches
+    step_seconds: float = 0.03  # overhead of each decoding step: Python and kernel launches
 
     @property
     def flops(self) -> float:
-        """Operations a second that are reached."""
+        """Assumed FLOPs per second."""
         return self.peak_flops * self.flops_share
 
     @property
     def moved(self) -> float:
-        """Bytes a second that are reached."""
+        """Assumed memory bandwidth in bytes per second."""
         return self.bandwidth * self.bandwidth_share
 
 
 def decoding_step(shape: Shape, model: ModelSettings, device: Device, rows: float, seen: float) -> float:
-    """Seconds in which ``rows`` write a token each, with ``seen`` tokens in the cache: the roofline (Williams et al.,
-    Commun. ACM 52, 2009), and the device's ``step_seconds``."""
+    """Seconds to decode one token for each of ``rows`` sequences with ``seen`` tokens each in the KV cache.
+
+    The roofline (Williams et al., Commun. ACM 52, 2009) plus the device's ``step_seconds``.
+    """
     adapter = _adapter(shape, model)
     arithmetic = operations.forward(shape, rows, seen, rows, adapter) / device.flops
     weights = weight_bytes(shape, model)
@@ -52,7 +54,7 @@ def decoding_step(shape: Shape, model: ModelSettings, device: Device, rows: floa
 def writing(
     shape: Shape, model: ModelSettings, device: Device, turns: float, prompt: float, tokens: float, cache_tokens: int
 ) -> float:
-    """Seconds for ``turns`` of ``tokens`` tokens after prompts, as many at once as the cache holds."""
+    """Seconds to generate ``turns`` completions of ``tokens`` tokens, as many at a time as the KV cache holds."""
     rows = min(turns, max(1, cache_tokens // (prompt + tokens)))
     prefill = operations.forward(shape, turns * prompt, prompt, turns, _adapter(shape, model)) / device.flops
     steps = math.ceil(turns / rows) * tokens
@@ -60,7 +62,7 @@ def writing(
 
 
 def learning(shape: Shape, model: ModelSettings, device: Device, rows: float, prompt: float, tokens: float) -> float:
-    """Seconds of a forward and backward pass over ``rows``, each with its own prompt."""
+    """Seconds of a forward and backward pass over ``rows`` completions, each with its own prompt."""
     length = prompt + tokens
     checkpointed = model.gradient_checkpointing
     work = operations.training(

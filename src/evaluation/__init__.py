@@ -1,1 +1,1 @@
-"""Sampling a policy on held-out problems, and the statistics of what it answered."""
+"""Evaluation on held-out problems: sampling, verification, statistics, result files."""

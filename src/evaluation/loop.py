@@ -1,4 +1,4 @@
-"""The evaluation loop: sample the policy on held-out problems, judge the answers, summarize."""
+"""Evaluation loop: sample answers to held-out problems, verify them, compute accuracy and other statistics."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from src.types import Codec, Engine, InputError, Problem, Rollout, Scorer, Statu
 from src.verifiers.tags import stated_answer, well_formed
 
 Progress = Callable[[str, int], Callable[[int], None]]
-"""Called with an evaluation's name and number of problems; returns what is called with each number of finished ones."""
+"""Called with an evaluation's name and number of problems; returns a callback for the number of newly finished ones."""
 
 
 def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progress) -> Iterator[Evaluated]:
-    """Every test split at every number of rounds, with the present weights of the policy.
+    """Evaluate every test split at every number of rounds with the policy's current weights.
 
-    An evaluation that is in ``results`` already is read, not sampled again. Base and trained policy draw from the same
+    An evaluation that is already in ``results`` is read instead of sampled again. Base and trained policy use the same
     random streams.
     """
     for split, rounds, problems, chains in _planned(run, settings):
         decided = decided_by(run, split, problems, chains, trained=run.step > 0)
-        found = results.find(digest(decided))
-        if found is None:
+        result = results.find(digest(decided))
+        if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             sampled, records = evaluate(run.engine, chains, problems, run.codec, run.scorers, seeds, progress=report)
@@ -44,38 +44,38 @@ def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progr
                 "data": run.settings.benchmark.origin(split),
                 "changed": {name: {"run": was, "here": now} for name, (was, now) in run.config.changed.items()},
             }
-            found = Evaluated({**sampled.summary, **about}, sampled.correct)
-            results.write(found, records)
-        yield found
+            result = Evaluated({**sampled.summary, **about}, sampled.correct)
+            results.write(result, records)
+        yield result
 
 
 def evaluations_of_base(run: Run, settings: Evaluation, results: Results) -> list[Evaluated]:
-    """The evaluations of the base that were made before the first step.
+    """Read the evaluations of the base that were made before the first training step.
 
     Raises:
-        InputError: one is gone, and the weights are past step 0.
+        InputError: one is missing; it cannot be made again, since the weights are past step 0.
     """
-    found = []
+    evaluations = []
     for split, rounds, problems, chains in _planned(run, settings):
         result = results.find(digest(decided_by(run, split, problems, chains, trained=False)))
         if result is None:
             raise InputError(
                 f"{results.folder}: the evaluation of the base on {split} over {rounds} rounds is missing, and the "
-                "weights are past step 0. Put it back, or start a new run."
+                "weights are past step 0. Restore its files, or start a new run."
             )
-        found.append(result)
-    return found
+        evaluations.append(result)
+    return evaluations
 
 
 def _planned(run: Run, settings: Evaluation) -> Iterator[tuple[str, int, Sequence[Problem], Strategy]]:
-    """Split, rounds, problems and strategy of every evaluation."""
+    """Yield split, rounds, problems and strategy of every evaluation."""
     for split, problems in run.splits.tests.items():
         for rounds in dict.fromkeys(settings.rounds):
             yield split, rounds, problems[: settings.limit], settings.chains(run.settings.rounds, split, rounds)
 
 
 def decided_by(run: Run, split: str, problems: Sequence[Problem], chains: Strategy, trained: bool) -> dict[str, Any]:
-    """Everything that decides an evaluation: weights, problems, strategy, sampling, verifiers, precision."""
+    """Collect everything that decides a result: weights, problems, strategy, sampling, verifiers, precision."""
     settings = run.settings
     return {
         "weights": {"base": run.policy.base_hash, "trained": run.policy.trained_hash() if trained else None},
@@ -99,8 +99,10 @@ def evaluate(
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
-    """Every first-level branch is a sample; with a search, every tree. The first of the scorers decides, the others'
-    verdicts stand beside.
+    """Sample answers to ``problems`` and verify them.
+
+    Each chain (first-round turn with its continuations) is one sample; with a search, each tree is one sample. The
+    first scorer decides correctness; the verdicts of the others are recorded under ``also``.
 
     Returns the results and one record per problem and sample.
     """
@@ -152,7 +154,7 @@ def evaluate(
 
 
 def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
-    """Accuracy by another verifier's verdicts, and how often they differ."""
+    """Accuracy by another verifier, and the number of answers on which it disagrees with the deciding one."""
     verdicts = [record["also"][name] for record in records]
     interval = accuracy([verdicts[start : start + samples] for start in range(0, len(verdicts), samples)])
     differ = sum(record["correct"] != verdict for record, verdict in zip(records, verdicts, strict=True))
@@ -160,7 +162,7 @@ def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: in
 
 
 def chain(rollout: Rollout, first: Turn) -> list[Turn]:
-    """A first-round turn and its only children that were not pruned, to the end."""
+    """Follow a first-round turn through its unpruned children to the end of the chain."""
     turns = [first]
     while children := [turn for turn in rollout.children(turns[-1].path) if turn.status != Status.PRUNED]:
         turns.append(children[0])
@@ -168,7 +170,7 @@ def chain(rollout: Rollout, first: Turn) -> list[Turn]:
 
 
 def accepted(rollout: Rollout) -> list[Turn]:
-    """The chain that answers: the first one that was not pruned."""
+    """Return the chain that gives the answer: the first one that was not pruned."""
     return chain(rollout, next(turn for turn in rollout.level(1) if turn.status != Status.PRUNED))
 
 

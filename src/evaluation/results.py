@@ -1,4 +1,4 @@
-"""Results of evaluations: what decides them, finding them again, writing them, comparing them."""
+"""Evaluation results: keys (hashes of everything that decides them), files, and paired comparison."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from src.utils.files import read_jsonl, write_json, write_jsonl
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One test split at one number of rounds: a summary, and each problem's verdicts by sample.
+    """Result of evaluating one test split at one number of rounds.
 
-    ``summary`` names its ``benchmark``, ``split`` and ``rounds``; ``key`` is a hash of everything that decides the
-    result, ``protocol`` the same without the weights.
+    ``summary`` names the ``benchmark``, ``split`` and ``rounds``. Its ``key`` is a hash of everything that decides the
+    result; its ``protocol`` is the same hash without the weights. ``correct`` holds the verdicts,
+    ``[problems][samples]``.
     """
 
     summary: dict[str, Any]
@@ -27,37 +28,37 @@ class Evaluated:
 
     @property
     def name(self) -> tuple[str, str, int]:
-        """Benchmark, split and rounds."""
+        """Benchmark, split and number of rounds."""
         return self.summary["benchmark"], self.summary["split"], self.summary["rounds"]
 
     @property
     def interval(self) -> Interval:
-        """Accuracy with its interval."""
+        """Accuracy with its 95 % interval."""
         return Interval(*(self.summary[part] for part in ("accuracy", "low", "high")))
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of plain data."""
+    """SHA-256 of plain data, as JSON with sorted keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def problems_digest(problems: Sequence[Problem]) -> str:
-    """SHA-256 over the ids, questions and golds of problems, in order."""
+    """SHA-256 of the ids, questions and gold answers of problems, in order."""
     return digest([[problem.id, problem.question, problem.answer] for problem in problems])
 
 
 class Results:
-    """The evaluations in one folder, ``evaluation/step_<s>`` of a run.
+    """Evaluation files in one folder, such as ``evaluation/step_<s>`` of a run.
 
-    An evaluation is found by its key. Its files have a readable name, ``<benchmark>-<split>_rounds<n>``, followed by
-    the start of the key if that name is taken by an evaluation that was decided by something else.
+    An evaluation is found by its key, never by its file name. Files are named ``<benchmark>-<split>_rounds<n>``,
+    followed by the start of the key if an evaluation with another key already has that name.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find(self, key: str) -> Evaluated | None:
-        """The complete evaluation with this key, if there is one."""
+        """Find the complete evaluation with this key; ``None`` if there is none."""
         for file in sorted(self.folder.glob("*.json")):
             summary, records = json.loads(file.read_text(encoding="utf-8")), file.with_suffix(".jsonl")
             if summary.get("key") == key and records.is_file():
@@ -68,10 +69,10 @@ class Results:
         return None
 
     def write(self, result: Evaluated, records: Sequence[dict[str, Any]]) -> Path:
-        """Write ``<name>.jsonl``, a line per problem and sample, then ``<name>.json``, the summary.
+        """Write ``<name>.jsonl`` (one line per problem and sample), then the summary ``<name>.json``.
 
         With several verifiers, ``<name>_disagreements.jsonl`` lists the answers that they judge differently. Files of
-        other evaluations are never changed. Returns the summary's path.
+        other evaluations are never changed. Returns the path of the summary.
         """
         benchmark, split, rounds = result.name
         name = f"{benchmark}-{split}_rounds{rounds}"
@@ -79,8 +80,8 @@ class Results:
             name += f"_{result.summary['key'][:8]}"
         write_jsonl(self.folder / f"{name}.jsonl", records)
         if "also" in result.summary:
-            found = disagreements(result.summary["verifier"], records)
-            write_jsonl(self.folder / f"{name}_disagreements.jsonl", found)
+            differing = disagreements(result.summary["verifier"], records)
+            write_jsonl(self.folder / f"{name}_disagreements.jsonl", differing)
         write_json(self.folder / f"{name}.json", result.summary)
         return self.folder / f"{name}.json"
 
@@ -90,19 +91,20 @@ class Results:
 
 
 def disagreements(verifier: str, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The answers that the verifiers judge differently, with each one's verdict."""
-    found = []
+    """Return the answers that the verifiers judge differently, with the verdict of each verifier."""
+    answers = []
     for record in records:
         verdicts = {verifier: record["correct"], **record["also"]}
         if len(set(verdicts.values())) > 1:
-            found.append({name: record[name] for name in ("id", "sample", "answer", "gold")} | {"verdicts": verdicts})
-    return found
+            fields = {name: record[name] for name in ("id", "sample", "answer", "gold")}
+            answers.append(fields | {"verdicts": verdicts})
+    return answers
 
 
 def compare(before: Iterable[Evaluated], after: Iterable[Evaluated]) -> dict[str, list[dict[str, Any]]]:
-    """Summaries before and after training, and paired changes.
+    """Collect the summaries before and after training and their paired changes.
 
-    Two evaluations are paired only if everything but the weights was the same.
+    Two evaluations are paired only if they have the same protocol, so that only the weights differ.
     """
     before, after = list(before), list(after)
     earlier = {result.summary["protocol"]: result for result in before}

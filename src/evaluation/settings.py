@@ -1,22 +1,21 @@
-"""Settings of evaluations."""
+"""Settings of evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from src.benchmarks.base import Benchmark
+from src.engines.base import EngineSettings
+from src.models.settings import ModelSettings
 from src.rounds.base import Strategy
-from src.settings import Section
+from src.settings import RunSettings, Section
 from src.verifiers.base import Verifier
-
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
 
 
 class Evaluation(Section):
-    """What is evaluated, and how answers are sampled; see conf/train.yaml."""
+    """Settings of evaluation and of the sampling of answers; conf/train.yaml explains each field."""
 
     rounds: Sequence[int]
     samples: int = Field(ge=1)
@@ -31,15 +30,15 @@ class Evaluation(Section):
 
     def check(self) -> Iterable[str]:
         if not self.rounds or min(self.rounds) < 1:
-            yield f"evaluation.rounds={list(self.rounds)} must name numbers of rounds, all 1 or more"
+            yield f"evaluation.rounds={list(self.rounds)} must be a nonempty list of numbers of rounds, each 1 or more"
         if self.temperature == 0 and self.samples > 1:
             yield (
-                f"evaluation.temperature=0 is greedy, so evaluation.samples={self.samples} would all be equal; "
+                f"evaluation.temperature=0 is greedy, so evaluation.samples={self.samples} answers would be equal; "
                 "use evaluation.samples=1"
             )
         if self.keep_best and not self.every:
             yield (
-                "evaluation.keep_best=true needs looks at the validation split, and evaluation.every=0 never looks; "
+                "evaluation.keep_best=true needs validation accuracies, but evaluation.every=0 never validates; "
                 "use e.g. evaluation.every=20"
             )
 
@@ -47,14 +46,14 @@ class Evaluation(Section):
         names = [run.verifier.name] if run.verifier is not None else []
         for judge in self.also:
             if judge.name in names:
-                yield f"evaluation.also={judge.name}: the verifier {judge.name} is asked already"
+                yield f"evaluation.also={judge.name}: the verifier {judge.name} is already in use; drop it"
             names.append(judge.name)
         if run.benchmark is None:
             return
         if self.every and run.train is not None and run.benchmark.validation_size == 0:
             yield (
-                f"evaluation.every={self.every} looks at the validation split, and benchmark.validation_size=0 leaves "
-                "none"
+                f"evaluation.every={self.every} needs a validation split, but benchmark.validation_size=0 leaves none; "
+                "use evaluation.every=0, or a larger benchmark.validation_size"
             )
         if unknown := sorted(set(self.no_system) - set(run.benchmark.tests)):
             yield (
@@ -63,8 +62,36 @@ class Evaluation(Section):
             )
 
     def chains(self, strategy: Strategy, split: str, rounds: int) -> Strategy:
-        """The strategy that answers a test split: separate chains of ``rounds`` rounds."""
+        """Return the strategy that answers a test split: ``samples`` independent chains of ``rounds`` rounds."""
         chains = strategy.independent(rounds, self.samples, self.temperature, self.top_p)
         if split not in self.no_system:
             return chains
         return chains.replace(prompts=chains.prompts.replace(system=""))
+
+
+class EvaluateCommand(RunSettings):
+    """Settings of ``python -m src.evaluate``."""
+
+    run: str | None = None
+    checkpoint: str | int | None = None
+    threads: int = Field(0, ge=0)
+    model: ModelSettings
+    rounds: Strategy
+    benchmark: Benchmark
+    verifier: Verifier
+    engine: EngineSettings
+    evaluation: Evaluation
+
+
+class SolveCommand(RunSettings):
+    """Settings of ``python -m src.solve``."""
+
+    question: str
+    run: str | None = None
+    checkpoint: str | int | None = None
+    threads: int = Field(0, ge=0)
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    model: ModelSettings
+    rounds: Strategy
+    engine: EngineSettings

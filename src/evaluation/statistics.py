@@ -1,4 +1,4 @@
-"""Statistics of an evaluation: accuracy with intervals, pass@k, majority votes, paired differences. Pure functions."""
+"""Evaluation statistics: accuracy with confidence intervals, pass@k, majority vote, paired differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval."""
+    """An estimate with its 95 % confidence interval."""
 
     estimate: float
     low: float
@@ -26,8 +26,10 @@ class Interval:
 
 
 def wilson(rate: float, trials: float) -> Interval:
-    """Wilson's 95 % score interval of a proportion (J. Am. Stat. Assoc. 22, 1927); ``trials`` may be an effective
-    size."""
+    """Wilson's 95 % score interval of a proportion (J. Am. Stat. Assoc. 22, 1927).
+
+    ``trials`` may be an effective sample size, not only an integer.
+    """
     square = Z95 * Z95
     centre = (rate + square / (2 * trials)) / (1 + square / trials)
     half = Z95 / (1 + square / trials) * math.sqrt(rate * (1 - rate) / trials + square / (4 * trials * trials))
@@ -35,11 +37,11 @@ def wilson(rate: float, trials: float) -> Interval:
 
 
 def accuracy(correct: Sequence[Sequence[float]]) -> Interval:
-    """Mean correctness over problems (rows) and their samples, with an interval that is clustered by problem.
+    """Mean correctness of ``correct[problem][sample]`` with a 95 % interval clustered by problem.
 
-    Samples of one problem are not independent: Wilson's interval is taken at the effective size p(1-p)/Var(mean),
-    where the variance of the mean is estimated from the problems' own means (cluster-robust, Kish's design effect).
-    With one sample a problem this is Wilson's interval at the number of problems.
+    Samples of one problem are not independent. The interval is Wilson's at the effective sample size
+    p(1-p)/Var(mean), where Var(mean) is estimated from the means of the problems (cluster-robust; Kish's design
+    effect). With one sample per problem, the effective size is the number of problems.
     """
     problems = len(correct)
     samples = sum(len(row) for row in correct)
@@ -48,15 +50,17 @@ def accuracy(correct: Sequence[Sequence[float]]) -> Interval:
     if samples == problems or problems < 2:
         return wilson(rate, problems)
     variance = statistics.variance(means) / problems
-    if rate in (0.0, 1.0):  # nothing varies to estimate from: be as careful as with one sample a problem
+    if rate in (0.0, 1.0):  # no variance to estimate from: count one sample per problem
         return wilson(rate, problems)
     effective = rate * (1 - rate) / variance if variance > 0 else samples
     return wilson(rate, min(max(effective, problems), samples))
 
 
 def pass_at_k(correct: Sequence[Sequence[float]], k: int) -> float:
-    """Chance that one of k samples is right, unbiased: 1 - C(n-c, k)/C(n, k) (arXiv 2107.03374); samples
-    independent."""
+    """Unbiased estimate of the chance that at least one of k independent samples is correct, averaged over problems.
+
+    1 - C(n-c, k)/C(n, k) for c correct ones of n samples (arXiv 2107.03374). Partly correct samples count as wrong.
+    """
     chances = []
     for row in correct:
         n, c = len(row), sum(value >= 1 for value in row)
@@ -65,9 +69,10 @@ def pass_at_k(correct: Sequence[Sequence[float]], k: int) -> float:
 
 
 def majority(answers: Sequence[Sequence[str | None]], correct: Sequence[Sequence[float]]) -> float:
-    """Accuracy of each problem's most frequent stated answer (self-consistency, arXiv 2203.11171); ties share the vote.
+    """Accuracy of the most frequent stated answer per problem (self-consistency, arXiv 2203.11171).
 
-    Nothing stated is no vote; a problem without any is wrong.
+    With a tie, the accuracy is the share of winners that are correct. Samples without a stated answer do not vote; a
+    problem without votes counts as wrong.
     """
     total = 0.0
     for row, verdicts in zip(answers, correct, strict=True):
@@ -81,11 +86,11 @@ def majority(answers: Sequence[Sequence[str | None]], correct: Sequence[Sequence
 
 
 def paired_difference(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> Interval:
-    """Change in mean correctness on the same problems, with a 95 % interval from the problems' own differences.
+    """Change in mean correctness on the same problems, with a 95 % interval from per-problem differences.
 
-    If all n differences are equal, the data bound how many other problems may differ: with confidence 95 % their share
-    is at most 1 - 0.05^(1/n) (Clopper-Pearson for 0 of n), and each may differ by as much as possible. One problem says
-    nothing of the others: its interval is [-1, 1].
+    The interval is normal, from the standard deviation of the differences. If all n differences are equal, that is 0
+    and another bound is used: with 95 % confidence, at most a share 1 - 0.05^(1/n) of all problems differs from them
+    (Clopper-Pearson for 0 of n), each by as much as possible. With one problem the interval is [-1, 1].
     """
     changes = [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
     change = statistics.fmean(changes)

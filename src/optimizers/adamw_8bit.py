@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from src.optimizers.adamw import AdamW
+from src.settings import RunSettings
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
-
-    from src.config.commands import RunSettings
 
 
 class AdamW8bit(AdamW):

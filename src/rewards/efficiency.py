@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from src.rewards.base import Term, correctness
+from src.settings import RunSettings
 from src.types import Problem, Scorer, Turn
-
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
 
 
 class Efficiency(Term):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from src.rounds.base import Carry, Search, Strategy, TokenCarry
 from src.rounds.prompts import Prompts
+from src.settings import RunSettings
 from src.types import Codec, InputError, Path, Problem, Sampling, Status, Turn, Writer
 from src.verifiers.tags import boxed, progress
-
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
 
 
 class MultiRound(Strategy):

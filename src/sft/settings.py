@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pydantic import Field
 
-from src.settings import Section
-
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
+from src.benchmarks.base import Benchmark
+from src.models.settings import ModelSettings
+from src.optimizers.base import OptimizerSettings
+from src.rounds.base import Strategy
+from src.rounds.prompts import Prompts
+from src.settings import RunSettings, Section
+from src.sft.demonstrations import Demonstrations
 
 
 class Imitation(Section):
@@ -47,3 +50,26 @@ class Pretraining(Section):
     decay: float = Field(gt=0, le=1)
     longest_tail: int = Field(ge=8)
     ramp: float = Field(gt=0, le=1)
+
+
+class WarmupCommand(RunSettings):
+    """Settings of ``python -m src.warmup``."""
+
+    threads: int = Field(0, ge=0)
+    model: ModelSettings
+    rounds: Strategy
+    benchmark: Benchmark
+    optimizer: OptimizerSettings
+    imitation: Imitation
+
+
+class PretrainCommand(RunSettings):
+    """Settings of ``python -m src.pretrain``."""
+
+    out: str
+    threads: int = Field(1, ge=0)
+    prompts: Prompts
+    benchmark: Benchmark
+    architecture: Mapping[str, Any]
+    demonstrations: Demonstrations
+    training: Pretraining

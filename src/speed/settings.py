@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from src.algorithms.base import Algorithm
+from src.benchmarks.base import Benchmark
+from src.credit.base import CreditRule
+from src.engines.base import EngineSettings
 from src.engines.local.settings import Local
-from src.settings import Section
-
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
+from src.models.settings import ModelSettings
+from src.optimizers.base import OptimizerSettings
+from src.rewards.base import Reward
+from src.rounds.base import Strategy
+from src.settings import RunSettings, Section
+from src.verifiers.base import Verifier
 
 Measurement = Literal["rollouts", "pattern", "training", "step", "scaling", "memory", "roofline"]
 Case = Literal["group", "mixed", "skewed", "large"]
@@ -54,3 +60,20 @@ class Measuring(Section):
     def at_most(self, size: int) -> int:
         """A number of rows, tokens or problems, or ``limit`` where that is less."""
         return size if self.limit is None else min(size, self.limit)
+
+
+class SpeedCommand(RunSettings):
+    """Settings of ``python -m src.speed``."""
+
+    measure: Sequence[str]
+    threads: int = Field(0, ge=0)
+    model: ModelSettings
+    rounds: Strategy
+    benchmark: Benchmark
+    verifier: Verifier
+    engine: EngineSettings
+    reward: Reward
+    credit: CreditRule
+    algorithm: Algorithm
+    optimizer: OptimizerSettings
+    measuring: Measuring

@@ -1,1 +1,1 @@
-"""Experiment trackers. One tracker a file."""
+"""Experiment trackers, one per file."""

@@ -1,4 +1,4 @@
-"""The contract of an experiment tracker."""
+"""Contract of an experiment tracker."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from src.types import Rollout, Scores
 
 
 class Tracker:
-    """A run that is being tracked. This base class records nothing.
+    """Tracker of one run. This base class records nothing.
 
-    A context manager: leaving it closes the tracker, and marks the run as failed if an exception is the reason.
+    A context manager: leaving it closes the tracker, and marks the run as failed after an exception.
     """
 
-    id: str | None = None  # to continue the same run later
+    id: str | None = None  # identifies the tracked run, to continue it after a resume
 
     def __enter__(self) -> Self:
         return self
@@ -32,21 +32,21 @@ class Tracker:
         """Record the metrics of a step."""
 
     def rollouts(self, step: int, rollouts: Sequence[Rollout], scores: Sequence[Scores]) -> None:
-        """Record rollouts of a step."""
+        """Record the rollouts of a step."""
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         """Record the summary of the run."""
 
     def close(self, exit_code: int) -> None:
-        """Close the tracker; ``exit_code`` is that of the run."""
+        """Close the tracker. ``exit_code`` is the exit code of the run."""
 
 
 class TrackerSettings(Section, ABC):
-    """The settings of a tracker."""
+    """Settings of a tracker."""
 
     @abstractmethod
     def open(self, run: Path, config: Mapping[str, Any], choices: Mapping[str, str], id: str | None) -> Tracker:
-        """Start tracking a run, or continue the one with this ``id``."""
+        """Start tracking a run, or continue the tracked run with this ``id``."""
 
 
 def _exit_code(error: BaseException | None) -> int:

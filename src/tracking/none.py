@@ -1,4 +1,4 @@
-"""No tracker: only the files of the run directory."""
+"""No experiment tracker: only the files of the run directory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from src.tracking.base import Tracker, TrackerSettings
 
 
 class NoTracker(TrackerSettings):
-    """Records nothing beyond metrics.jsonl, rollouts and evaluations, which every run writes."""
+    """No tracker. Metrics, rollouts and evaluations are only in the files that every run writes."""
 
     def open(self, run: Path, config: Mapping[str, Any], choices: Mapping[str, str], id: str | None) -> Tracker:
         tracker = Tracker()

@@ -1,4 +1,4 @@
-"""Weights & Biases. The only module that imports wandb."""
+"""Weights & Biases tracker. The only module that imports wandb."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from src.tracking.base import Tracker, TrackerSettings
 from src.types import Rollout, Scores
 
 SHOWN_TURNS = 24
-"""Turns of a step in the tracker's table; the run's ``rollouts`` folder has all of them."""
+"""Number of turns per step in W&B's table; the run's ``rollouts`` folder has all of them."""
 
 COLUMNS = ["step", "problem", "question", "path", "carried", "text", "status", "value", "correct"]
 
 
 class Wandb(TrackerSettings):
-    """W&B, offline by default: no account, no prompt, no network; ``wandb sync`` uploads later."""
+    """Weights & Biases, offline by default: no account and no network; upload later with ``wandb sync``."""
 
     project: str = "motif"
     mode: Literal["offline", "online"] = "offline"
@@ -31,7 +31,7 @@ class Wandb(TrackerSettings):
 
 
 class WandbTracker(Tracker):
-    """One W&B run."""
+    """Tracker that records into one W&B run."""
 
     def __init__(self, settings: Wandb, run: Path, config: Mapping[str, Any], id: str | None) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")

@@ -1,1 +1,1 @@
-"""The reinforcement-learning loop: what a step samples, learns, measures and saves."""
+"""Reinforcement-learning loop: sampling, optimizer steps, step metrics, checkpoints."""

@@ -1,8 +1,8 @@
-"""Saving and restoring the state of a run: atomic and exact.
+"""Saving and loading training checkpoints: atomic writes, bit-exact resume.
 
 A checkpoint holds the adapter in PEFT's layout (or the whole model, if all weights are trained),
-``trainer_state.pt`` (optimizer, schedule, random states, position) and ``manifest.json`` (a checksum of every file). It
-is written under another name and renamed when complete; ``checkpoints/latest`` names the newest.
+``trainer_state.pt`` (optimizer, schedule, random states, position) and ``manifest.json`` (a checksum of every file).
+It is written under a temporary name and renamed when complete. ``checkpoints/latest`` names the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from src.utils.files import whole_folder, write_json, write_text
 
 
 class Saveable(Protocol):
-    """A policy."""
+    """Anything that can write its weights into a folder; in training, the policy."""
 
     def save(self, folder: Path) -> None:
-        """Write its weights into ``folder``."""
+        """Write the weights into ``folder``."""
         ...
 
 
 def save(run: Path, step: int, policy: Saveable, state: dict[str, Any], keep: int = 0) -> Path:
-    """Write the checkpoint of a completed step, then delete all but the ``keep`` newest."""
+    """Write the checkpoint of a completed step, then delete all but the ``keep`` newest (0 keeps all)."""
     folder = run / "checkpoints"
     target, temporary = folder / f"step_{step}", folder / f".step_{step}.tmp"
     if target.exists():
-        return target  # the same step of the same run: the same bits
+        return target  # the run is deterministic, so the content would be identical
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     policy.save(temporary)
@@ -50,7 +50,7 @@ def save(run: Path, step: int, policy: Saveable, state: dict[str, Any], keep: in
 
 
 def save_best(run: Path, step: int, accuracy: float, policy: Saveable) -> None:
-    """Replace ``checkpoints/best`` with the present weights, of ``step`` with its validation ``accuracy``."""
+    """Replace ``checkpoints/best`` with the policy's current weights, of ``step`` with validation ``accuracy``."""
     with whole_folder(run / "checkpoints" / BEST) as draft:
         policy.save(draft)
         write_json(draft / "step.json", {"step": step, "validation_accuracy": accuracy})
@@ -58,14 +58,14 @@ def save_best(run: Path, step: int, accuracy: float, policy: Saveable) -> None:
 
 
 def _seal(folder: Path) -> list[Path]:
-    """Write the checksums of all files; returns the files."""
+    """Write ``manifest.json`` with the checksums of all files. Returns the files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     write_json(folder / "manifest.json", {str(path.relative_to(folder)): checksum(path) for path in files})
     return files
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """The trainer state of a checkpoint; also restores every random state."""
+    """Load the trainer state of a checkpoint and restore all random number generators."""
     state: dict[str, Any] = torch.load(folder / "trainer_state.pt", weights_only=False)
     python, numpy, cpu, cuda = state["random"]
     random.setstate(python)

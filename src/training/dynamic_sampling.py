@@ -1,4 +1,4 @@
-"""Dynamic sampling (DAPO, arXiv 2503.14476, equation 11): replace problems whose rollouts teach nothing."""
+"""Dynamic sampling (DAPO, arXiv 2503.14476, equation 11): replace problems whose rollouts give no learning signal."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ Credit = Callable[[Sequence[Rollout], Sequence[Scores]], Credited]
 
 @dataclass(frozen=True)
 class Batch:
-    """The rollouts of a step, all that were grown, and the rows of those that are learned from."""
+    """Rollouts of a training step, their scores, and the training rows of the informative ones."""
 
     rollouts: list[Rollout]
     scores: list[Scores]
     credited: Credited
-    dropped: int  # rollouts that were replaced, or could not be
-    growing: float  # seconds
+    dropped: int  # uninformative rollouts, replaced or not
+    growing: float  # seconds spent generating rollouts
 
 
 def collect(
     problems: Sequence[Problem], spare: Sequence[Problem], waves: int, grow: Grow, score: Score, credit: Credit
 ) -> Batch:
-    """Grow, score and credit a rollout for each problem.
+    """Generate, score and credit a rollout for each problem, resampling problems without signal.
 
-    Rollouts whose answers are all equally right teach nothing by comparison. They are replaced by those of spare
-    problems, in at most ``waves`` further waves, until there are ``len(problems)`` informative ones or the spares are
-    used up; only informative rollouts are learned from.
+    A rollout is informative if the correctness of compared turns differs. Uninformative rollouts are replaced by
+    rollouts of ``spare`` problems in at most ``waves`` further waves, until ``len(problems)`` rollouts are informative
+    or no spare is left. Only informative rollouts give training rows.
     """
     rollouts: list[Rollout] = []
     scores: list[Scores] = []
@@ -56,7 +56,7 @@ def collect(
 
 
 def _informative(trees: Sequence[Rollout], scores: Sequence[Scores], credit: Credit) -> list[int]:
-    """Places of the trees in which turns that are compared, and would learn, differ in correctness."""
+    """Indices of the rollouts with a sibling group whose trainable turns differ in correctness."""
     result = []
     for place, (tree, score) in enumerate(zip(trees, scores, strict=True)):
         groups: dict[Any, set[float]] = {}
@@ -68,5 +68,5 @@ def _informative(trees: Sequence[Rollout], scores: Sequence[Scores], credit: Cre
 
 
 def _numbered(tree: Rollout, number: int) -> Rollout:
-    """The tree under its number in the step, whichever wave it grew in."""
+    """Set the rollout's index in the step, which counts over all waves."""
     return replace(tree, turns=tuple(replace(turn, tree=number) for turn in tree.turns))

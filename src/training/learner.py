@@ -1,4 +1,4 @@
-"""One optimizer step from rows: micro-batches under a token budget, a gradient that does not depend on their split."""
+"""Policy update from training rows, in micro-batches whose split does not change the gradient."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from src.types import Row
 
 @dataclass
 class Batch:
-    """Rows, and what stays as it is while the policy takes its steps on them. Log-probs are found as they are
-    needed."""
+    """Training rows and quantities that stay fixed across iterations (old and reference log-probs, computed lazily).
+
+    ``old`` and ``reference`` map a row's index to log-probs of shape ``[completion tokens]``.
+    """
 
     rows: Sequence[Row]
-    shares: Tensor  # what each row's sum of token losses counts
-    advantages: list[Tensor]  # of each row's tokens; none where the row has no loss
-    old: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the policy that sampled
-    reference: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the adapter switched off
-    sampler_agrees: bool | None = None  # whether the sampler's log-probs may stand for the policy's; None is not known
+    shares: Tensor  # factor on each row's sum of token losses, ``[rows]``
+    advantages: list[Tensor]  # per token of each row; empty if the row has no loss
+    old: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the policy before the first iteration
+    reference: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the base (adapter disabled)
+    sampler_agrees: bool | None = None  # whether the sampler's log-probs may replace the policy's; None: unknown
 
 
 @dataclass
 class Learner:
-    """Applies an algorithm to rows. ``micro_batch_tokens`` bounds memory; the loss is that of the whole batch.
+    """Applies an algorithm's loss to training rows and steps the optimizer.
 
-    Where log-probs are wanted before the first step, those that the sampler gave are taken if they are within
-    ``sampler_tolerance`` (nats, the mean over the tokens of one micro-batch) of the policy's own; 0 never takes them.
+    ``micro_batch_tokens`` bounds memory; the loss is that of the whole batch. ``sampler_tolerance`` decides which
+    log-probs a KL penalty in the reward uses: the sampler's, if their mean absolute difference from the policy's (over
+    the tokens of the first micro-batch, in nats) is at most this, else the policy's own. 0 always uses the policy's.
     """
 
     policy: Policy
@@ -46,7 +49,7 @@ class Learner:
     _sums: dict[str, float] = field(default_factory=dict)
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
-        """``algorithm.iterations`` optimizer steps on ``rows``; their mean diagnostics."""
+        """Take ``algorithm.iterations`` optimizer steps on ``rows``. Returns mean diagnostics."""
         self._sums = {}
         norms = []
         batch = self.prepare(rows)
@@ -55,22 +58,20 @@ class Learner:
             self.backward(batch)
             norms.append(float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)))
             if not all(map(torch.isfinite, map(torch.tensor, norms))):
-                raise FloatingPointError("the gradient is not finite: the run has diverged (lower optimizer.lr)")
+                raise FloatingPointError("the gradient is not finite: the run has diverged; lower optimizer.lr")
             self.optimizer.step()
             rate = self.schedule.get_last_lr()[0]
             self.schedule.step()
         tokens = max(1.0, self._sums.pop("tokens", 0.0))
         loss = self._sums.pop("loss", 0.0) / self.algorithm.iterations
         means = {name: total / tokens for name, total in self._sums.items()}
-        none = dict.fromkeys(
-            ("kl", "entropy", "clip_ratio", "sampler_mismatch"), 0.0
-        )  # of a step without rows to learn from
-        return {"loss": loss, **none, **means, "grad_norm": sum(norms) / len(norms), "lr": rate}
+        defaults = dict.fromkeys(("kl", "entropy", "clip_ratio", "sampler_mismatch"), 0.0)  # for a step without rows
+        return {"loss": loss, **defaults, **means, "grad_norm": sum(norms) / len(norms), "lr": rate}
 
     def prepare(self, rows: Sequence[Row]) -> Batch:
-        """Shares and token advantages of the whole batch; where the KL is part of the reward, with a first look at it.
+        """Compute loss shares and token advantages of the whole batch, including a KL penalty in the reward.
 
-        A row that ran out of tokens has no loss under ``algorithm.mask_truncated`` and counts as if it had no tokens.
+        With ``algorithm.mask_truncated``, a truncated row has no loss and counts as if it had no tokens.
         """
         lengths = [0 if row.truncated and self.algorithm.mask_truncated else len(row.completion) for row in rows]
         weights = [row.weight for row in rows]
@@ -92,10 +93,10 @@ class Learner:
         return batch
 
     def backward(self, batch: Batch) -> None:
-        """Add the gradient of the batch's loss to the parameters.
+        """Accumulate the gradient of the batch's loss in the parameters.
 
-        Ratios are against ``batch.old``; the first pass fills it with its own log-probs (the policy that sampled).
-        Rows with no advantage are skipped where no other term needs them; they still count in every denominator.
+        Importance ratios are relative to ``batch.old``, which the first call fills with the current log-probs. Rows
+        with zero advantage are skipped if no other loss term needs them; they still count in every denominator.
         """
         others = self.algorithm.entropy_bonus or (self.algorithm.kl_beta and self.algorithm.kl_in == "loss")
         needed = [i for i, tokens in enumerate(batch.advantages) if len(tokens) and (others or bool(tokens.any()))]
@@ -105,30 +106,32 @@ class Learner:
     def _micro_batches(self, rows: Sequence[Row], chosen: Sequence[int]) -> list[list[Pack]]:
         if not chosen:
             return []
-        found = micro_batches([rows[i] for i in chosen], self.policy.attention, self.micro_batch_tokens)
-        return [[[chosen[place] for place in pack] for pack in packs] for packs in found]
+        batches = micro_batches([rows[i] for i in chosen], self.policy.attention, self.micro_batch_tokens)
+        return [[[chosen[place] for place in pack] for pack in packs] for packs in batches]
 
     def _divergence(self, batch: Batch, packs: Sequence[Pack]) -> list[Tensor]:
-        """The KL estimate of each completion token of some rows, before the first step."""
+        """KL estimate of each completion token of a micro-batch, before the first iteration."""
         lengths = [len(batch.rows[index].completion) for pack in packs for index in pack]
         with torch.no_grad():
             kl = self.algorithm.divergence(self._before(batch, packs), self._reference(batch, packs))
         return [row[:length].double().cpu() for row, length in zip(kl, lengths, strict=True)]
 
     def _before(self, batch: Batch, packs: Sequence[Pack]) -> Tensor:
-        """Log-probs before the first step, ``[rows, tokens]``: the sampler's, if those of the first micro-batch agree
-        with the policy's own."""
+        """Log-probs before the first iteration, ``[rows, tokens]``.
+
+        These are the sampler's if they agree with the policy's on the first micro-batch, else the policy's own.
+        """
         rows = [batch.rows[index] for pack in packs for index in pack]
         if batch.sampler_agrees:
             return _sampled(rows).to(self.policy.device)
         own, _, mask = self.policy.completion_logprobs(_rows(batch, packs))
         if batch.sampler_agrees is None:
-            off = float((own - _sampled(rows).to(own)).abs()[mask].mean())
-            batch.sampler_agrees = off <= self.sampler_tolerance and self.sampler_tolerance > 0
+            difference = float((own - _sampled(rows).to(own)).abs()[mask].mean())
+            batch.sampler_agrees = difference <= self.sampler_tolerance and self.sampler_tolerance > 0
         return own
 
     def _reference(self, batch: Batch, packs: Sequence[Pack]) -> Tensor:
-        """Log-probs of the adapter switched off, ``[rows, tokens]``; one pass, whatever the number of iterations."""
+        """Log-probs of the base (adapter disabled), ``[rows, tokens]``; computed once for all iterations."""
         indices = [index for pack in packs for index in pack]
         if any(index not in batch.reference for index in indices):
             with torch.no_grad():
@@ -169,10 +172,10 @@ def _rows(batch: Batch, packs: Sequence[Pack]) -> list[list[Row]]:
 
 
 def _sampled(rows: Sequence[Row]) -> Tensor:
-    """The log-probs that the sampler gave, ``[rows, tokens]``."""
+    """Log-probs recorded by the sampler, ``[rows, tokens]``."""
     return _padded([torch.tensor(row.logprobs, dtype=torch.float64) for row in rows])
 
 
 def _padded(rows: Sequence[Tensor]) -> Tensor:
-    """Rows of different lengths as one tensor, zeros at the end."""
+    """Stack rows of different lengths into one tensor, padded with zeros at the end."""
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)

@@ -12,10 +12,10 @@ from src.utils.files import write_text
 
 
 class MetricsFile:
-    """The metrics of a run, appended and flushed step by step; a context manager that closes the file."""
+    """Appends the metrics of each step and flushes them. A context manager that closes the file."""
 
     def __init__(self, path: Path, after: int) -> None:
-        """Open for appending; lines past step ``after`` (written by a run that was killed) are dropped."""
+        """Open for appending. Lines of steps after ``after``, left by a killed run, are dropped."""
         self.path = path
         kept = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -23,7 +23,7 @@ class MetricsFile:
                 if json.loads(line)["step"] <= after:
                     kept.append(line + "\n")
             except json.JSONDecodeError:
-                break  # the half-written last line of a killed run
+                break  # the incomplete last line of a killed run
         write_text(path, "".join(kept))
         self._file = path.open("a", encoding="utf-8")
 
@@ -41,6 +41,6 @@ class MetricsFile:
         self._file.flush()
 
     def last(self) -> dict[str, Any]:
-        """The newest line; empty if there is none."""
+        """Return the metrics of the last line; empty if there is none."""
         lines = self.path.read_text(encoding="utf-8").splitlines()
         return dict(json.loads(lines[-1])) if lines else {}

@@ -1,4 +1,4 @@
-"""``rollouts/step_*.jsonl``: the rollouts of a step, one per line."""
+"""``rollouts/step_*.jsonl``: the rollouts of a training step, one per line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from src.utils.files import write_jsonl
 def write_rollouts(
     path: Path, rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited, codec: Codec
 ) -> None:
-    """Write each rollout with the texts, scores by term, values, correctness and advantages of its turns."""
+    """Write each rollout with the texts, term scores, values, correctness and advantages of its turns."""
     advantages = {(row.tree, row.path): row.advantage for row in credited.rows}
     lines = (_line(rollout, score, advantages, codec) for rollout, score in zip(rollouts, scores, strict=True))
     write_jsonl(path, lines)

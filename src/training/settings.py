@@ -1,20 +1,27 @@
-"""Settings of the training loop and of its checkpoints."""
+"""Settings of the training loop and of checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from src.settings import Section
-
-if TYPE_CHECKING:
-    from src.config.commands import RunSettings
+from src.algorithms.base import Algorithm
+from src.benchmarks.base import Benchmark
+from src.credit.base import CreditRule
+from src.engines.base import EngineSettings
+from src.evaluation.settings import Evaluation
+from src.models.settings import ModelSettings
+from src.optimizers.base import OptimizerSettings
+from src.rewards.base import Reward
+from src.rounds.base import Strategy
+from src.settings import LARGEST_SEED, RunSettings, Section
+from src.tracking.base import TrackerSettings
+from src.verifiers.base import Verifier
 
 
 class Train(Section):
-    """The loop; each field is explained in conf/train.yaml."""
+    """Settings of the training loop; conf/train.yaml explains each field."""
 
     steps: int = Field(ge=1)
     problems: int = Field(ge=1)
@@ -34,19 +41,38 @@ class Train(Section):
             return
         if not run.benchmark.trains:
             yield (
-                f"benchmark={run.benchmark.name} has nothing to train on (benchmark.train is null); choose another, or "
-                "add e.g. +benchmark/table@benchmark.train=gsm8k-train"
+                f"benchmark={run.benchmark.name} has nothing to train on (benchmark.train is null); choose another "
+                "benchmark, or add e.g. +benchmark/table@benchmark.train=gsm8k-train"
             )
         available = run.benchmark.train_size
         if available is not None and available < self.problems:
             yield (
-                f"train.problems={self.problems} asks for more problems a step than the {available} there are "
-                "(benchmark.train_size); lower the first or raise the second"
+                f"train.problems={self.problems} takes more problems per step than benchmark.train_size={available} "
+                "provides; lower the first or raise the second"
             )
 
 
 class Checkpoint(Section):
-    """How often to save and how many to keep."""
+    """How often checkpoints are saved and how many are kept."""
 
-    every: int = Field(10, ge=1)  # steps
+    every: int = Field(10, ge=1)  # steps between checkpoints
     keep: int = Field(2, ge=0)  # newest checkpoints; 0 keeps all
+
+
+class TrainCommand(RunSettings):
+    """Settings of ``python -m src.train``."""
+
+    seed: int = Field(ge=0, le=LARGEST_SEED)
+    model: ModelSettings
+    rounds: Strategy
+    benchmark: Benchmark
+    verifier: Verifier
+    engine: EngineSettings
+    reward: Reward
+    credit: CreditRule
+    algorithm: Algorithm
+    optimizer: OptimizerSettings
+    tracking: TrackerSettings
+    train: Train
+    evaluation: Evaluation
+    checkpoint: Checkpoint

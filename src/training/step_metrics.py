@@ -1,4 +1,4 @@
-"""What the trees of a training step look like, as flat numbers."""
+"""Metrics of the rollouts of a training step, as a flat mapping of names to numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from src.verifiers.tags import well_formed
 
 
 def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited) -> dict[str, float]:
-    """Rewards are means over the first round's live responses; completions are described round by round."""
+    """Compute reward, accuracy, group, length and token metrics of a step.
+
+    Rewards and accuracy are means over live first-round responses. Completion metrics are per round, without probes.
+    """
     first = [(score, turn) for rollout, score in zip(rollouts, scores, strict=True) for turn in rollout.level(1)]
     live = [(score, turn.path) for score, turn in first if turn.live]
     groups: dict[Any, list[float]] = {}
@@ -46,7 +49,9 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
 
 
 def mean_logprob(turns: Sequence[Turn]) -> float | None:
-    """How likely the model finds a token that it writes: the mean log-prob at temperature 1, whatever temperature the
-    turns were sampled at; ``None`` where the engine does not know."""
+    """Mean log-prob of the sampled tokens at temperature 1, whatever the sampling temperature.
+
+    ``None`` if the engine does not report log-probs at temperature 1.
+    """
     logprobs = [logprob for turn in turns for logprob in turn.model_logprobs]
     return statistics.fmean(logprobs) if logprobs else None

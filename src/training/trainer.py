@@ -1,4 +1,4 @@
-"""The training loop, top to bottom: grow rollouts, score them, credit their turns, take a step."""
+"""Training loop: generate rollouts, score them, credit their turns, update the policy, validate, checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 from torch.profiler import record_function
 
-from src.config.commands import TrainCommand
 from src.evaluation.loop import evaluate
 from src.rounds.growing import grow
 from src.run import Run
@@ -21,6 +20,7 @@ from src.training.dynamic_sampling import Batch, collect
 from src.training.learner import Learner
 from src.training.metrics_file import MetricsFile
 from src.training.rollout_files import write_rollouts
+from src.training.settings import TrainCommand
 from src.training.step_metrics import describe
 from src.types import Problem, Rollout, Scores
 from src.utils.checkpoints import BEST
@@ -30,18 +30,18 @@ from src.utils.signals import StopRequest
 
 @dataclass
 class State:
-    """The position of a run: what a checkpoint holds besides weights, optimizer and random states."""
+    """Progress of a run: the part of a checkpoint besides weights, optimizer, schedule and random states."""
 
     step: int = 0
-    problems: int = 0  # seen so far
-    seconds: float = 0.0
+    problems: int = 0  # problems sampled so far
+    seconds: float = 0.0  # wall-clock time so far
     tracker_id: str | None = None
-    best: dict[str, float] = field(default_factory=dict)  # step and validation accuracy of the best checkpoint
-    pending: dict[str, Any] = field(default_factory=dict)  # metrics of a step whose validation was interrupted
+    best: dict[str, float] = field(default_factory=dict)  # step and validation accuracy of the best weights
+    pending: dict[str, Any] = field(default_factory=dict)  # metrics of a step that is trained but not yet validated
 
 
 class Trainer:
-    """Trains a run from its first step, or from its newest checkpoint."""
+    """Trains a run from the position in ``state`` to its last step."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class Trainer:
         self.started = time.perf_counter() - state.seconds
 
     def train(self) -> dict[str, Any]:
-        """All steps that are left. Returns the last step's metrics.
+        """Train all remaining steps. Returns the metrics of the last step.
 
         Raises:
-            Stopped: a signal came. The state is that after the last completed step.
+            Stopped: a signal was received. The state is that after the last completed optimizer step.
         """
         settings, state = self.settings, self.state
         while state.step < settings.train.steps or state.pending:
@@ -82,7 +82,10 @@ class Trainer:
         return self.metrics.last()
 
     def step(self, step: int) -> dict[str, Any]:
-        """One optimizer step (0-based). Nothing changes before all rows are there, so an interruption loses nothing."""
+        """Sample a batch and update the policy on it; ``step`` is 0-based.
+
+        Stop signals are handled before the update only, so an interrupted step changes nothing.
+        """
         self.interrupt()
         begin = time.perf_counter()
         batch = self.sample(step)
@@ -107,14 +110,14 @@ class Trainer:
         }
 
     def sample(self, step: int) -> Batch:
-        """The scored and credited rollouts of a step."""
+        """Generate, score and credit the rollouts of a step."""
         settings, problems = self.settings, self.run.splits.train
         chosen = order(len(problems), settings.seed, step, settings.train.problems)
         picked = [problems[index] for index in chosen]
         if settings.algorithm.max_resamples:
             further = [problems[index] for index in spares(len(problems), settings.seed, step, chosen)]
-            grow_more = self.growing(step)
-            return collect(picked, further, settings.algorithm.max_resamples, grow_more, self.score, self.credit)
+            grow_rollouts = self.growing(step)
+            return collect(picked, further, settings.algorithm.max_resamples, grow_rollouts, self.score, self.credit)
         begin = time.perf_counter()
         rollouts = self.growing(step)(picked)
         growing = time.perf_counter() - begin
@@ -122,7 +125,7 @@ class Trainer:
         return Batch(rollouts, scores, self.credit(rollouts, scores), 0, growing)
 
     def growing(self, step: int) -> Callable[[Sequence[Problem]], list[Rollout]]:
-        """Grows the rollouts of a step; one round deep if no reward term looks further."""
+        """Return the function that generates the rollouts of a step: one round deep if the reward needs no more."""
         settings, run = self.settings, self.run
         depth = None if settings.reward.looks_ahead else 1
         key = (settings.seed, "train", step)
@@ -134,20 +137,20 @@ class Trainer:
         return rollouts
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Scores]:
-        """Scores of rollouts, by the deciding verifier."""
+        """Score rollouts with the run's first verifier."""
         return self.settings.reward.score(rollouts, next(iter(self.run.scorers.values())))
 
     def credit(self, rollouts: Sequence[Rollout], scores: Sequence[Scores]) -> Any:
-        """The rows that the loss sees."""
+        """Compute the training rows of scored rollouts."""
         return self.settings.credit.rows(rollouts, scores, self.settings.algorithm.advantages)
 
     def interrupt(self) -> None:
-        """Raise ``Stopped`` if a signal has come."""
+        """Raise ``Stopped`` if a stop signal was received."""
         if self.stop.requested is not None:
             raise self.stop.requested
 
     def validate(self) -> dict[str, float]:
-        """Accuracy on the validation split, every so many steps; keeps the best weights if asked to."""
+        """Evaluate on the validation split if it is due at this step; save the weights if they are the best so far."""
         run, settings, step = self.run, self.settings.evaluation, self.state.step
         if not settings.every or (step % settings.every and step != self.settings.train.steps):
             return {}
@@ -170,16 +173,16 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of the run so far, all its sessions together."""
+        """Wall-clock time of the run so far in seconds, including the time before a resume."""
         return time.perf_counter() - self.started
 
     def restore_best(self) -> None:
-        """Put the best weights in place, if the run keeps them."""
+        """Load the best weights into the policy, if the run keeps them."""
         if self.state.best:
             self.run.load(self.run.directory / "checkpoints" / BEST)
 
     def save(self) -> None:
-        """Write a checkpoint of the last completed step."""
+        """Save a checkpoint of the last completed step."""
         state = self.state
         state.seconds = self.seconds
         content = {
@@ -192,16 +195,19 @@ class Trainer:
 
 
 def order(count: int, seed: int, step: int, size: int) -> list[int]:
-    """Indices of the problems of a step (0-based): every epoch a new permutation that the seed fixes.
+    """Indices of the ``size`` problems of a step (0-based), from a new seeded permutation in every epoch.
 
-    No step spans two epochs (what is left of one is dropped), so no problem is in a step twice.
+    No step spans two epochs: the remainder of an epoch is dropped, so no problem occurs twice in a step.
     """
     epoch, batch = divmod(step, count // size)
     return _permutation(count, f"{seed}/{epoch}")[batch * size : (batch + 1) * size]
 
 
 def spares(count: int, seed: int, step: int, taken: Sequence[int]) -> list[int]:
-    """The other problems, in an order of the step's own, so that their number in use changes no later step."""
+    """Indices of all problems not in ``taken``, shuffled by seed and step, for dynamic sampling.
+
+    The order depends on nothing else, so the number of spares used in a step does not affect later steps.
+    """
     used = set(taken)
     return [index for index in _permutation(count, f"{seed}/spares/{step}") if index not in used]
 

@@ -1,1 +1,1 @@
-"""Files, signals, the environment, the console, profiling."""
+"""Utilities: atomic file writes, checkpoints, signals, environment, console output, profiling, tables."""

@@ -1,4 +1,4 @@
-"""Progress bars while a command runs, and tables at its end; readable at 80 columns."""
+"""Console output: progress bars while a command runs and result tables at its end, readable at 80 columns."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column, Table
 
 PLAIN_WIDTH = 120
-"""Columns where the output is no terminal."""
+"""Width in columns if the output is not a terminal."""
 
 BAR_WIDTH = 10
 NARROW = 100
-"""Columns below which tables leave out what is in the files anyway."""
+"""Width in columns below which tables omit details that the result files contain."""
 
 
 class Console:
-    """Progress bars on a terminal; elsewhere a line now and then. A context manager that ends the bars."""
+    """Progress bars on a terminal, or a log line every few steps elsewhere. A context manager that ends the bars."""
 
     def __init__(self, steps: int = 0) -> None:
         self.console = RichConsole(stderr=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
@@ -53,16 +53,16 @@ class Console:
         self.bars.stop()
 
     def note(self, text: str) -> None:
-        """Print a line of text."""
+        """Print one line of text."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def train(self, done: int) -> None:
-        """Training begins, ``done`` steps in."""
+        """Show that training begins after ``done`` completed steps."""
         self.begun, self.first = time.perf_counter(), done
         self.training = self.bars.add_task("training", total=self.steps, completed=done, note="")
 
     def step(self, metrics: Mapping[str, Any]) -> None:
-        """A training step is complete."""
+        """Show the metrics of a completed training step."""
         step = metrics["step"]
         note = f"reward {metrics['reward']:.3f}  accuracy {metrics['accuracy']:.1%}"
         if "validation/accuracy" in metrics:
@@ -75,7 +75,7 @@ class Console:
             self.note(f"step {step}/{self.steps}  {left:.0f} s left  {note}  {speed}")
 
     def evaluation(self, check: Callable[[], None]) -> Callable[[str, int], Callable[[int], None]]:
-        """Shows evaluations; ``check`` is called as problems are finished, and may raise to stop."""
+        """Return a progress callback for evaluations. It calls ``check``, which may raise to stop, after each chunk."""
 
         def show(name: str, problems: int) -> Callable[[int], None]:
             if not self.live:
@@ -91,7 +91,7 @@ class Console:
         return show
 
     def results(self, summary: Mapping[str, Any], run: Path, question: str) -> None:
-        """The accuracies of a finished run, and how to look closer."""
+        """Print the accuracies of a finished run and a command to inspect it."""
         evaluations = summary["evaluations"]
         before, changes = (_by_name(evaluations[part]) for part in ("before", "change"))
         wide = self.console.width >= NARROW
@@ -117,12 +117,12 @@ class Console:
             cells = [split, str(after["rounds"]), _percent(base) if base else "-", _percent(after), moved]
             table.add_row(*cells, *([tokens] if wide else []))
         self.console.print(table)
-        shown = run.relative_to(Path.cwd()) if run.is_absolute() and run.is_relative_to(Path.cwd()) else run
-        self.note(f"{summary['wall_clock_seconds']:.0f} s. Everything is in {shown}")
-        self.note(f"Look closer: python -m src.solve run={shown} {shlex.quote('question=' + question)}")
+        folder = run.relative_to(Path.cwd()) if run.is_absolute() and run.is_relative_to(Path.cwd()) else run
+        self.note(f"{summary['wall_clock_seconds']:.0f} s. Everything is in {folder}")
+        self.note(f"Look closer: python -m src.solve run={folder} {shlex.quote('question=' + question)}")
 
     def evaluations(self, summaries: Sequence[Mapping[str, Any]], folder: Path) -> None:
-        """Accuracies of ``src.evaluate``, what was changed against the run, and where the records are."""
+        """Print the accuracies of ``src.evaluate``, the settings that differ from the run, and the results folder."""
         wide = self.console.width >= NARROW
         table = _table("Accuracy in %, 95 % intervals")
         headings = [
@@ -144,12 +144,12 @@ class Console:
             table.add_row(*cells, f"{summary['tokens_per_answer']:.1f}", size)
         self.console.print(table)
         for name, values in summaries[-1].get("changed", {}).items() if summaries else ():
-            self.note(f"changed against the run: {name}={values['here']} (the run: {values['run']})")
-        self.note(f"Every round of every answer is in {folder}")
+            self.note(f"changed from the run: {name}={values['here']} (in the run: {values['run']})")
+        self.note(f"All answers, round by round, are in {folder}")
 
 
 def _table(title: str) -> Table:
-    """A table without frame, whose columns are two spaces apart."""
+    """Create a table without a frame, with two spaces between columns."""
     return Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
 
 

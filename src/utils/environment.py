@@ -1,4 +1,4 @@
-"""The machine a run has: made deterministic, and written down."""
+"""Execution environment of a run: deterministic settings, and a record of versions and hardware."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ PACKAGES = (
 )
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Parameters of glibc's mallopt(3)."""
+"""Parameter numbers of glibc's mallopt(3)."""
 
 
 def prepare(threads: int, run: Path) -> dict[str, Any]:
-    """Fix what bits depend on (threads, deterministic kernels) and describe it; a resumed run gets its own again.
+    """Set the number of threads, enable deterministic kernels, and record the environment.
 
-    Returns the description that ``summary.json`` holds; it is also kept in ``environment.json`` of the run.
+    With ``threads`` 0, a resumed run gets the number of threads it started with. Returns the record, which is also
+    written to ``environment.json`` and becomes part of ``summary.json``. A difference from the record of an earlier
+    start is printed as a warning.
     """
     import torch
 
@@ -44,7 +46,7 @@ def prepare(threads: int, run: Path) -> dict[str, Any]:
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     torch.set_num_threads(threads or earlier.get("threads", torch.get_num_threads()))
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # A search aid that writes all new memory once more.
+    # Debug option that fills uninitialised tensors; off because it costs an extra write per allocation.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     now = {
         "python": platform.python_version(),
@@ -57,14 +59,17 @@ def prepare(threads: int, run: Path) -> dict[str, Any]:
     }
     for name in ("versions", "threads", "instructions", "device"):
         if earlier and earlier[name] != now[name]:
-            print(f"warning: {name} was {earlier[name]} and is {now[name]}: the run continues, but not bit for bit")
+            print(f"warning: {name} was {earlier[name]} and is {now[name]}: the resumed run will not be bit-exact")
     write_json(file, now)
     return now
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what large tensors free, instead of asking the kernel for zeroed pages for each of them anew: up
-    to a fifth of a training step. The peak stays what it was."""
+    """Make glibc reuse freed memory of large tensors instead of returning it to the kernel.
+
+    Otherwise the kernel zeroes new pages for every large allocation, which costs up to a fifth of a training step. Peak
+    memory does not change.
+    """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
@@ -72,7 +77,7 @@ def keep_freed_memory() -> None:
 
 
 def restore_threads(threads: int, run: Path) -> None:
-    """Use ``threads`` CPU threads, or those that ``run`` had; other numbers change the last bits of results."""
+    """Use ``threads`` CPU threads, or as many as ``run`` used: another number changes the last bits of results."""
     file = run / "environment.json"
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     keep_freed_memory()
@@ -80,7 +85,7 @@ def restore_threads(threads: int, run: Path) -> None:
 
 
 def set_threads(threads: int) -> None:
-    """Use that many CPU threads; 0 leaves it to torch."""
+    """Use ``threads`` CPU threads; with 0, torch decides."""
     import torch
 
     if threads:
@@ -88,19 +93,19 @@ def set_threads(threads: int) -> None:
 
 
 def cpu_features() -> set[str]:
-    """Instruction sets of the CPU, as far as this torch reports them."""
+    """Instruction sets of the CPU that this version of torch reports."""
     import torch
 
-    return {name for name, there in getattr(torch.cpu, "get_capabilities", dict)().items() if there is True}
+    return {name for name, supported in getattr(torch.cpu, "get_capabilities", dict)().items() if supported is True}
 
 
 def peak_memory() -> dict[str, float]:
-    """The most memory this process has held, in MiB."""
+    """Peak resident memory of this process in MiB."""
     return {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def _commit() -> str | None:
-    """The checkout's commit, with a mark if it has changes; ``None`` outside a checkout."""
+    """Commit of the checkout, marked as dirty if it has changes; ``None`` outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

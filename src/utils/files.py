@@ -1,4 +1,4 @@
-"""Writing files so that a kill at any moment leaves the old content or the new, never half of it."""
+"""Atomic writes: after a kill at any moment, a file or folder has either its old or its new content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the content of ``path`` at once."""
+    """Replace the content of ``path`` atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
@@ -28,17 +28,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace ``path`` with ``value`` as indented JSON."""
+    """Atomically replace the content of ``path`` by ``value`` as indented JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, values: Iterable[Any]) -> None:
-    """Replace ``path`` with one JSON value a line."""
+    """Atomically replace the content of ``path`` by one JSON value per line."""
     write_text(path, "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values))
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """The values of a file with one JSON value a line."""
+    """Yield the values of a file with one JSON value per line."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
@@ -46,22 +46,22 @@ def read_jsonl(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def whole_folder(target: Path, keep: bool = False) -> Iterator[Path]:
-    """A folder to fill, which becomes ``target`` once it is complete.
+    """Yield a temporary folder to fill; it becomes ``target`` atomically when the block ends without an error.
 
-    A folder that is there already is replaced in one step, so that ``target`` is whole at any moment; with ``keep`` it
-    stays as it is (of several processes that make the same folder, the first one wins).
+    An existing ``target`` is replaced in one step, so that it is complete at any moment. With ``keep``, an existing
+    ``target`` stays: of several processes that write the same folder, the first to finish wins.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        draft.chmod(0o755)  # mkdtemp's are for their owner alone
+        draft.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         yield draft
         for path in draft.rglob("*"):
             if path.is_file():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         try:
-            os.rename(draft, target)  # noqa: PTH104 (Path.replace is the same call; this one is meant to fail)
+            os.rename(draft, target)  # noqa: PTH104 (expected to fail if target is a folder with files)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -72,13 +72,13 @@ def whole_folder(target: Path, keep: bool = False) -> Iterator[Path]:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Exchange two paths in one step (Linux's ``renameat2``); in three where the system has no such call."""
+    """Exchange two paths atomically with Linux's ``renameat2``, or by three renames where it is unavailable."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is not None:
-        done = renameat2(
+        status = renameat2(
             AT_FDCWD, os.fsencode(one.absolute()), AT_FDCWD, os.fsencode(other.absolute()), RENAME_EXCHANGE
         )
-        if done == 0:
+        if status == 0:
             return
     aside = one.with_name(f"{one.name}.aside")
     other.rename(aside)

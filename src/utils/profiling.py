@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: a trace to look at, and a table by phase and by kind of operation."""
+"""Profiling of one training step: a Chrome trace, and a table of time by phase and kind of operation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from src.utils.tables import markdown
 PREFIX = "phase: "
 STEP = "whole step"
 ELSE = "reward, credit and writing"
-"""What a step does outside its marked phases."""
+"""Name for the time of a step outside its marked phases."""
 
 KINDS = (
     ("attention", r"attention|flash"),
@@ -35,39 +35,39 @@ KINDS = (
     ("autograd's own work", r"autograd::|Backward"),
     ("elementwise and sums", r"^aten::"),
 )
-"""Kinds of operations, by what their names hold; the first that fits."""
+"""Kinds of operations with a pattern of operation names; the first match counts."""
 
 OTHER, OUTSIDE = "other", "Python and compiled code"
 
 
 @contextmanager
 def profiled(folder: Path, wanted: bool) -> Iterator[None]:
-    """Take a step's time apart into ``trace.json`` and ``profile.md``, and print the latter; nothing unless wanted."""
+    """Profile the block into ``trace.json`` and ``profile.md`` and print the table; do nothing unless ``wanted``."""
     if not wanted:
         yield
         return
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
-    with profile(activities=activities) as found, record_function(PREFIX + STEP):
+    with profile(activities=activities) as profiler, record_function(PREFIX + STEP):
         yield
     folder.mkdir(parents=True, exist_ok=True)
-    found.export_chrome_trace(str(folder / ".trace.json.tmp"))
+    profiler.export_chrome_trace(str(folder / ".trace.json.tmp"))
     (folder / ".trace.json.tmp").replace(folder / "trace.json")
-    lines = table(milliseconds(found.events() or ()))
+    lines = table(milliseconds(profiler.events() or ()))
     cells = markdown(lines[0], lines[1:])
     write_text(folder / "profile.md", f"Milliseconds of the host in each phase, by kind of operation\n\n{cells}\n")
     _show(lines, folder)
 
 
 def kind(name: str) -> str:
-    """What kind of operation a name in a profile stands for."""
+    """Return the kind of operation of a name in the profile."""
     return next((group for group, pattern in KINDS if re.search(pattern, name)), OTHER)
 
 
 def milliseconds(events: Iterable[Any]) -> dict[str, dict[str, float]]:
-    """Of each phase, of each kind of operation: the operations' own time, without that of those they call.
+    """Sum the self time of operations in milliseconds, by phase and kind: ``{phase: {kind: ms}}``.
 
-    What is left of a phase is Python, and code that torch does not see. An event has ``name``, ``time_range`` (start
-    and end) and ``self_cpu_time_total``, in microseconds.
+    Self time excludes called operations. The rest of a phase is Python and code that torch does not record. An event
+    has ``name``, ``time_range`` (``start`` and ``end``) and ``self_cpu_time_total``, in microseconds.
     """
     events = list(events)
     spans = [
@@ -95,7 +95,7 @@ def milliseconds(events: Iterable[Any]) -> dict[str, dict[str, float]]:
 
 
 def table(times: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """Headings, a line for each kind from the longest on, and the phases' sums; each phase with shares of itself."""
+    """Format times as rows: headings, one row per kind (longest first), and sums. Percentages are per column."""
     sums = {name: sum(parts.values()) for name, parts in times.items()}
     whole = sum(sums.values())
     totals: dict[str, float] = {}

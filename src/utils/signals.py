@@ -1,4 +1,4 @@
-"""Stopping on request: a signal is remembered until the loop is at a place where nothing is lost."""
+"""Graceful stop on SIGINT and SIGTERM: a signal is stored until the loop can stop without losing work."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class Stopped(Exception):  # noqa: N818 (it is no error)
-    """A signal asked the run to stop; ``code`` is the exit code that says so."""
+class Stopped(Exception):  # noqa: N818 (a request, not an error)
+    """Raised to stop a run after a signal. ``code`` is the exit code, 128 + signal number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -16,7 +16,7 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
 
 
 class StopRequest:
-    """While open, remembers SIGINT and SIGTERM in ``requested``. A second signal ends the process at once."""
+    """Context manager that stores SIGINT or SIGTERM in ``requested``. A second signal ends the process at once."""
 
     def __init__(self) -> None:
         self.requested: Stopped | None = None
@@ -39,6 +39,6 @@ class StopRequest:
         self.requested = Stopped(number)
 
     def check(self) -> None:
-        """Raise ``Stopped`` if a signal has come."""
+        """Raise ``Stopped`` if a signal was received."""
         if self.requested is not None:
             raise self.requested

@@ -1,4 +1,4 @@
-"""Tables as Markdown and LaTeX."""
+"""Formatting tables as Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from tabulate import tabulate
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; pipes inside cells are escaped."""
+    """Format a Markdown table. Pipes inside cells are escaped."""
     head, *cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (headings, *rows)]
     return str(tabulate(cells, head, tablefmt="github", disable_numparse=True))
 
 
 def latex(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int) -> str:
-    """A LaTeX table for the package booktabs; columns from ``numbers_from`` on are right-aligned."""
+    """Format a LaTeX table for the package booktabs. Columns from index ``numbers_from`` on are right-aligned."""
     align = ["left" if index < numbers_from else "right" for index in range(len(headings))]
     text = tabulate(rows, list(headings), tablefmt="latex_booktabs", disable_numparse=True, colalign=align)
     return str(text).replace("→", r"$\to$").replace("…", r"\dots{}")

@@ -1,4 +1,4 @@
-"""What the README and the documentation show works as it is shown."""
+"""Commands, code blocks and links of the README and the documentation work."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ SHOWN = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
 
 
 def shown(path: str) -> str:
-    """The block of code that directly follows the name of a file."""
+    """Return the code block that directly follows the name of a file."""
     found = re.search(rf"`{re.escape(path)}`\n\n```\w+\n(.*?)```", SHOWN, flags=re.DOTALL)
     assert found is not None, f"no document shows {path}"
     return found[1]
 
 
-def test_what_a_run_saves_loads_with_transformers_and_peft_alone(small_run: Path) -> None:
+def test_a_runs_model_loads_with_transformers_and_peft_alone(small_run: Path) -> None:
     found = re.search(r"```python\n(from peft .*?)```", SHOWN, flags=re.DOTALL)
     assert found is not None
     assert len([line for line in found[1].splitlines() if line]) <= 5
@@ -83,19 +83,19 @@ STUDIES = sorted((ROOT / "experiments").rglob("README.md"))
 LANGUAGES = {"bash", "python", "text", "yaml"}
 COMMAND = re.compile(r"(?:\S*python) -m (src|experiments)\.(\S+)(?: (.*))?")
 MISSING = re.compile(r"not installed|its weights are not installed|torch sees no CUDA")
-"""What this machine may lack, and a documented command may need."""
+"""Mistakes that come from packages or devices that this machine lacks."""
 
 EXECUTED = ("solve", "evaluate", "report", "train")
 SWEEPS = ("-m", "--multirun")
 
 
 def blocks(path: Path) -> list[tuple[str, str]]:
-    """Language and content of every block of code."""
+    """Language and content of every code block."""
     return re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
 def lines(path: Path) -> list[str]:
-    """The command lines of the shell blocks of a document, with variables filled in and comments left out."""
+    """Command lines in the shell blocks of a document, with variables substituted and comments removed."""
     found = []
     variables: dict[str, str] = {}
     for language, content in blocks(path):
@@ -114,7 +114,7 @@ COMMANDS = [(path, line) for path in [*DOCUMENTS, *STUDIES] for line in lines(pa
 
 
 def filled(arguments: list[str], run: Path, data: Path) -> list[str]:
-    """Arguments with a run of seconds and a folder of data in place of what the reader would fill in."""
+    """Arguments with a small run and a folder of data in place of the placeholders."""
     names = {
         r"outputs/<date>/<time>|<run_dir>|<run>|<warm-up_directory>|outputs/smollm2/\w+_warmup(?=$)": str(run),
         r"multirun/main_job/\d_[^,]*": str(run),
@@ -129,7 +129,7 @@ def filled(arguments: list[str], run: Path, data: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copies of the data sets, as ``benchmark.source`` wants them: a few rows of the right shape."""
+    """Folder for ``benchmark.source``: a few rows in the format of each data set."""
     folder = tmp_path_factory.mktemp("data")
     for name, count in (("gsm8k/train", 200), ("gsm8k/test", 8), ("math500/test", 8), ("aime2024/test", 8)):
         rows = [
@@ -148,7 +148,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, *STUDIES], ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_block_says_its_language(path: Path) -> None:
+def test_every_code_block_names_its_language(path: Path) -> None:
     assert {language for language, _ in blocks(path)} <= LANGUAGES
 
 
@@ -188,7 +188,7 @@ def test_every_command_is_valid(path: Path, line: str, small_run: Path, data: Pa
     assert [problem for problem in problems if not MISSING.search(problem)] == []
 
 
-def test_the_loop_of_the_readme_is_the_trainers(tmp_path: Path) -> None:
+def test_the_training_step_of_the_readme_equals_the_trainers(tmp_path: Path) -> None:
     (code,) = [content for language, content in blocks(ROOT / "README.md") if language == "python"]
     lines_ = [line for line in code.splitlines()[1:] if line.strip() and not line.strip().startswith("#")]
     assert len(lines_) <= 15
@@ -218,7 +218,7 @@ def test_a_notebook_trains_with_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, *STUDIES], ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_link_to_a_file_leads_somewhere(path: Path) -> None:
+def test_every_link_to_a_file_is_valid(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert [link for link in links if link and not (path.parent / link).exists()] == []

@@ -1,4 +1,4 @@
-"""However a run ends: nothing claims to be complete that is not, and everything is closed."""
+"""Interrupted and extended runs: no incomplete run looks complete, and trackers and files are closed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.test_train import adapter, metrics
 
 
 class Recorder(Tracker):
-    """Remembers how it was closed."""
+    """Tracker that records summaries and exit codes."""
 
     def __init__(self) -> None:
         self.codes: list[int] = []
@@ -42,7 +42,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return tracker
 
 
-def test_a_failure_while_publishing_leaves_a_run_that_is_not_complete(
+def test_a_failure_while_publishing_leaves_an_incomplete_run_that_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorder: Recorder
 ) -> None:
     def fail(*arguments: Any) -> None:
@@ -92,7 +92,7 @@ def test_trackers_and_files_are_closed_on_every_exception(
     assert recorder.summaries == []
 
 
-def test_a_mistake_found_late_does_not_claim_that_nothing_ran(
+def test_an_input_error_during_a_run_does_not_print_that_nothing_was_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*arguments: Any) -> None:
@@ -109,7 +109,7 @@ def test_a_mistake_found_late_does_not_claim_that_nothing_ran(
     assert "1 problem found, nothing was run:" in capsys.readouterr().err
 
 
-def test_more_steps_keep_the_learning_rates_that_were_used(tmp_path: Path) -> None:
+def test_more_steps_keep_the_schedule_of_the_original_steps(tmp_path: Path) -> None:
     run = run_small(tmp_path / "run", "train.steps=3", "evaluation.before=false", "optimizer.final=0.5")
     before = [line["lr"] for line in metrics(run)]
     folder, config = configuration.resume([f"resume={run}", "train.steps=6"])
@@ -136,7 +136,7 @@ def test_a_constant_schedule_simply_continues(tmp_path: Path) -> None:
     assert len({line["lr"] for line in metrics(run)}) == 1
 
 
-def test_a_run_whose_last_summary_is_older_than_its_extension_is_not_complete(tmp_path: Path) -> None:
+def test_extending_a_complete_run_replaces_its_summary(tmp_path: Path) -> None:
     run = run_small(tmp_path / "run", "evaluation.before=false")
     assert json.loads((run / "summary.json").read_text())["reported_step"] == 2
     folder, config = configuration.resume([f"resume={run}", "train.steps=3"])

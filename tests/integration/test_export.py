@@ -1,4 +1,4 @@
-"""Exported models are the policy, for whoever loads them with transformers and PEFT alone."""
+"""Exported models, loaded with transformers and PEFT alone, equal the policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDS = torch.tensor([[52, 13, 25, 12, 19, 29, 60, 7]])
 
 
 def run_of(folder: Path, *overrides: str) -> Policy:
-    """A run directory with one checkpoint of a policy that differs from its base; returns the policy."""
+    """Make a run directory with one checkpoint of a policy that differs from its base. Returns the policy."""
     config = compose("train", overrides)
     config.write(folder)
     policy = adapted(load_policy(config.settings.model, 0), 0.05)
@@ -46,7 +46,7 @@ def logits(model: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("change", ["adapter", "full", "nf4"])
-def test_a_merged_export_is_the_policy(tmp_path: Path, change: str) -> None:
+def test_a_merged_export_equals_the_policy(tmp_path: Path, change: str) -> None:
     if change == "nf4":
         pytest.importorskip("bitsandbytes")
     overrides = {"adapter": [], "full": ["model.lora=null"], "nf4": ["model.quantization=nf4"]}[change]
@@ -63,7 +63,7 @@ def test_a_merged_export_is_the_policy(tmp_path: Path, change: str) -> None:
     assert tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) == policy.codec.chat(messages)
 
 
-def test_an_exported_adapter_is_the_policy(tmp_path: Path) -> None:
+def test_an_exported_adapter_equals_the_policy(tmp_path: Path) -> None:
     policy = run_of(tmp_path / "run")
     run_export(tmp_path / "run", tmp_path / "out", "what=adapter")
     base = AutoModelForCausalLM.from_pretrained(ROOT / "src" / "assets" / "tiny")
@@ -71,7 +71,7 @@ def test_an_exported_adapter_is_the_policy(tmp_path: Path) -> None:
     assert torch.equal(logits(model), logits(policy.model))
 
 
-def test_an_export_rounds_once_at_the_end(tmp_path: Path) -> None:
+def test_a_half_precision_export_rounds_only_once(tmp_path: Path) -> None:
     run_of(tmp_path / "run")
     run_export(tmp_path / "run", tmp_path / "single")
     run_export(tmp_path / "run", tmp_path / "half", "dtype=bfloat16")
@@ -86,7 +86,7 @@ def test_a_finished_run_is_exported_with_its_card(small_run: Path, tmp_path: Pat
     assert (tmp_path / "adapter" / "README.md").read_text() == (small_run / "model" / "README.md").read_text()
     assert "A LoRA adapter merged into" in (tmp_path / "merged" / "README.md").read_text()
     run_export(small_run, tmp_path / "early", "checkpoint=3")
-    assert not (tmp_path / "early" / "README.md").exists()  # its numbers are not those of this step
+    assert not (tmp_path / "early" / "README.md").exists()  # the summary reports another step
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_a_finished_run_is_exported_with_its_card(small_run: Path, tmp_path: Pat
         ({"final": {"step": 4}, "best": {}, "reported_step": 4}, 4, True),
         ({"final": {"step": 4}, "best": {"step": 3, "accuracy": 0.5}, "reported_step": 3}, 3, True),
         ({"final": {"step": 4}, "best": {"step": 3, "accuracy": 0.5}, "reported_step": 3}, 4, False),
-        # as older versions wrote it
+        # summaries of older versions
         ({"final": {"step": 4}, "best": {}}, 4, True),
         ({"final": {"step": 4}, "best": {}}, 3, False),
         ({"final": {"step": 4}, "best": {"step": 3, "accuracy": 0.5}}, 3, True),
         ({"final": {"step": 4}, "best": {"step": 3, "accuracy": 0.5}}, 4, False),
     ],
 )
-def test_the_card_goes_with_the_step_that_the_summary_reports(
+def test_only_the_reported_step_gets_a_model_card(
     small_run: Path, tmp_path: Path, reported: dict[str, Any], step: int, carded: bool
 ) -> None:
     run = tmp_path / "run"
@@ -124,20 +124,18 @@ def test_the_card_goes_with_the_step_that_the_summary_reports(
         (["run=nowhere"], "nowhere: not a run directory"),
     ],
 )
-def test_what_cannot_be_exported_is_refused(
-    small_run: Path, tmp_path: Path, overrides: list[str], message: str
-) -> None:
+def test_invalid_exports_are_refused(small_run: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         run_export(small_run, tmp_path / "out", *overrides)
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_overwritten(small_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is there already"):
+def test_an_existing_output_folder_is_refused(small_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="already exists"):
         run_export(small_run, tmp_path)
 
 
-def test_all_weights_are_no_adapter(tmp_path: Path) -> None:
+def test_exporting_the_adapter_of_a_run_without_one_is_refused(tmp_path: Path) -> None:
     run_of(tmp_path / "run", "model.lora=null")
     with pytest.raises(InputError, match="trained all weights and has no adapter"):
         run_export(tmp_path / "run", tmp_path / "out", "what=adapter")

@@ -1,4 +1,4 @@
-"""How many files one problem's way through a training step enters: ``python -m tests.integration.test_one_step``."""
+"""Number of source files that one training step executes: ``python -m tests.integration.test_one_step`` lists them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS = ["debug=smoke", "train.problems=1", "train.rollouts_every=100", "trac
 
 
 def entered(action: Callable[[], Any]) -> list[str]:
-    """The files of the project whose functions ``action`` calls."""
+    """List the files of the project whose functions ``action`` calls."""
     files: set[str] = set()
     here = str(ROOT / "src")
 
@@ -41,7 +41,7 @@ def entered(action: Callable[[], Any]) -> list[str]:
 
 
 def files_of_a_step(folder: Path, *overrides: str) -> list[str]:
-    """The files that the second step of the main job enters, with one problem."""
+    """List the files that the second step of the main job executes, with one problem."""
     run = build_run(compose("train", [*SETTINGS, *overrides]), folder)
     learner, state = restored(run, None)
     with MetricsFile(folder / "metrics.jsonl", 0) as metrics:
@@ -51,7 +51,7 @@ def files_of_a_step(folder: Path, *overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize("overrides", [[], ["engine.native=false"]], ids=["default", "without compiled code"])
-def test_a_newcomer_follows_one_problem_through_few_files(tmp_path: Path, overrides: list[str]) -> None:
+def test_a_training_step_executes_few_files(tmp_path: Path, overrides: list[str]) -> None:
     files = files_of_a_step(tmp_path, *overrides)
     assert len(files) <= MOST, files
     assert {"src/training/trainer.py", "src/rounds/growing.py", "src/training/learner.py"} <= set(files)

@@ -1,4 +1,4 @@
-"""The paper's recipes against its published settings, copied here by hand (arXiv 2507.02851 and its released code)."""
+"""Settings of the paper's recipes against the published ones, copied by hand (arXiv 2507.02851 and its code)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ GRPO = {"rounds.n": 1, "train.steps": 2000, "checkpoint.every": 250, "checkpoint
 
 
 @pytest.mark.parametrize(("recipe", "own"), [("paper-motif", MOTIF), ("paper-grpo", GRPO)])
-def test_every_published_number(recipe, own):
+def test_the_recipes_use_every_published_number(recipe, own):
     config = compose("train", [f"experiment={recipe}"]).node
     found = {key: OmegaConf.select(config, key, default="there is no such key") for key in {**BOTH, **own}}
     plain = {
@@ -81,7 +81,7 @@ def test_every_published_number(recipe, own):
 
 
 @pytest.mark.parametrize("recipe", ["paper-motif", "paper-grpo"])
-def test_another_model_changes_nothing_else(recipe):
+def test_another_model_changes_no_other_section(recipe):
     paper = compose("train", [f"experiment={recipe}"])
     other = compose("train", [f"experiment={recipe}", "model=tiny"])
     sections = [section for section in paper.values if section not in ("model", "rounds")]
@@ -93,7 +93,7 @@ def test_another_model_changes_nothing_else(recipe):
     assert paper.settings.rounds != other.settings.rounds
 
 
-def test_a_split_may_be_asked_without_the_system_prompt():
+def test_the_system_prompt_can_be_dropped_for_one_split():
     overrides = ["model/prompts=instruct", "benchmark=paper", "evaluation.no_system=[aime2024]"]
     settings = compose("evaluate", overrides).settings
     strategy = settings.rounds
@@ -112,15 +112,15 @@ def test_a_split_may_be_asked_without_the_system_prompt():
         (["evaluation.no_system=[aime]"], r"evaluation\.no_system=\['aime'\]: .*valid: math500, aime2024"),
         (
             ["evaluation.every=5"],
-            r"evaluation\.every=5 looks at the validation split, and benchmark\.validation_size=0",
+            r"evaluation\.every=5 needs a validation split, but benchmark\.validation_size=0",
         ),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(overrides, message):
+def test_invalid_evaluation_settings_are_refused(overrides, message):
     with pytest.raises(InputError, match=message):
         compose("train", ["experiment=paper-motif", *overrides])
 
 
-def test_a_warm_up_needs_problems_to_look_at():
+def test_a_warm_up_needs_a_validation_split():
     with pytest.raises(InputError, match=r"imitation\.validation_problems=64 looks at"):
         compose("warmup", ["benchmark=gsm8k", "benchmark.validation_size=0"])

@@ -1,4 +1,4 @@
-"""An option of every kind lives outside the repository, as one class and one yaml, and runs."""
+"""Options of every group can live outside the repository, each as one class and one yaml."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from src.config import CONF
 from tests.conftest import SMALL
 
 CODE = '''
-"""A laboratory outside the repository."""
+"""Options outside the repository."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -123,7 +123,7 @@ class LinesSettings(TrackerSettings):
 
 
 class Twice(MultiRound):
-    """Never more than two rounds."""
+    """At most two rounds."""
 
     n: int = Field(2, ge=1, le=2)
 '''
@@ -161,7 +161,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(laboratory: Path, run: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    """A run from a directory that is not the repository's."""
+    """Train with a working directory outside the repository."""
     command = [sys.executable, "-m", "src.train", "--config-dir", str(laboratory / "conf"), *WITHOUT_SIZES]
     environment = {**os.environ, "PYTHONPATH": f"{laboratory}{os.pathsep}{CONF.parent}"}
     return subprocess.run(
@@ -200,13 +200,13 @@ def test_a_plug_in_of_every_kind_runs_from_outside_the_repository(laboratory: Pa
     assert all(turn["carried"].endswith("?") for turn in rollout["turns"] if turn["round"] == 2)
 
 
-def test_a_search_from_outside_keeps_the_candidates_that_it_ranks_first(laboratory: Path, tmp_path: Path) -> None:
+def test_a_search_from_outside_the_repository_runs(laboratory: Path, tmp_path: Path) -> None:
     overrides = ["rounds/search=longest", "rounds.probes=1", "benchmark=additions", "verifier=contains"]
     done = train(laboratory, tmp_path / "run", *overrides)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_mistake_in_a_plug_in_is_named(laboratory: Path, tmp_path: Path) -> None:
+def test_mistakes_in_settings_of_a_plug_in_are_reported(laboratory: Path, tmp_path: Path) -> None:
     done = train(
         laboratory, tmp_path / "run", "rounds=twice", "rounds.n=3", "rounds/carry=shout", "rounds.carry.mark=3"
     )

@@ -1,4 +1,4 @@
-"""``run=<run dir>`` is that run: its weights, its settings, its evaluations; what is changed is named."""
+"""``run=<run dir>`` uses that run's weights, settings and evaluations; every change is recorded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.conftest import run_small
 from tests.helpers import markdown_tables
 
 LEARNING = ["train.steps=2", "optimizer.lr=3e-3", "optimizer.warmup=0", "evaluation.every=0", "evaluation.before=false"]
-"""Two steps that change the weights, and no evaluation but the last one."""
+"""Two steps that change the weights noticeably, with only the final evaluation."""
 
 CALCULATE = "{task: basic_arithmetic, min_digits: 1, max_digits: 1, operators: ['+'], allow_parentheses: false}"
 
@@ -63,17 +63,17 @@ SETTINGS = {
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, byte for byte."""
+    """Content of all files below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def evaluated(run: Path, *overrides: str) -> list[dict[str, Any]]:
-    """What ``python -m src.evaluate run=<run> <overrides>`` finds or makes."""
+    """Summaries of ``python -m src.evaluate run=<run> <overrides>``."""
     return evaluate(overlay("evaluate", [f"run={run}", *overrides]), run)
 
 
 def after(run: Path) -> list[dict[str, Any]]:
-    """The run's own last evaluations."""
+    """Final evaluations in the run's summary."""
     found: list[dict[str, Any]] = json.loads((run / "summary.json").read_text())["evaluations"]["after"]
     return found
 
@@ -93,7 +93,7 @@ def test_a_run_is_evaluated_with_its_own_settings(name: str, tmp_path: Path, mon
     run = run_small(tmp_path / "run", *LEARNING, *SETTINGS[name])
     own, folder = contents(run), run / "evaluation" / "step_2"
     with monkeypatch.context() as patch:
-        patch.setattr(src.evaluation.loop, "evaluate", None)  # it would be an error to sample
+        patch.setattr(src.evaluation.loop, "evaluate", None)  # sampling would raise an error
         found = evaluated(run)
     assert found == after(run)
     assert contents(run) == own
@@ -104,13 +104,14 @@ def test_a_run_is_evaluated_with_its_own_settings(name: str, tmp_path: Path, mon
     assert len([key for key in records if key.endswith(".json")]) == len(found) >= 2
     shutil.rmtree(folder)
     assert evaluated(run) == found
-    assert contents(run) == own  # every summary and every record, bit for bit
+    assert contents(run) == own  # all summaries and records are bit-identical
 
 
-def test_the_settings_that_are_taken_over_do_change_what_is_recorded(tmp_path: Path) -> None:
-    """Otherwise the test above would say nothing: other settings, other records."""
+def test_every_tested_setting_changes_the_records(tmp_path: Path) -> None:
+    """Otherwise the test above could pass with the wrong settings."""
     run = run_small(tmp_path / "run", *LEARNING)
-    many = ["evaluation.rounds=[3]", "evaluation.samples=16", "evaluation.limit=null"]  # half precision shows seldom
+    # many samples, since half precision rarely changes an answer
+    many = ["evaluation.rounds=[3]", "evaluation.samples=16", "evaluation.limit=null"]
 
     def records(*overrides: str) -> bytes:
         key = evaluated(run, *many, *overrides)[0]["key"]
@@ -134,8 +135,8 @@ def test_the_settings_that_are_taken_over_do_change_what_is_recorded(tmp_path: P
     assert [overrides for overrides in others if records(*overrides) == plain] == []
 
 
-def test_the_command_reproduces_the_records_in_a_process_of_its_own(small_run: Path, tmp_path: Path) -> None:
-    """With as many threads as the run had: here one, and as many as there are cores by default."""
+def test_the_command_reproduces_the_records_in_another_process(small_run: Path, tmp_path: Path) -> None:
+    """It uses the run's number of threads (one), not the default (one per core)."""
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
     own = {name: content for name, content in contents(run).items() if name.startswith("evaluation/step_4/")}
@@ -155,7 +156,7 @@ def test_the_command_reproduces_the_records_in_a_process_of_its_own(small_run: P
     assert made == {name: content for name, content in own.items() if Path(name).stem in asked}
 
 
-# What is changed
+# changes
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +185,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("override", CHANGES)
-def test_what_is_changed_is_named_with_both_values(run: Path, override: str) -> None:
+def test_changes_are_recorded_with_both_values(run: Path, override: str) -> None:
     own = contents(run)
     found = evaluated(run, override)
     named = {key: {"run": was, "here": now} for key, (was, now) in CHANGES[override].items()}
@@ -192,7 +193,7 @@ def test_what_is_changed_is_named_with_both_values(run: Path, override: str) -> 
     assert {(summary["split"], summary["rounds"]) for summary in new} == {
         (split, rounds)
         for split in ("easy", "hard")
-        for rounds in ([5] if override == "rounds=5" else [1, 3])  # over one round nothing has changed
+        for rounds in ([5] if override == "rounds=5" else [1, 3])  # one round is not affected
     }
     for summary in new:
         assert summary["changed"] == named
@@ -206,7 +207,7 @@ def test_what_is_changed_is_named_with_both_values(run: Path, override: str) -> 
         assert len(records) == summary["problems"] * summary["samples"]
         assert sum(json.loads(record)["correct"] for record in records) / len(records) == summary["accuracy"]
     now = contents(run)
-    assert {name: now[name] for name in own} == own  # not a byte of the first evaluation, or of the run
+    assert {name: now[name] for name in own} == own  # existing files are unchanged
     assert len(now) == len(own) + 2 * len(new)
     assert evaluated(run, override) == found
     assert contents(run) == now
@@ -214,14 +215,14 @@ def test_what_is_changed_is_named_with_both_values(run: Path, override: str) -> 
 
 @pytest.mark.parametrize("override", ["rounds=3", "evaluation.samples=2", "rounds/carry=answer", "seed=0", "threads=2"])
 @pytest.mark.usefixtures("nothing_is_sampled")
-def test_what_stays_as_it_was_is_no_change(run: Path, override: str) -> None:
+def test_an_override_with_the_runs_own_value_is_no_change(run: Path, override: str) -> None:
     own = contents(run)
     assert overlay("evaluate", [f"run={run}", override]).changed == {}
     assert evaluated(run, override) == after(run)
     assert contents(run) == own
 
 
-def test_evaluations_with_different_changes_stand_side_by_side(run: Path) -> None:
+def test_evaluations_with_different_changes_have_separate_files(run: Path) -> None:
     own, seen = contents(run), set[str]()
     for temperature in (0.5, 0.6, 0.7):
         before = contents(run)
@@ -234,8 +235,8 @@ def test_evaluations_with_different_changes_stand_side_by_side(run: Path) -> Non
     assert all(re.fullmatch(r"chain-sum-(easy|hard)_rounds3_[0-9a-f]{8}\.jsonl?", name) for name in names)
 
 
-def test_evaluations_of_older_versions_are_left_alone(run: Path) -> None:
-    """They say nothing of what decided them, so they cannot be found again; nor are they lost."""
+def test_evaluations_of_older_versions_are_not_changed(run: Path) -> None:
+    """They have no key, so they are neither found nor overwritten."""
     folder = run / "evaluation" / "step_2"
     for file in folder.glob("*.json"):
         summary = json.loads(file.read_text())
@@ -252,7 +253,7 @@ def test_evaluations_of_older_versions_are_left_alone(run: Path) -> None:
 
 
 @pytest.mark.parametrize(("overrides", "expected"), [([], 1), (["threads=2"], 2)])
-def test_an_evaluation_takes_as_many_threads_as_the_run_had(
+def test_an_evaluation_uses_the_runs_number_of_threads(
     run: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], expected: int
 ) -> None:
     """Another number of threads may change the last bits."""
@@ -273,16 +274,16 @@ def test_an_evaluation_takes_as_many_threads_as_the_run_had(
 
 @pytest.mark.parametrize("override", ["model.lora.r=8", "model.lora=null", "model=qwen2.5-0.5b"])
 def test_other_weights_than_the_runs_are_refused(made: Path, override: str) -> None:
-    with pytest.raises(InputError, match=r"model\.(lora|name).*: run=.* trained .* leave it out"):
+    with pytest.raises(InputError, match=r"model\.(lora|name).*: run=.* was trained with .* drop the override"):
         overlay("evaluate", [f"run={made}", override])
 
 
-# The best checkpoint
+# the best checkpoint
 
 
 @pytest.fixture(scope="module")
 def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three steps, of which the first is said to be the best; its checkpoint among the newest is gone."""
+    """A run of three steps whose first one has the best validation accuracy; its step checkpoint is already deleted."""
     accuracies = iter([0.75, 0.25, 0.5])
     honest = src.training.trainer.evaluate
 
@@ -308,12 +309,12 @@ def equal(one: Path, other: Path) -> bool:
 
 
 def hashed(run: Path, checkpoint: str) -> str:
-    """The hash of the trained weights of a checkpoint."""
+    """Hash of the trained weights of a checkpoint."""
     settings = recorded(run).settings
     return load_policy(settings.model, settings.seed, run / "checkpoints" / checkpoint).trained_hash()
 
 
-def test_the_best_of_three_steps_is_what_the_run_reports(best: Path) -> None:
+def test_the_run_reports_the_best_step(best: Path) -> None:
     summary = json.loads((best / "summary.json").read_text())
     assert summary["best"] == {"step": 1, "accuracy": 0.75}
     assert (summary["reported_step"], summary["final"]["step"]) == (1, 3)
@@ -337,7 +338,7 @@ def test_the_best_of_three_steps_is_what_the_run_reports(best: Path) -> None:
         (["checkpoint=2"], "step_2", 2),
     ],
 )
-def test_evaluate_uses_the_best_checkpoint_or_the_one_that_is_named(
+def test_evaluate_uses_the_best_checkpoint_or_the_given_one(
     best: Path, tmp_path: Path, overrides: list[str], checkpoint: str, step: int
 ) -> None:
     run = tmp_path / "run"
@@ -360,7 +361,7 @@ def test_evaluate_uses_the_best_checkpoint_or_the_one_that_is_named(
     ("overrides", "checkpoint"),
     [([], "best"), (["checkpoint=best"], "best"), (["checkpoint=latest"], "step_3"), (["checkpoint=2"], "step_2")],
 )
-def test_export_writes_the_best_checkpoint_or_the_one_that_is_named(
+def test_export_writes_the_best_checkpoint_or_the_given_one(
     best: Path, tmp_path: Path, overrides: list[str], checkpoint: str
 ) -> None:
     for what in ("adapter", "merged"):
@@ -376,11 +377,11 @@ def test_export_writes_the_best_checkpoint_or_the_one_that_is_named(
     assert (tmp_path / "merged" / "README.md").exists() == (checkpoint == "best")
     adapter = tmp_path / "adapter" / "README.md"
     assert (adapter.exists() and adapter.read_text() == own) == (checkpoint == "best")
-    assert adapter.exists() == (checkpoint == "best"), "PEFT's template is no card"
+    assert adapter.exists() == (checkpoint == "best"), "PEFT's template must not remain"
 
 
 def test_the_numbers_on_the_card_are_those_of_the_exported_weights(best: Path, tmp_path: Path) -> None:
-    """The exported adapter, evaluated anew as a model of its own, gets the accuracies that its card states."""
+    """Evaluating the exported adapter as a new model gives the accuracies that its card states."""
     out = tmp_path / "out"
     export(compose("export", [f"run={best}", f"out={out}", "what=adapter"]), Path())
     overrides = ["benchmark.train_size=32", "benchmark.validation_size=4", "benchmark.test_size=8", "threads=1"]
@@ -399,7 +400,7 @@ def test_the_numbers_on_the_card_are_those_of_the_exported_weights(best: Path, t
 @pytest.mark.parametrize(
     ("overrides", "checkpoint"), [([], "best"), (["checkpoint=latest"], "step_3"), (["checkpoint=2"], "step_2")]
 )
-def test_solve_asks_the_best_checkpoint_or_the_one_that_is_named(
+def test_solve_uses_the_best_checkpoint_or_the_given_one(
     best: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], checkpoint: str
 ) -> None:
     honest, used = src.run.build_run, []
@@ -418,14 +419,14 @@ def test_training_on_starts_from_the_best_checkpoint(best: Path) -> None:
     assert adapter_folder(str(best)) == best / "checkpoints" / "best" / "adapter"
 
 
-def test_a_run_that_is_not_complete_is_its_newest_checkpoint(best: Path, tmp_path: Path) -> None:
-    """What is best so far may change."""
+def test_an_incomplete_run_uses_its_newest_checkpoint(best: Path, tmp_path: Path) -> None:
+    """Its best checkpoint may still change."""
     run = tmp_path / "run"
     shutil.copytree(best, run)
     (run / "summary.json").unlink()
     assert {summary["step"] for summary in evaluated(run, "evaluation.rounds=[1]")} == {3}
 
 
-def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(best: Path) -> None:
+def test_a_missing_checkpoint_is_refused_with_the_valid_ones(best: Path) -> None:
     with pytest.raises(InputError, match=r"checkpoint=1: .* valid: best, latest, or a step of \[2, 3\]"):
         evaluated(best, "checkpoint=1")

@@ -1,4 +1,4 @@
-"""``src.solve`` prints the rounds that count, and the answer that they lead to."""
+"""``src.solve`` prints the accepted rounds and their answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUESTION = "State the final answer to the following arithmetic problem: 4 - 9 + 
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_with_a_search_the_answer_is_that_of_the_kept_chain(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_a_search_only_the_accepted_chain_is_printed(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["rounds=3", "rounds/search=vote", f"seed={seed}", "temperature=1.0", "threads=1"]
     config = compose("solve", [f"question='{QUESTION}'", *overrides])
     answer = solve(config, Path())

@@ -1,4 +1,4 @@
-"""The main job as a whole: files, determinism, resuming, learning."""
+"""Training end to end: files, determinism, resuming, learning, command line."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ TIMES = ("time/", "tokens_per_second")
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
-    """The steps' metrics without what depends on the clock."""
+    """Metrics of all steps, without timings."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if not k.startswith(TIMES)} for line in lines]
 
 
 def adapter(run: Path) -> dict[str, bytes]:
-    """The final adapter, tensor by tensor, as bytes."""
+    """Tensors of the newest adapter, as bytes."""
     name = (run / "checkpoints" / "latest").read_text().strip()
     tensors = load_file(run / "checkpoints" / name / "adapter" / "adapter_model.safetensors")
     return {key: tensor.tobytes() for key, tensor in tensors.items()}
@@ -57,10 +57,10 @@ def wait_for_steps(process: subprocess.Popen[str], run: Path, count: int) -> Non
             return
         assert process.poll() is None, process.stdout and process.stdout.read()
         time.sleep(0.05)
-    raise AssertionError("the run did not get there")
+    raise AssertionError(f"the run did not reach step {count}")
 
 
-def test_run_directory_holds_the_contract(small_run: Path) -> None:
+def test_the_run_directory_has_the_documented_content(small_run: Path) -> None:
     steps = metrics(small_run)
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
     assert [line["problems_seen"] for line in steps] == [2, 4, 6, 8]
@@ -91,7 +91,7 @@ def test_run_directory_holds_the_contract(small_run: Path) -> None:
     assert values == pytest.approx([turn["correct"] + 0.1 * turn["scores"]["format"] for turn in first])
 
 
-def test_seed_fixes_every_bit(small_run: Path, tmp_path: Path) -> None:
+def test_runs_with_the_same_seed_are_bit_identical(small_run: Path, tmp_path: Path) -> None:
     again = run_small(tmp_path / "again", "train.steps=4", "seed=0")
     other = run_small(tmp_path / "other", "train.steps=4", "seed=1")
     assert metrics(again) == metrics(small_run)
@@ -110,7 +110,7 @@ def test_a_killed_run_resumes_bit_for_bit(small_run: Path, tmp_path: Path, steps
     process.kill()
     process.wait()
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 4, "rew')  # what a kill in the middle of a write leaves
+        file.write('{"step": 4, "rew')  # simulates a kill in the middle of a write
     resume(run)
     assert metrics(run) == metrics(small_run)
     assert adapter(run) == adapter(small_run)
@@ -118,7 +118,7 @@ def test_a_killed_run_resumes_bit_for_bit(small_run: Path, tmp_path: Path, steps
     assert finished == json.loads((small_run / "summary.json").read_text())["evaluations"]
 
 
-def test_a_signal_saves_and_says_how_to_go_on(small_run: Path, tmp_path: Path) -> None:
+def test_a_signal_saves_a_checkpoint_and_prints_the_resume_command(small_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "stopped"
     process = start(run, "train.steps=4", "seed=0", "checkpoint.every=4")
     wait_for_steps(process, run, 2)
@@ -131,7 +131,7 @@ def test_a_signal_saves_and_says_how_to_go_on(small_run: Path, tmp_path: Path) -
     assert adapter(run) == adapter(small_run)
 
 
-def test_resume_refuses_what_it_cannot_continue(small_run: Path, tmp_path: Path) -> None:
+def test_resume_refuses_other_folders_and_overrides(small_run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a run directory"):
         configuration.resume([f"resume={tmp_path}"])
     with pytest.raises(InputError, match=r"optimizer.lr=1.*keeps its configuration") as caught:
@@ -176,12 +176,14 @@ LEARNING += ["train.threads=2", "checkpoint.every=100"]
 
 
 def gain(run: Path) -> float:
-    """Reward of the last steps less that of the first."""
+    """Mean reward of the last four steps minus that of the first four."""
     rewards = [line["reward"] for line in metrics(run)]
     return sum(rewards[-4:]) / 4 - sum(rewards[:4]) / 4
 
 
-def test_learns_and_a_flipped_advantage_unlearns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_raises_the_reward_and_flipping_advantages_lowers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert gain(run_small(tmp_path / "right", *LEARNING)) > 0.05
     honest = GRPO.advantages
 
@@ -199,7 +201,7 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
     )
 
 
-def test_sweep_of_rounds_and_rewards_runs_every_job(tmp_path: Path) -> None:
+def test_a_sweep_runs_every_job_once(tmp_path: Path) -> None:
     overrides = ["-m", "rounds=1,3", "reward=outcome,immediate", *SMALL, "train.steps=1", "evaluation.before=false"]
     done = command("src.train", *overrides, f"hydra.sweep.dir={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -213,7 +215,7 @@ def test_sweep_of_rounds_and_rewards_runs_every_job(tmp_path: Path) -> None:
     assert again.stdout.count("complete, skipped") == 4, again.stdout + again.stderr
 
 
-def test_bad_configuration_ends_with_code_2_before_a_directory_is_made(tmp_path: Path) -> None:
+def test_an_invalid_configuration_exits_with_code_2_and_creates_no_directory(tmp_path: Path) -> None:
     done = command("src.train", "rounds=0", "nonsense=1", "optimizer.lr=0", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.returncode == 2
     assert all(text in done.stderr for text in ("rounds.n=0", "nonsense", "optimizer.lr=0"))
@@ -238,14 +240,14 @@ def test_solve_prints_every_round_and_the_answer(small_run: Path) -> None:
     assert done.stdout.splitlines()[-1].startswith("answer: ")
 
 
-def test_a_question_that_does_not_fit_is_refused_by_name() -> None:
+def test_a_question_longer_than_the_context_is_refused() -> None:
     done = command("src.solve", "question='" + "1 + " * 600 + "1'")
     assert done.returncode == 2
     assert "model.context" in done.stderr
 
 
 @pytest.mark.parametrize("flag", [["--help"], ["--cfg", "job"]])
-def test_help_loads_nothing_heavy(flag: list[str]) -> None:
+def test_help_does_not_import_heavy_libraries(flag: list[str]) -> None:
     done = command("src.train", *flag)
     assert done.returncode == 0
     assert "rounds" in done.stdout

@@ -1,4 +1,4 @@
-"""The warm-up: solutions as rounds, prompts as in rollouts, a loss on completions alone, an adapter to start from."""
+"""Warm-up: solutions split into rounds, prompts as in rollouts, loss on completions only, adapter to start from."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The local sampler: continuous batching over any causal LM of transformers."""
+"""The local engine: continuous batching in this process, for any causal LM of transformers."""

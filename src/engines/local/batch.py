@@ -1,7 +1,7 @@
-"""Rows that are written together: a row that ends makes room for a turn that waits.
+"""Continuous batching: turns are decoded together, and a finished row is reused by a waiting turn.
 
-Time counts decoding steps. All rows write their next token at the same time, and a token's column in every table is
-its time modulo the width, so that a step is a few slices whatever the rows' lengths.
+Time is counted in decoding steps, and all rows write one token per step. A token's column in every table is its time
+modulo the table's width (a ring buffer), so a step reads and writes whole columns whatever the rows' lengths.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from src.types import OnToken, Status, Turn
 from src.verifiers.tags import ANSWER_END
 
 PREFILL = 8192
-"""Prompt tokens, padding included, that go through the model at once."""
+"""Prompt tokens per prefill pass, padding included."""
 
 PATIENCE = 0.25
-"""Turns wait until the work lost by waiting is this share of a step: what admitting them costs beside their prompts."""
+"""Admission cost as a fraction of a decode step; turns are admitted once idle slots have wasted more than this."""
 
 PREFIXES = 1 / 8
-"""Prompt tokens that are kept to go on from, as a share of the batch's."""
+"""Tokens of the prefix cache, as a fraction of the batch's token budget."""
 
 SPARE = 1.25
-"""Columns of a cache that grows, as a multiple of what its longest turn needs."""
+"""Width of a cache that has to grow, as a multiple of the tokens of its longest turn."""
 
 COMPACT_BELOW = 0.9
-"""Share of live rows under which the others are dropped, once no turn waits for their place."""
+"""Fraction of live rows below which finished rows are removed, once no waiting turn can use them."""
 
 
 def need(turn: Turn) -> int:
-    """Columns that a turn may fill."""
+    """Columns (tokens) that a turn can take at most: its prompt and its new tokens."""
     return len(turn.prompt) + turn.sampling.max_new_tokens
 
 
 def uniforms(stream: int, count: int) -> NDArray[np.float64]:
-    """Random numbers in [0, 1) that depend on ``stream`` alone (Philox)."""
+    """``count`` uniform random numbers in [0, 1) that depend on ``stream`` alone (Philox generator)."""
     return np.random.Generator(np.random.Philox(key=stream)).random(count)
 
 
 class Batch:
-    """Turns of one writer in flight; rows x columns of the cache stay under ``budget``, but for one row alone, and
-    prompts that are kept under a share of it.
+    """The turns of one writer that are being decoded.
 
-    ``closing`` are the tokens that can complete the protocol's closing tag.
+    Rows x columns of the KV cache stay within ``budget`` tokens, except for a single row that exceeds it alone; the
+    prefix cache takes ``PREFIXES`` x ``budget`` more. ``closing`` are the tokens that can complete ``</answer>``.
     """
 
     def __init__(self, decoder: Decoder, draw: Draw, weights: Weights, closing: NDArray[np.int64], budget: int) -> None:
@@ -59,14 +59,15 @@ class Batch:
         self.device = weights.device
         self.cache = Cache(decoder.transposed)
         self.prefixes = Prefixes(int(PREFIXES * budget) if decoder.continues else 0)
-        self.turns: list[Turn | None] = []  # of each row; None where it has ended
-        self.time = self.end = 0  # now, and how many columns have been written
+        self.turns: list[Turn | None] = []  # the turn of each row; None where the row is free
+        self.time = self.end = 0  # current time; number of columns in use
         self.logits = torch.empty(0)
-        self.debt, self.ready = 0, -1
+        self.debt, self.ready = 0, -1  # idle slots x steps since the last admission; turns that fit now (-1: unknown)
         self.ends = np.fromiter(weights.end_tokens, dtype=np.int64)
+        # Per row: the times of the first prompt token, of the first new token, and of the token limit.
         self.origin, self.start, self.deadline = (np.zeros(0, dtype=np.int64) for _ in range(3))
-        self.live, self.watched = np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
-        self.random = np.zeros((0, 1))  # by row and token, unlike the tables of tokens and log-probs
+        self.live, self.watched = np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)  # watched: ends at the closing tag
+        self.random = np.zeros((0, 1))  # [row, index of the new token]; the tables below are [row, column]
         self.tokens = np.zeros((0, 1), dtype=np.int64)
         self.logprobs, self.model_logprobs = np.zeros((0, 1)), np.zeros((0, 1))
         self.temperature, self.top_p = (torch.ones(0, dtype=torch.float64, device=self.device) for _ in range(2))
@@ -74,13 +75,13 @@ class Batch:
 
     @property
     def writing(self) -> int:
-        """Rows that have not ended."""
+        """Number of unfinished rows."""
         return int(self.live.sum())
 
     # rows in
 
     def admit(self, queue: list[Turn]) -> None:
-        """Take turns off the front of ``queue`` (shortest first), if there is room and it is worth a prefill."""
+        """Take turns from the front of ``queue`` (shortest first) if there is room and a prefill is worth its cost."""
         if self.ready < 0:
             self.ready = self._room(queue)
         self.debt += self.ready
@@ -93,7 +94,7 @@ class Batch:
         longest = max(len(turn.prompt) for turn in turns)
         rows = writing + len(turns)
         if not writing or width > self.cache.width or rows > self.cache.capacity:
-            if writing:  # with room to spare, since moving all that was written costs more than zeros do
+            if writing:  # grow with spare room: copying the cache again costs more than unused columns
                 if width > self.cache.width:
                     width = max(width, min(int(SPARE * width), self.budget // rows))
                 width = max(width, self.cache.width)
@@ -111,7 +112,7 @@ class Batch:
         self._prefill(turns, places)
 
     def _room(self, queue: Sequence[Turn]) -> int:
-        """How many turns at the front of ``queue`` fit in beside the rows that are being written."""
+        """How many turns from the front of ``queue`` fit into the budget beside the unfinished rows."""
         rows = self.writing
         width = self.cache.width if rows else 0
         for count, turn in enumerate(queue):
@@ -121,7 +122,8 @@ class Batch:
         return len(queue)
 
     def _resize(self, capacity: int, width: int, time: int) -> None:
-        """New tables; live rows move to the front, and now becomes ``time``, or later if their past needs it."""
+        """Reallocate the cache and all tables as ``[capacity, width]``, with the live rows in front. The current time
+        becomes ``time``, or later if the longest live row has more tokens than that."""
         rows = np.flatnonzero(self.live)
         past = int((self.time - self.origin[rows]).max(initial=0))
         time, shift = max(time, past), self.time - max(time, past)
@@ -169,8 +171,8 @@ class Batch:
         self.random[row, : sampling.max_new_tokens] = uniforms(turn.stream, sampling.max_new_tokens)
 
     def _prefill(self, turns: Sequence[Turn], places: Sequence[int]) -> None:
-        """Fill the cache with the prompts of the rows ``places``; what prompts share is read once: the whole of it,
-        or a beginning that was read before."""
+        """Compute the prompts of ``turns`` and write their keys and values to the rows ``places`` of the cache. A
+        prompt that several turns share is computed once, and a cached prefix is not computed again."""
         device, width = self.device, self.cache.width
         prompts = sorted({turn.prompt for turn in turns}, key=len)
         for batch in padded_batches([(len(prompt), 0) for prompt in prompts], PREFILL):
@@ -187,7 +189,7 @@ class Batch:
             ]
             source, target = (torch.tensor(column, device=device) for column in zip(*rows, strict=True))
             read = np.array([row for row, _ in rows])
-            # Of every token of every row: where it was read, and its place in the cache, where prompts end together.
+            # Per prompt token: its index in the prefill, and its row and column in the cache; prompts end together.
             counts = np.repeat(lengths[read], lengths[read])
             step = np.arange(len(counts)) - np.repeat(lengths[read].cumsum() - lengths[read], lengths[read])
             token = np.repeat((lengths.cumsum() - lengths)[read], lengths[read]) + step
@@ -207,7 +209,7 @@ class Batch:
     # tokens out
 
     def sample(self, on_token: OnToken | None) -> list[Turn]:
-        """Write one token in every row; the turns that it finishes."""
+        """Sample one token per row; returns the turns that are finished by it."""
         rows = len(self.turns)
         step = np.minimum(self.time - self.start[:rows], self.random.shape[1] - 1)
         uniform = torch.from_numpy(self.random[np.arange(rows), step])
@@ -215,7 +217,7 @@ class Batch:
         column = self.time % self.cache.width
         new = drawn[0].cpu().numpy()
         self.tokens[:rows, column] = new
-        self.logprobs[:rows, column], self.model_logprobs[:rows, column] = (found.cpu().numpy() for found in drawn[1:])
+        self.logprobs[:rows, column], self.model_logprobs[:rows, column] = (part.cpu().numpy() for part in drawn[1:])
         live = self.live[:rows]
         if on_token is not None:
             for row in np.flatnonzero(live).tolist():
@@ -233,7 +235,7 @@ class Batch:
         return turns
 
     def advance(self) -> None:
-        """Logits after the tokens just written."""
+        """Decode one step: compute the logits after the tokens that were just sampled."""
         writing = self.writing
         if not writing:
             return
@@ -247,7 +249,7 @@ class Batch:
         self.logits = self.decoder.step(tokens.to(device), positions.to(device), self.cache, column, mask)
 
     def _compact(self, writing: int) -> None:
-        """Move the last live rows into the places of the first that have ended."""
+        """Remove the finished rows: the last live rows move into the first free ones."""
         target = np.flatnonzero(~self.live[:writing])
         source = writing + np.flatnonzero(self.live[writing:])
         into, out = torch.from_numpy(target).to(self.device), torch.from_numpy(source).to(self.device)
@@ -269,12 +271,12 @@ class Batch:
         return turn
 
     def _written(self, table: NDArray[Any], row: int) -> list[Any]:
-        """What ``table`` holds of a row's new tokens."""
+        """The entries of ``table`` for the new tokens of a row."""
         values: list[Any] = table[row, np.arange(self.start[row], self.time) % self.cache.width].tolist()
         return values
 
     def _close(self, row: int, done: bool) -> Turn:
-        """The turn with what was written in it; its row is free."""
+        """Free a row; returns its turn with the completion, log-probs and text."""
         turn = self._turn(row)
         completion, logprobs, model_logprobs = (
             tuple(self._written(table, row)) for table in (self.tokens, self.logprobs, self.model_logprobs)
@@ -282,8 +284,9 @@ class Batch:
         self.turns[row], self.live[row] = None, False
         if not all(map(math.isfinite, logprobs)):
             raise FloatingPointError(
-                "the model produced a log-prob that is not finite: its weights have diverged (lower optimizer.lr or "
-                "train.max_grad_norm) or overflow in this dtype (model.dtype)"
+                f"the model produced a log-prob that is not finite in turn {turn.path} of tree {turn.tree}: its "
+                "weights have diverged (lower optimizer.lr or train.max_grad_norm) or overflow in this dtype "
+                "(model.dtype)"
             )
         shown = completion[:-1] if completion[-1] in self.weights.end_tokens else completion
         return replace(

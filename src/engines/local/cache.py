@@ -1,4 +1,4 @@
-"""Keys and values: of rows that are being generated, of prompts that are being read, of prefixes that are reused."""
+"""Keys and values: the KV cache of the batch, the prefix cache, and attention inside prompts (prefill)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from torch.nn.functional import scaled_dot_product_attention
 from src.engines.local.native import Kernels
 
 KeysValues = tuple[Tensor, Tensor]
-"""Of one layer: ``[rows, heads, columns, head size]`` each in a cache, ``[tokens, heads, head size]`` of prompts."""
+"""Keys and values of one layer: each ``[rows, heads, columns, head size]`` in a cache, or ``[tokens, heads, head
+size]`` for concatenated prompts."""
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The first ``count`` tokens of a prompt, as the first of those whose keys and values are in ``layers``."""
+    """A cached prompt prefix: its ``count`` tokens are the first ones in each of ``layers``."""
 
     count: int
     layers: Sequence[KeysValues]
 
 
 class Cache:
-    """Room for ``capacity`` rows of ``width`` columns. Every row writes its next token into the same column.
+    """KV cache of ``capacity`` rows and ``width`` columns. All rows write their next token into the same column.
 
-    ``layers`` holds keys and values as ``[capacity, heads, width, head size]``; ``transposed`` keeps the keys' memory
-    with columns innermost, which is what a product with few queries reads fastest.
+    ``layers`` holds keys and values as ``[capacity, heads, width, head size]``. With ``transposed``, the columns of the
+    keys are innermost in memory, which is the fastest layout for a product with few queries.
     """
 
     def __init__(self, transposed: bool = False) -> None:
@@ -39,14 +40,14 @@ class Cache:
         self.layers: list[KeysValues] = []
 
     def _room(self, like: Tensor, transposed: bool) -> Tensor:
-        # Zeros, since a column that is masked but not a number would still spoil the sum over columns.
+        # Zeros instead of uninitialised memory: a masked column has weight 0, but 0 x NaN would still be NaN.
         heads, size = like.shape[1], like.shape[-1]
         if transposed:
             return like.new_zeros(self.capacity, heads, size, self.width).transpose(2, 3)
         return like.new_zeros(self.capacity, heads, self.width, size)
 
     def resize(self, capacity: int, width: int, rows: Tensor, source: Tensor, target: Tensor) -> None:
-        """Make room anew; ``rows`` move to the front, and their columns ``source`` to ``target``."""
+        """Reallocate the cache. ``rows`` move to the front, and their columns ``source`` to columns ``target``."""
         self.capacity, self.width = capacity, width
         for place, layer in enumerate(self.layers):
             moved = []
@@ -63,7 +64,7 @@ class Cache:
                 tensor[target] = tensor[source]
 
     def store(self, prompts: Sequence[KeysValues], tokens: Tensor, rows: Tensor, columns: Tensor) -> None:
-        """Copy ``tokens`` of the prompts to the cache's ``rows`` and ``columns``, all ``[n]``."""
+        """Copy keys and values of the prompts' ``tokens`` to ``rows`` and ``columns`` of the cache; all are ``[n]``."""
         if not self.layers:
             self.layers = [(self._room(keys, self.transposed), self._room(values, False)) for keys, values in prompts]
         for layer, prompt in zip(self.layers, prompts, strict=True):
@@ -72,59 +73,65 @@ class Cache:
 
 
 class Decoder(Protocol):
-    """What the engine needs of a model: logits after prompts, and after one more token of every row."""
+    """A model as the engine uses it: prefill of prompts, and one decoding step for all rows."""
 
-    transposed: bool
-    continues: bool  # whether it goes on from prefixes; otherwise it is given none
+    transposed: bool  # layout of the keys in the cache
+    continues: bool  # whether prefill supports cached prefixes; if not, it is given none
     dtype: torch.dtype
 
     def prefill(
         self, ids: Tensor, lengths: Sequence[int], prefixes: Sequence[Prefix | None]
     ) -> tuple[Tensor, list[KeysValues]]:
-        """Logits ``[prompts, vocabulary]`` after prompts of ascending ``lengths``, one after another in ``ids``, and
-        keys and values of all their tokens; where there is a prefix, only what comes after it is read."""
+        """Logits ``[prompts, vocabulary]`` after each prompt, and keys and values of all prompt tokens per layer.
+
+        The prompts are concatenated in ``ids``, in ascending order of ``lengths``. With a prefix, only the tokens after
+        it are computed.
+        """
         ...
 
     def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
-        """Logits ``[rows, vocabulary]`` after ``tokens``, whose keys and values go into ``column``.
+        """Logits ``[rows, vocabulary]`` after ``tokens`` ``[rows]``, whose keys and values are written to ``column``.
 
-        ``mask`` ``[rows, columns]`` is added to attention's scores: 0 where a row may look, else minus infinity.
+        ``mask`` ``[rows, columns]`` is added to the attention scores: 0 for visible columns, else minus infinity.
         """
         ...
 
 
 Draw = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Tokens, log-probs and those at temperature 1 from logits, temperatures, top-p and uniform numbers, as
-``sampling.draw``."""
+"""A sampling function with the signature of ``sampling.draw``: (logits, temperature, top-p, uniform) to (tokens,
+log-probs, log-probs at temperature 1)."""
 
 
 SHORTEST = 64
-"""Tokens; what is shorter is read again, which costs little."""
+"""Shortest prefix in tokens that is worth caching; shorter ones are computed again, which costs little."""
 
 Prompt = tuple[int, ...]
 
 
 class Prefixes:
-    """Keys and values of prompts of at most ``room`` tokens together; those used longest ago make way."""
+    """Prefix cache: keys and values of prompts, at most ``room`` tokens in all, evicted least recently used first."""
 
     def __init__(self, room: int) -> None:
         self.room, self.tokens = room, 0
-        self.held: dict[Prompt, list[KeysValues]] = {}  # from the one used longest ago
-        self.ordered: list[Prompt] = []  # the same, sorted: of all, neighbours share most
+        self.held: dict[Prompt, list[KeysValues]] = {}  # least recently used first
+        self.ordered: list[Prompt] = []  # the same prompts, sorted: the longest common prefix is with a neighbour
 
     def of(self, prompt: Prompt) -> Prefix | None:
-        """The longest beginning that is held; its last token has to be read anyhow, for the logits after it."""
+        """The longest cached prefix of ``prompt``, or None if it is too short to be worth it.
+
+        The prompt's last token is never part of it, because its logits have to be computed.
+        """
         place = bisect(self.ordered, prompt)
-        shared = {held: _shared(held, prompt) for held in self.ordered[max(0, place - 1) : place + 1]}
-        held = max(shared, key=shared.__getitem__, default=())
-        count = min(shared.get(held, 0), len(prompt) - 1)
+        shared = {cached: _shared(cached, prompt) for cached in self.ordered[max(0, place - 1) : place + 1]}
+        best = max(shared, key=shared.__getitem__, default=())
+        count = min(shared.get(best, 0), len(prompt) - 1)
         if count < SHORTEST:
             return None
-        self.held[held] = self.held.pop(held)
-        return Prefix(count, self.held[held])
+        self.held[best] = self.held.pop(best)  # now the most recently used
+        return Prefix(count, self.held[best])
 
     def keep(self, prompt: Prompt, layers: Sequence[KeysValues], first: int) -> None:
-        """Hold a prompt, whose tokens are in ``layers`` from ``first`` on."""
+        """Cache a prompt whose keys and values start at index ``first`` of ``layers``."""
         if prompt in self.held or not SHORTEST <= len(prompt) <= self.room:
             return
         while self.tokens + len(prompt) > self.room:
@@ -138,23 +145,24 @@ class Prefixes:
 
 
 def _shared(one: Prompt, other: Prompt) -> int:
-    """Tokens that two prompts begin with."""
+    """Length of the common prefix of two prompts, in tokens."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 BLOCK, SCORES = 256, 2**20
-"""Queries, and attention's scores, that are computed at once in half precision on a CPU: what its cache holds."""
+"""Queries and attention scores per step of half-precision attention on a CPU, so that they fit into the CPU cache."""
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions (arXiv 2104.09864), halves of a head against each other; ``sin`` carries their sign."""
+    """Apply rotary positions (arXiv 2104.09864) to the two halves of each head; ``sin`` is negated in the first."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 class PromptAttention:
-    """Attention of one layer after the other, for prompts one after another; ``new`` are the tokens to be read.
+    """Causal attention inside each of several concatenated prompts (prefill), called once per layer.
 
-    ``angles`` are cosines and signed sines ``[positions, head size]``. With ``kernels`` compiled code does the work.
+    ``new`` are the indices of the tokens after the cached ``prefixes``, which have to be computed. ``angles`` are
+    rotary cosines and signed sines ``[positions, head size]``. With ``kernels``, compiled code computes the attention.
     """
 
     def __init__(
@@ -171,69 +179,76 @@ class PromptAttention:
         known = [0 if prefix is None else prefix.count for prefix in prefixes]
         self.lengths, self.known = torch.tensor(lengths), torch.tensor(known)
         self.tokens = sum(lengths)
-        places = torch.cat([torch.arange(length) for length in lengths])
-        read = places >= self.known.repeat_interleave(self.lengths)
-        self.new, self.old = (found.nonzero()[:, 0].to(device) for found in (read, ~read))
+        positions = torch.cat([torch.arange(length) for length in lengths])
+        is_new = positions >= self.known.repeat_interleave(self.lengths)
+        self.new, self.old = (chosen.nonzero()[:, 0].to(device) for chosen in (is_new, ~is_new))
         self.ends = (self.lengths - self.known).cumsum(0).to(device) - 1
         if kernels is not None:
             self.angles = angles[0].float(), angles[1].float()
             return
-        self.cos, self.sin = (table[places[read].to(device)][:, None] for table in angles)
-        # Of prompts of one length, with as much of it known: how many, and both.
+        self.cos, self.sin = (table[positions[is_new].to(device)][:, None] for table in angles)
+        # Runs of prompts with the same length and prefix: (number of prompts, length, length of the prefix).
         self.shapes = [(len(list(run)), *shape) for shape, run in groupby(zip(lengths, known, strict=True))]
         self.ahead: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, qkv: Tensor, layer: int) -> tuple[Tensor, KeysValues]:
-        """``[new tokens, heads + 2 groups, size]`` to what attention makes of them, ``[new tokens, all heads]``, and
-        keys (turned by their positions) and values of all tokens."""
+        """Attention output ``[new tokens, heads x size]`` of ``qkv`` ``[new tokens, heads + 2 groups, size]``, and the
+        keys (with rotary positions) and values of all prompt tokens."""
         keys, values = (qkv.new_empty(self.tokens, self.groups, qkv.shape[-1]) for _ in range(2))
         if self.prefixes:
             for index, tensor in enumerate((keys, values)):
                 tensor[self.old] = torch.cat([prefix.layers[layer][index][: prefix.count] for prefix in self.prefixes])
         if self.kernels is not None:
-            found = qkv.new_empty(len(qkv), qkv.shape[1] - 2 * self.groups, qkv.shape[-1])
-            self.kernels.read(qkv, self.angles, self.lengths, self.known, keys, values, found)
-            return found.flatten(1), (keys, values)
-        both = turned(qkv[:, : -self.groups], self.cos, self.sin)
-        queries = both[:, : -self.groups]
-        keys[self.new], values[self.new] = both[:, -self.groups :], qkv[:, -self.groups :]
-        asked = torch.split(queries, [count * (length - known) for count, length, known in self.shapes])
-        seen = (torch.split(tensor, [count * length for count, length, _ in self.shapes]) for tensor in (keys, values))
+            mixed_heads = qkv.new_empty(len(qkv), qkv.shape[1] - 2 * self.groups, qkv.shape[-1])
+            self.kernels.read(qkv, self.angles, self.lengths, self.known, keys, values, mixed_heads)
+            return mixed_heads.flatten(1), (keys, values)
+        queries_keys = turned(qkv[:, : -self.groups], self.cos, self.sin)
+        queries = queries_keys[:, : -self.groups]
+        keys[self.new], values[self.new] = queries_keys[:, -self.groups :], qkv[:, -self.groups :]
+        query_runs = torch.split(queries, [count * (length - known) for count, length, known in self.shapes])
+        sizes = [count * length for count, length, _ in self.shapes]
+        runs = (torch.split(tensor, sizes) for tensor in (keys, values))
         mixed = [
             self._attended(q.unflatten(0, (count, -1)), k.unflatten(0, (count, -1)), v.unflatten(0, (count, -1)))
-            for q, k, v, (count, _, _) in zip(asked, *seen, self.shapes, strict=True)
+            for q, k, v, (count, _, _) in zip(query_runs, *runs, self.shapes, strict=True)
         ]
         return torch.cat(mixed), (keys, values)
 
     def _attended(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """For prompts of one length, ``[rows, tokens, heads, size]``, whose last tokens ask: ``[all that ask, …]``."""
-        rows, asking, heads, size = queries.shape
+        """Causal attention for prompts of the same length and prefix; gives ``[rows x new tokens, heads x size]``.
+
+        ``queries`` ``[rows, new tokens, heads, size]`` are the last tokens of ``keys`` and ``values`` ``[rows, tokens,
+        groups, size]``.
+        """
+        rows, new, heads, size = queries.shape
         tokens = keys.shape[1]
-        known = tokens - asking
+        known = tokens - new
         if not (queries.is_cpu and queries.dtype == torch.bfloat16):
             q, k, v = (part.transpose(1, 2) for part in (queries, keys, values))
             mask = self._ahead(known, tokens, queries, 1) if known else None
-            found = scaled_dot_product_attention(q, k, v, mask, is_causal=not known, enable_gqa=heads != self.groups)
-            return found.transpose(1, 2).reshape(rows * asking, -1)
-        # Plain products in half precision are twice as fast as the fused kernel, while scores fit into the cache.
+            fused = scaled_dot_product_attention(q, k, v, mask, is_causal=not known, enable_gqa=heads != self.groups)
+            return fused.transpose(1, 2).reshape(rows * new, -1)
+        # In half precision, plain products are twice as fast as the fused kernel while scores fit into the CPU cache.
         grouped = (rows, self.groups, heads // self.groups)
-        mixed = queries.new_empty(*grouped, asking, size)
-        at_once = max(1, SCORES // (heads * min(BLOCK, asking) * tokens))
+        mixed = queries.new_empty(*grouped, new, size)
+        at_once = max(1, SCORES // (heads * min(BLOCK, new) * tokens))
         for first in range(0, rows, at_once):
             some = slice(first, first + at_once)
             k, v = (part[some].transpose(1, 2).flatten(0, 1) for part in (keys, values))
-            for start in range(0, asking, BLOCK):
-                end = min(start + BLOCK, asking)
+            for start in range(0, new, BLOCK):
+                end = min(start + BLOCK, new)
                 q = queries[some, start:end].transpose(1, 2).reshape(len(k), -1, size)
                 mask = self._ahead(known + start, known + end, queries, grouped[2])
                 scores = torch.baddbmm(mask, q, k[:, : known + end].transpose(1, 2), alpha=size**-0.5)
-                found = torch.bmm(scores.softmax(-1), v[:, : known + end])
-                mixed[some, :, :, start:end] = found.view(-1, *grouped[1:], end - start, size)
-        return mixed.flatten(1, 2).transpose(1, 2).reshape(rows * asking, -1)
+                part = torch.bmm(scores.softmax(-1), v[:, : known + end])
+                mixed[some, :, :, start:end] = part.view(-1, *grouped[1:], end - start, size)
+        return mixed.flatten(1, 2).transpose(1, 2).reshape(rows * new, -1)
 
     def _ahead(self, start: int, end: int, like: Tensor, heads: int) -> Tensor:
-        """What hides from the tokens from ``start`` to ``end`` those ahead of them, for several heads one below the
-        other; kept for the other layers."""
+        """Additive causal mask ``[heads x (end - start), end]`` for the queries from ``start`` to ``end``.
+
+        It is the same for every head, and cached for the other layers.
+        """
         if (start, end) not in self.ahead:
             hidden = like.new_full((end - start, end), -torch.inf).triu(start + 1)
             self.ahead[start, end] = hidden.repeat(heads, 1)

@@ -1,4 +1,4 @@
-"""A batched sampler over any transformers causal LM, lean where the model has the Llama shape."""
+"""The local engine: continuous batching for any transformers causal LM, with a fast decoder for Llama models."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class LocalEngine:
-    """Writes turns in one batch that is refilled as turns end.
+    """Generates turns in one batch that is refilled as turns finish (continuous batching).
 
-    ``max_batch_tokens`` bounds the key-value cache: rows x (prompt + new tokens) stay under it, and questions that
-    later rounds open with under an eighth of it. ``native`` compiles what a step does outside its matrix products (CPU,
-    float32 and bfloat16, Llama shape): ``auto`` where it can.
+    ``max_batch_tokens`` bounds the KV cache, counted as rows x (prompt + new tokens); the cache of prompt prefixes
+    that later rounds reuse is bounded by an eighth of it. ``native`` selects compiled code for the operations of a
+    decoding step other than matrix products (Llama architecture on a CPU, float32 or bfloat16); ``auto`` uses it where
+    possible.
     """
 
     weights: Weights
@@ -46,7 +47,7 @@ class LocalEngine:
         waiting: dict[Writer, list[Turn]] = {writer: [] for writer in Writer}
         finished: list[Turn] = []
         _add(waiting, turns)
-        while any(waiting.values()):  # all that one writer has to write, then the other: switching moves the weights
+        while any(waiting.values()):  # all turns of one writer, then of the other: switching writers copies weights
             writer = next(writer for writer, queue in waiting.items() if queue)
             queue = waiting[writer]
             with self.weights.writing(writer) as model:
@@ -66,24 +67,27 @@ class LocalEngine:
             return LlamaDecoder(model, self._kernels), self._kernels.draw
         if self.native is True:
             raise InputError(
-                f"engine.native=true: there is no compiled code for {type(model).__name__} in {model.dtype} on "
-                f"{model.device}; valid: auto, false, or a Llama or Qwen2 in float32 or bfloat16 on the CPU"
+                f"engine.native=true: the compiled kernels do not support {type(model).__name__} in {model.dtype} on "
+                f"{model.device}; valid: auto, false, or a Llama or Qwen2 model in float32 or bfloat16 on the CPU"
             )
         return LlamaDecoder(model) if lean else ForwardDecoder(model), draw
 
     @cached_property
     def _kernels(self) -> Kernels | None:
-        """Resolved once: what a turn becomes, to its last bit, depends on it."""
+        """The compiled kernels, or None if they are unavailable.
+
+        Resolved once per engine: kernels and torch round differently, so switching in between could change tokens.
+        """
         try:
             return Kernels()
         except NativeError as error:
             if self.native is True:
                 raise InputError(f"engine.native=true: {error}; valid: auto, false, or install a compiler") from error
-            logger.warning("engine.native=auto: writing without compiled code, which is slower: %s", error)
+            logger.warning("engine.native=auto: compiled kernels are unavailable, generation is slower: %s", error)
             return None
 
     def _closers(self) -> NDArray[np.int64]:
-        """The tokens that can complete the protocol's closing tag."""
+        """Ids of the tokens that can complete the closing tag ``</answer>``: those whose text contains ``>``."""
         if self._closing is None:
             codec = self.weights.codec
             size = getattr(codec, "size", 0)
@@ -92,6 +96,6 @@ class LocalEngine:
 
 
 def _add(waiting: dict[Writer, list[Turn]], turns: Iterable[Turn]) -> None:
-    """Queue turns, shortest first, those with the same prompt side by side."""
+    """Insert turns into their writer's queue: shortest first, turns with the same prompt next to each other."""
     for turn in turns:
         insort(waiting[turn.writer], turn, key=lambda turn: (need(turn), turn.prompt))

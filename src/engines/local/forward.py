@@ -1,4 +1,4 @@
-"""Any causal LM as a decoder, through its own ``forward``."""
+"""Decoder for any transformers causal LM, through the model's own ``forward``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from src.types import InputError
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]
-    """One layer of a ``Cache``, as transformers wants to see it during one step."""
+    """One layer of a ``Cache`` behind the interface of transformers' cache layers, for one decoding step."""
 
     def __init__(self, layer: KeysValues, rows: int, column: int, end: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
 
 
 class ForwardDecoder:
-    """The model's own ``forward``, over a cache that does not grow."""
+    """Decodes with the model's own ``forward`` over a preallocated ``Cache``."""
 
     transposed = continues = False
 
@@ -68,8 +68,8 @@ class ForwardDecoder:
     def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
         if self.window is not None and mask.shape[1] > self.window:
             raise InputError(
-                f"model.name: a layer of this model looks back {self.window} tokens only, and a turn may have "
-                f"{mask.shape[1]}; valid: a smaller model.context"
+                f"model.name: this model has sliding-window attention over {self.window} tokens, but the batch has "
+                f"{mask.shape[1]} columns; valid: a smaller model.context"
             )
         rows, end = mask.shape
         output = self.model(

@@ -1,7 +1,8 @@
-"""A lean decoder for the Llama shape: RMSNorm, rotary positions, grouped attention, SwiGLU (Llama, Qwen2).
+"""Fast decoder for the Llama architecture (RMSNorm, rotary positions, grouped-query attention, SwiGLU): Llama, Qwen2.
 
-The same numbers as the model's own ``forward``, with a third of its operations: projections that read the same input
-are one product, keys and values are not repeated for their group of queries, and nothing is checked twice.
+It computes the same function as the model's own ``forward`` with a third of the torch operations: projections of the
+same input are fused into one product, keys and values are not repeated over their query group, and arguments are not
+validated again in every layer.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from src.engines.local.native import Kernels
 
 MODELS = {"LlamaForCausalLM", "Qwen2ForCausalLM"}
 ROPES = {"default", "linear", "llama3", "yarn"}
-"""Rotary embeddings that do not depend on the length of the text."""
+"""Types of rotary embedding whose angles do not depend on the sequence length."""
 
 LARGEST = 8 * 2**30
-"""Bytes of weights above which a second copy of them is not made."""
+"""Largest model in bytes that this decoder is used for: it holds a second copy of the weights."""
 
 
 class _Linear:
-    """A linear layer over several weights at once, packed for compiled code or for oneDNN where that is faster (CPU,
-    float32 and bf16)."""
+    """Several linear layers of the same input, fused into one product (e.g. q, k and v).
+
+    On a CPU in float32 or bfloat16, the weight is packed for the compiled kernels, or else for oneDNN.
+    """
 
     def __init__(self, *modules: Any, kernels: Kernels | None) -> None:
         bare = [_bare(module) for module in modules]
@@ -47,7 +50,8 @@ class _Linear:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
 
     def __call__(self, x: Tensor, kernels: Kernels | None = None) -> Tensor:
-        """``kernels`` compute the adapter's products too: for a few rows, where what a call costs is most of it."""
+        """With ``kernels``, the adapter's products are compiled too. This pays for a few rows (decoding), where the
+        overhead of torch calls dominates."""
         if self.kernels is not None:
             product = self.kernels.multiply(x, self.weight, self.bias)
         elif self.packed:
@@ -60,7 +64,7 @@ class _Linear:
 
 
 class _Adapter:
-    """The low-rank products beside several weights that read the same input."""
+    """The unmerged LoRA products of several linear layers that read the same input."""
 
     def __init__(self, modules: Sequence[Any], like: Tensor) -> None:
         def none(module: Any) -> tuple[Tensor, Tensor]:
@@ -68,10 +72,10 @@ class _Adapter:
 
         pairs = [_low_rank(module) if _adapted(module) else none(module) for module in modules]
         pairs = [(down.to(like.dtype), up.to(like.dtype)) for down, up in pairs]
-        # As one product: all A, and the scaled B on a diagonal of blocks.
+        # For torch: one product with all A matrices, one with the scaled B matrices as a block diagonal.
         self.down = torch.cat([down for down, _ in pairs])
         self.up: Tensor = torch.block_diag(*(up for _, up in pairs))  # type: ignore[no-untyped-call]
-        # As compiled code reads them.
+        # The same matrices in the layout of the compiled kernel.
         self.columns = self.down.T.contiguous()
         self.rows = torch.cat([up.T.flatten() for _, up in pairs])
         self.sizes = torch.tensor([(len(down), len(up)) for down, up in pairs]).T.contiguous()
@@ -84,7 +88,7 @@ class _Adapter:
 
 
 class _Layer:
-    """One layer's weights, by what they are applied to."""
+    """The weights of one decoder layer: fused projections and the two norms."""
 
     def __init__(self, layer: Any, kernels: Kernels | None) -> None:
         attention, mlp = layer.self_attn, layer.mlp
@@ -96,14 +100,14 @@ class _Layer:
 
 
 class _Residual:
-    """The residual stream ``[rows, size]``: in float32 with compiled code, else in the model's own precision."""
+    """The residual stream ``[rows, size]``: float32 with compiled kernels, else the model's dtype."""
 
     def __init__(self, x: Tensor, epsilon: float, kernels: Kernels | None) -> None:
         self.x = x if kernels is None else x.float()
         self.epsilon, self.kernels = epsilon, kernels
 
     def normed(self, delta: Tensor | None, weight: Tensor) -> Tensor:
-        """Its RMSNorm, once ``delta`` is added to it."""
+        """Add ``delta`` to the stream in place, then return the RMSNorm of the stream."""
         if self.kernels is not None:
             out = torch.empty(self.x.shape, dtype=weight.dtype)
             return self.kernels.norm(delta, self.x, weight, self.epsilon, out)
@@ -112,12 +116,12 @@ class _Residual:
         return rms_norm(self.x, weight.shape, weight, self.epsilon)
 
     def of(self, rows: Tensor) -> _Residual:
-        """A copy of some rows."""
+        """A copy of the given rows."""
         return _Residual(self.x[rows], self.epsilon, self.kernels)
 
 
 def _swiglu(gate_up: Tensor, kernels: Kernels | None) -> Tensor:
-    """SwiGLU (arXiv 2002.05202) of rows that hold gate and up side by side."""
+    """SwiGLU (arXiv 2002.05202); ``gate_up`` ``[rows, 2 size]`` holds the gate and up projections side by side."""
     if kernels is not None:
         return kernels.swiglu(gate_up, gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2))
     gate, up = gate_up.chunk(2, dim=-1)
@@ -125,23 +129,23 @@ def _swiglu(gate_up: Tensor, kernels: Kernels | None) -> Tensor:
 
 
 def _bare(module: Any) -> Any:
-    """The layer under an adapter."""
+    """The base layer of an adapted module, or the module itself."""
     return getattr(module, "base_layer", module)
 
 
 def _adapted(module: Any) -> bool:
-    """Whether an adapter beside this layer takes part in what it computes."""
+    """Whether the module has an adapter that is enabled and not merged."""
     return not getattr(module, "disable_adapters", True) and not module.merged
 
 
 def _low_rank(module: Any) -> tuple[Tensor, Tensor]:
-    """A layer's A, and its B times the scale (arXiv 2106.09685)."""
+    """The LoRA matrices of a module (arXiv 2106.09685): A, and B times the scale."""
     (name,) = module.active_adapters
     return module.lora_A[name].weight.data, module.lora_B[name].weight.data * module.scaling[name]
 
 
 def _plain_lora(module: Any) -> bool:
-    """Whether an adapted layer is its base's output plus one scaled low-rank product of its input."""
+    """Whether the module is a linear layer with one plain LoRA adapter: no variant, bias or dropout."""
     return (
         isinstance(module, LoraLinear)
         and type(module.base_layer) is nn.Linear
@@ -153,13 +157,13 @@ def _plain_lora(module: Any) -> bool:
 
 
 class LlamaDecoder:
-    """Weights read once from a transformers model, for as long as those do not change."""
+    """Decoder of a Llama-architecture model. Valid only while the model's weights do not change: some are copied."""
 
     continues = True
 
     @staticmethod
     def fits(model: Any) -> bool:
-        """Whether the model has this shape, plain weights, and leaves room for a copy of them."""
+        """Whether the model is supported: Llama architecture, plain linear layers, at most ``LARGEST`` bytes."""
         if type(model).__name__ not in MODELS:
             return False
         config = model.config
@@ -186,13 +190,13 @@ class LlamaDecoder:
         self.head = _Linear(model.lm_head, kernels=kernels)
         self.cos = self.sin = self.embedding.new_empty(0)
         self.kernels = kernels
-        # Compiled code and torch's products in half precision read keys faster so; torch's in float32 do not.
+        # Transposed keys are faster with compiled kernels and with torch in half precision, but not in float32.
         self.transposed = kernels is not None or self.dtype in (torch.bfloat16, torch.float16)
 
     def prefill(
         self, ids: Tensor, lengths: Sequence[int], prefixes: Sequence[Prefix | None]
     ) -> tuple[Tensor, list[KeysValues]]:
-        # In float32 torch's own operations do as well.
+        # In float32, torch's own operations are as fast as the compiled kernels.
         kernels = self.kernels if self.dtype == torch.bfloat16 else None
         reads = kernels is not None and kernels.reads(self.dtype, self.size)
         attend = PromptAttention(lengths, prefixes, self._angles(max(lengths)), self.groups, kernels if reads else None)
@@ -200,9 +204,9 @@ class LlamaDecoder:
         delta, cached = None, []
         for index, layer in enumerate(self.layers):
             qkv = layer.qkv(residual.normed(delta, layer.before)).view(len(attend.new), -1, self.size)
-            mixed, seen = attend(qkv, index)
-            cached.append(seen)
-            if layer is self.layers[-1]:  # beyond the last keys and values, only the ends are looked at
+            mixed, keys_values = attend(qkv, index)
+            cached.append(keys_values)
+            if layer is self.layers[-1]:  # after the last attention, only the last token of each prompt is needed
                 mixed, residual = mixed[attend.ends], residual.of(attend.ends)
             gate_up = layer.gate_up(residual.normed(layer.out(mixed), layer.after))
             delta = layer.down(_swiglu(gate_up, kernels))
@@ -218,12 +222,12 @@ class LlamaDecoder:
         residual, delta = _Residual(embedding(tokens, self.embedding), self.epsilon, None), None
         for layer, (keys, values) in zip(self.layers, cache.layers, strict=True):
             qkv = layer.qkv(residual.normed(delta, layer.before)).view(rows, -1, self.size)
-            both = turned(qkv[:, : -self.groups], cos, sin)
-            keys[:rows, :, column] = both[:, self.heads :]
+            queries_keys = turned(qkv[:, : -self.groups], cos, sin)
+            keys[:rows, :, column] = queries_keys[:, self.heads :]
             values[:rows, :, column] = qkv[:, -self.groups :]
             scores = torch.baddbmm(
                 bias,
-                both[:, : self.heads].reshape(-1, group, self.size),
+                queries_keys[:, : self.heads].reshape(-1, group, self.size),
                 keys[:rows].flatten(0, 1)[:, :end].transpose(1, 2),
                 alpha=self.size**-0.5,
             )
@@ -246,7 +250,10 @@ class LlamaDecoder:
         return self.head(residual.normed(delta, self.norm))
 
     def _angles(self, length: int) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines of positions up to ``length``, from the model's own module."""
+        """Rotary cosines and signed sines ``[positions, head size]`` up to ``length``, from the model's own module.
+
+        The sines of the first half of a head are negated, as ``turned`` expects.
+        """
         if len(self.cos) < length:
             positions = torch.arange(length, device=self.embedding.device)[None]
             cos, sin = self.rotary(self.embedding[:1], positions)

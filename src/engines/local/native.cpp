@@ -1,6 +1,6 @@
-// A decoding step's work, for float32 and bfloat16; the products with weights are the library's, but for bfloat16 on
-// processors that multiply it. Rows do not depend on each other, so neither the number of threads nor the other rows
-// change what a row becomes.
+// CPU kernels of a decoding step for float32 and bfloat16: RMSNorm, SwiGLU, LoRA products, attention, sampling.
+// Products with weights are left to torch, except in bfloat16 on processors with AVX512-BF16. Each row is computed
+// independently, so its result depends neither on the number of threads nor on the other rows.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace {
 
-constexpr int LANES = 8;    // rows of keys or values that one pass adds up: fewer loads and stores of the sums
-constexpr int BLOCK = 128;  // tokens of the vocabulary that are summed in float32 before float64 takes over
+constexpr int LANES = 8;    // rows that `accumulate` adds per pass: fewer loads and stores of the sums
+constexpr int BLOCK = 128;  // vocabulary entries summed in float32; sums of blocks are in float64
 
 struct bf16 {
     uint16_t bits;
@@ -53,7 +53,7 @@ inline float exponential(float x) {
     return x < -87.0f ? 0.0f : p * power;
 }
 
-// x += delta (where there is one); out = RMSNorm(x). The residual stream x stays in float32.
+// Residual add and RMSNorm: x += delta (unless null); out = RMSNorm(x) * weight. The residual stream x is float32.
 template <class T>
 void norm(const T* delta, float* x, const T* weight, T* out, int rows, int size, float epsilon, int threads) {
 #pragma omp parallel for num_threads(threads)
@@ -73,7 +73,7 @@ void norm(const T* delta, float* x, const T* weight, T* out, int rows, int size,
     }
 }
 
-// out = silu(gate) * up, of rows that hold gate and up side by side.
+// SwiGLU: out = silu(gate) * up, where a row of gate_up holds gate and up side by side.
 template <class T>
 void swiglu(const T* gate_up, T* out, int rows, int size, int threads) {
 #pragma omp parallel for num_threads(threads)
@@ -84,13 +84,13 @@ void swiglu(const T* gate_up, T* out, int rows, int size, int threads) {
 #pragma omp simd
         for (int i = 0; i < size; ++i) {
             const float x = up(gate[i]);
-            const float small = exponential(-std::fabs(x));  // of the side that cannot overflow
+            const float small = exponential(-std::fabs(x));  // exp of a non-positive number cannot overflow
             down(x * (x < 0 ? small : 1.0f) / (1.0f + small) * up(side[i]), to[i]);
         }
     }
 }
 
-// sums[i] += sum over rows r of factors[r] * table[r][i], for LANES rows at a time.
+// Vector-matrix product: sums[i] += sum over rows r of factors[r] * table[r][i], LANES rows at a time.
 template <class T>
 void accumulate(const float* factors, const T* table, int64_t stride, int rows, float* sums, int count) {
     int r = 0;
@@ -109,8 +109,8 @@ void accumulate(const float* factors, const T* table, int64_t stride, int rows, 
         for (int i = 0; i < count; ++i) sums[i] += factors[r] * up(table[r * stride + i]);
 }
 
-// y += (x down) up, for several low-rank products of one input side by side: down [size, all ranks together], up the
-// [rank, width] of each product one after the other, y [rows, all widths together].
+// LoRA: y += (x down) up, for several products of the same input side by side. down is [size, sum of ranks]; up holds
+// the [rank, width] matrices of all products, concatenated; y is [rows, sum of widths].
 template <class T>
 void low_rank(const T* x, const T* down_, const T* up_, T* y, const int64_t* ranks, const int64_t* widths, int products,
               int rows, int size, int threads) {
@@ -142,12 +142,12 @@ void low_rank(const T* x, const T* down_, const T* up_, T* y, const int64_t* ran
     }
 }
 
-// scores become exp(score - their maximum), and their sum is returned.
+// Softmax numerators: replaces each score by exp(score - maximum) and returns their sum.
 float exponentials(float* scores, int count) {
     float top = scores[0], total = 0;
 #pragma omp simd reduction(max : top)
     for (int i = 0; i < count; ++i) {
-        const float score = scores[i];  // a value: of references no vector is made
+        const float score = scores[i];  // a copy: with references, the loop is not vectorised
         top = score > top ? score : top;
     }
 #pragma omp simd reduction(+ : total)
@@ -158,7 +158,7 @@ float exponentials(float* scores, int count) {
     return total;
 }
 
-// The columns of a row: one stretch or, where the ring has come round, two.
+// The `count` columns of a row that end at `column` of the ring buffer: one contiguous stretch, or two if they wrap.
 struct Stretches {
     int count, starts[2], counts[2];
     Stretches(int count, int column, int width) : count(count) {
@@ -168,7 +168,8 @@ struct Stretches {
     }
 };
 
-// Attention of some heads' queries (scaled, turned, [heads, size]) to the columns of their group of keys and values.
+// Decoding attention of one query group: queries [heads, size] (scaled, with rotary positions) over the columns `own`
+// of keys [size, width] and values [width, size].
 template <class T>
 struct Attention {
     std::vector<float> scores, mixed;
@@ -191,15 +192,16 @@ struct Attention {
 };
 
 #ifdef __AVX512BF16__
-constexpr int QUERIES = 6;  // at most, that share what is loaded of keys and values: their sums fill the registers
+constexpr int QUERIES = 6;  // most queries that share one load of keys or values; their sums fill the registers
 
-// A value of two rows at a time, as the product of pairs takes them, and its 32 sums back in order.
+// Interleaves two rows of 32 bfloat16 values into pairs, as the dpbf16 instruction expects them.
 struct Pairs {
     __m512bh low, high;
     Pairs(__m512i one, __m512i other)
         : low((__m512bh)_mm512_unpacklo_epi16(one, other)), high((__m512bh)_mm512_unpackhi_epi16(one, other)) {}
 };
 
+// 32 float32 sums of dpbf16 products, in the interleaved order of `Pairs`; `store` writes them in column order.
 struct Sums {
     __m512 low = _mm512_setzero_ps(), high = _mm512_setzero_ps();
     void add(const Pairs& pairs, const bf16* factors) {
@@ -217,7 +219,7 @@ struct Sums {
     }
 };
 
-// Numbers whose count is a multiple of 16, to bfloat16.
+// Rounds float32 values to bfloat16; `count` is a multiple of 16.
 inline void down(const float* from, bf16* to, int count) {
     for (int i = 0; i < count; i += 16) {
         const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + i));
@@ -225,11 +227,12 @@ inline void down(const float* from, bf16* to, int count) {
     }
 }
 
-// Into the second cache, for the next group or row, whose keys and values follow: they are read in steps that the
-// processor does not foresee. Past the end of memory it does nothing.
+// Prefetch into the L2 cache. The keys and values of the next group or row are contiguous with these, but are read with
+// a stride that the hardware prefetcher does not detect. A prefetch past the end of memory has no effect.
 inline void fetch(const bf16* at) { _mm_prefetch((const char*)at, _MM_HINT_T1); }
 
-// Scores of N queries with `count` columns of keys; writes up to 31 places too many.
+// Scores of N queries with `count` columns of keys. Columns are processed 32 at a time, so up to 31 entries past
+// `count` are written too.
 template <int N>
 void score(const bf16* queries, const bf16* keys, int64_t width, int size, int count, float* scores, int64_t room) {
     for (int at = 0; at < count; at += 32) {
@@ -245,8 +248,8 @@ void score(const bf16* queries, const bf16* keys, int64_t width, int size, int c
     }
 }
 
-// 64 numbers of each column's values times its factor, added up over both stretches, for N queries. The next group's
-// values are `each` numbers further.
+// Weighted sum of values for N queries, 64 of the head's dimensions at a time, over both stretches of columns. The
+// values of the next group start `each` elements further and are prefetched.
 template <int N>
 void mix(const bf16* factors, int64_t room, const bf16* values, const Stretches& own, int size, int64_t each,
          float* mixed) {
@@ -268,8 +271,9 @@ void mix(const bf16* factors, int64_t room, const bf16* values, const Stretches&
         for (int part = 0; part < 2; ++part) sums[n][part].store(mixed + n * size + 32 * part);
 }
 
-// The same in pairs, for sizes that are multiples of 64: queries and exponentials are rounded to bfloat16, sums stay in
-// float32, and queries share what is loaded: those of the heads and, where several tokens follow each other, theirs.
+// `Attention` with AVX512-BF16 instructions, for head sizes that are multiples of 64. Queries and softmax numerators
+// are rounded to bfloat16; sums are float32. All queries of a group (its heads, and several consecutive tokens in a
+// prefill) share each load of keys and values.
 struct PairedAttention {
     const int room;
     std::vector<bf16> rounded, factors;
@@ -281,15 +285,15 @@ struct PairedAttention {
           scores(QUERIES * room),
           mixed(QUERIES * size) {}
 
-    // The queries are [tokens, heads, size]; `own` are the columns of the last token, the one before sees one less.
-    // Tokens are `stride` numbers apart in `out`.
+    // Queries are [tokens, heads, size]. `own` are the columns that the last token attends to; each token before it
+    // attends to one column less. Tokens are `stride` elements apart in `out`.
     void operator()(const float* queries, const bf16* k, const bf16* v, const Stretches& own, bf16* out, int heads,
                     int size, int width, int tokens = 1, int64_t stride = 0) {
         using Score = void (*)(const bf16*, const bf16*, int64_t, int, int, float*, int64_t);
         using Mix = void (*)(const bf16*, int64_t, const bf16*, const Stretches&, int, int64_t, float*);
         constexpr Score by_queries[] = {score<1>, score<2>, score<3>, score<4>, score<5>, score<6>};
         constexpr Mix by_factors[] = {mix<1>, mix<2>, mix<3>, mix<4>, mix<5>, mix<6>};
-        const int padded = (own.count + 31) / 32 * 32;  // whole vectors, and a partner for an odd last column
+        const int padded = (own.count + 31) / 32 * 32;  // whole vectors; an odd last column is paired with padding
         const int all = tokens * heads, parts = (all + QUERIES - 1) / QUERIES;
         down(queries, rounded.data(), all * size);
         for (int part = 0; part < parts; ++part) {
@@ -316,13 +320,14 @@ struct PairedAttention {
 };
 #endif
 
-// x by its rotary position: halves of a head against each other; the sines carry their sign.
+// Element i of a head after rotary position embedding, which rotates its two halves; sines of the first are negated.
 template <class T>
 inline float turned(const T* x, const float* cosine, const float* sine, int i, int size) {
     return up(x[i]) * cosine[i] + up(x[i < size / 2 ? i + size / 2 : i - size / 2]) * sine[i];
 }
 
-// Rotary positions, the new token's keys and values into `column` of the ring, and attention over the row's own past.
+// Decoding attention of one layer: applies rotary positions, writes the new token's keys and values to `column` of the
+// ring buffer, and attends to all tokens of the row so far.
 // qkv [rows, heads + 2 groups, size]; keys [rows, groups, size, width]; values [rows, groups, width, size].
 template <class A, class T>
 void attend_by(const T* qkv, const float* cosines, const float* sines, const int64_t* positions, T* keys, T* values,
@@ -354,6 +359,7 @@ void attend_by(const T* qkv, const float* cosines, const float* sines, const int
     }
 }
 
+// `attend_by` with the fastest attention that supports the type and the head size.
 template <class T, class... Rest>
 void attend(const T* qkv, const float* cosines, const float* sines, const int64_t* positions, T* keys, T* values,
             T* out, int rows, int heads, int groups, int size, Rest... rest) {
@@ -366,15 +372,15 @@ void attend(const T* qkv, const float* cosines, const float* sines, const int64_
 }
 
 #ifdef __AVX512BF16__
-constexpr int TOKENS = 128;  // of a prompt that are one piece of work
+constexpr int TOKENS = 128;  // prompt tokens per unit of parallel work
 
-// Causal attention inside prompts that lie one after another. Of each, some tokens are known: their keys and values are
-// in [tokens, groups, size], where those of the new tokens go; qkv [new tokens, heads + 2 groups, size] and out have
-// the new ones only.
+// Prefill attention of one layer: causal attention inside each of several concatenated prompts. The first `known`
+// tokens of a prompt are a cached prefix: their keys and values are already in keys and values [tokens, groups, size],
+// where those of the new tokens are written. qkv [new tokens, heads + 2 groups, size] and out hold new tokens only.
 void read(const bf16* qkv, const float* cosines, const float* sines, const int64_t* lengths, const int64_t* known,
           bf16* keys, bf16* values, bf16* out, int prompts, int heads, int groups, int size, int threads) {
     struct Piece {
-        int64_t prompt, asked;  // where the prompt begins among all tokens, and would begin among the new ones
+        int64_t prompt, fresh;  // index of the prompt's token 0 among all tokens, and (virtually) among new tokens
         int first, last;
     };
     const int each = heads / groups, together = std::max(1, QUERIES / each);
@@ -382,13 +388,13 @@ void read(const bf16* qkv, const float* cosines, const float* sines, const int64
     const float scale = 1.0f / std::sqrt(float(size));
     std::vector<Piece> pieces;
     int longest = 0;
-    for (int64_t prompt = 0, start = 0, asked = 0; prompt < prompts; start += lengths[prompt++]) {
+    for (int64_t prompt = 0, start = 0, fresh = 0; prompt < prompts; start += lengths[prompt++]) {
         const int length = int(lengths[prompt]);
         longest = std::max(longest, length);
-        asked -= known[prompt];
+        fresh -= known[prompt];
         for (int first = int(known[prompt]); first < length; first += TOKENS)
-            pieces.push_back({start, asked, first, std::min(first + TOKENS, length)});
-        asked += length;
+            pieces.push_back({start, fresh, first, std::min(first + TOKENS, length)});
+        fresh += length;
     }
 #pragma omp parallel num_threads(threads)
     {
@@ -399,7 +405,7 @@ void read(const bf16* qkv, const float* cosines, const float* sines, const int64
         for (size_t piece = 0; piece < pieces.size(); ++piece)
             for (int token = pieces[piece].first; token < pieces[piece].last; ++token)
                 for (int group = 0; group < groups; ++group) {
-                    const bf16* key = qkv + (pieces[piece].asked + token) * stride + (heads + group) * size;
+                    const bf16* key = qkv + (pieces[piece].fresh + token) * stride + (heads + group) * size;
                     const int64_t to = (pieces[piece].prompt + token) * kept + group * size;
                     for (int i = 0; i < size; ++i)
                         both[i] = turned(key, cosines + token * size, sines + token * size, i, size);
@@ -420,14 +426,14 @@ void read(const bf16* qkv, const float* cosines, const float* sines, const int64
                     for (int n = 0; n < tokens * each; ++n) {
                         const int at = token + n / each;
                         const bf16* query =
-                            qkv + (pieces[piece].asked + at) * stride + (group * each + n % each) * size;
+                            qkv + (pieces[piece].fresh + at) * stride + (group * each + n % each) * size;
                         for (int i = 0; i < size; ++i)
                             queries[n * size + i] =
                                 turned(query, cosines + at * size, sines + at * size, i, size) * scale;
                     }
                     attention(queries.data(), columns.data(), rows.data(),
                               Stretches(token + tokens, token + tokens - 1, last),
-                              out + ((pieces[piece].asked + token) * heads + group * each) * size, each, size, last,
+                              out + ((pieces[piece].fresh + token) * heads + group * each) * size, each, size, last,
                               tokens, int64_t(heads) * size);
                 }
             }
@@ -435,7 +441,7 @@ void read(const bf16* qkv, const float* cosines, const float* sines, const int64
 }
 #endif
 
-// The first token whose cumulative weight exceeds `uniform` of the total.
+// Inverse CDF: the first token whose cumulative weight exceeds `uniform` x the total. `sums` are the sums of blocks.
 int64_t invert(const std::vector<float>& weights, const std::vector<double>& sums, double uniform) {
     const int64_t size = weights.size();
     double total = 0, before = 0;
@@ -447,14 +453,14 @@ int64_t invert(const std::vector<float>& weights, const std::vector<double>& sum
         for (int64_t i = block * BLOCK; i < std::min(size, (block + 1) * BLOCK); ++i)
             if ((reached += weights[i]) > uniform * total && weights[i] > 0) return i;
     }
-    int64_t last = size - 1;  // rounding left nothing above: the last token that has weight
+    int64_t last = size - 1;  // no token exceeded it, because of rounding: the last token with a positive weight
     while (last > 0 && !(weights[last] > 0)) --last;
     return last;
 }
 
-// Keep the smallest set of tokens that reaches `top_p` of the total (of equally likely ones the first); zero the rest.
-// A histogram over the leading bits of the weights, all 0 to 1, finds those among which the set ends: they alone are
-// sorted.
+// Top-p: zeroes the weights of all but the smallest set of most likely tokens whose sum reaches `top_p` x the total
+// (among equal weights, the lowest ids are kept). A histogram over the leading bits of the weights, which are in
+// [0, 1], finds the bucket in which the set ends; only the tokens of that bucket are sorted.
 struct Nucleus {
     static constexpr int SHIFT = 18, BUCKETS = (0x3f800000 >> SHIFT) + 1;
     std::vector<double> masses = std::vector<double>(BUCKETS);
@@ -463,7 +469,7 @@ struct Nucleus {
     static int bucket(float weight) {
         int32_t bits;
         std::memcpy(&bits, &weight, 4);
-        return std::max(0, std::min(bits >> SHIFT, BUCKETS - 1));  // what is no number must not lead astray
+        return std::max(0, std::min(bits >> SHIFT, BUCKETS - 1));  // clamped: a NaN must not index out of bounds
     }
 
     void operator()(std::vector<float>& weights, double total, double top_p) {
@@ -487,8 +493,8 @@ struct Nucleus {
     }
 };
 
-// A token for each row of logits [rows, size], and its log-probs at the row's temperature and at 1; 0 takes the
-// likeliest.
+// Samples a token for each row of logits [rows, size]; also gives its log-probs at the row's temperature and at
+// temperature 1. Temperature 0 selects the most likely token.
 template <class T>
 void draw(const T* logits, const double* temperature, const double* top_p, const double* uniform, int64_t* tokens,
           double* logprobs, double* at_one, int rows, int size, int threads) {
@@ -539,9 +545,9 @@ void draw(const T* logits, const double* temperature, const double* top_p, const
 }
 
 #ifdef __AVX512BF16__
-// y = x W^T + bias for some rows and WIDTH outputs, in registers: every weight is loaded once for ROWS rows. W is
-// packed [pairs of inputs, outputs, 2], so that an instruction adds the products of a pair to 16 outputs.
-// Meanwhile `step` weights per pair of `ahead` are fetched, for the next tiles.
+// y = x W^T + bias for N rows and WIDTH outputs, accumulated in registers: each weight is loaded once per tile of up to
+// ROWS rows. W is packed as [pairs of inputs, outputs, 2], so that one instruction adds the products of an input pair
+// to 16 outputs. For every pair, `step` weights from `ahead` are prefetched for the next block.
 constexpr int ROWS = 8, WIDTH = 32;
 
 template <int N>
@@ -573,6 +579,7 @@ void tile(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int pair
         }
 }
 
+// Reorders W [width, pairs, 2] into blocks of WIDTH outputs, each [pairs, WIDTH, 2], for `tile`. One uint32 is a pair.
 void pack(const uint32_t* weight, uint32_t* packed, int pairs, int width, int threads) {
 #pragma omp parallel for num_threads(threads)
     for (int block = 0; block < width / WIDTH; ++block)
@@ -582,9 +589,10 @@ void pack(const uint32_t* weight, uint32_t* packed, int pairs, int width, int th
                     weight[(int64_t(block) * WIDTH + out) * pairs + pair];
 }
 
+// y = x W^T + bias with a packed W: blocks of outputs in parallel, tiles of rows one after the other.
 void multiply(const bf16* x, const bf16* weight, const bf16* bias, bf16* y, int rows, int pairs, int width,
               int threads) {
-    const int step = 2 * WIDTH / ((rows + ROWS - 1) / ROWS);  // all tiles of a block fetch the next block, each its share
+    const int step = 2 * WIDTH / ((rows + ROWS - 1) / ROWS);  // each tile prefetches its share of the next block
     using Tile = void (*)(const bf16*, const bf16*, const bf16*, bf16*, int, int64_t, const bf16*, int);
     constexpr Tile tiles[] = {tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>, tile<7>, tile<8>};
 #pragma omp parallel for num_threads(threads)

@@ -1,4 +1,4 @@
-"""Compiling and calling ``native.cpp``: a decoding step's work on the CPU."""
+"""Compile and call ``native.cpp``, the CPU kernels of a decoding step."""
 
 from __future__ import annotations
 
@@ -19,40 +19,41 @@ SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 DTYPES = (torch.float32, torch.bfloat16)
 WIDTH = 32
-"""Outputs of a block of packed weights, as in ``native.cpp``."""
+"""Output features per block of packed weights; the same constant as in ``native.cpp``."""
 
 
 class NativeError(RuntimeError):
-    """There is no compiled code, and why."""
+    """The kernels could not be compiled or loaded; the message says why."""
 
 
 def compiled() -> Path:
-    """The shared library of ``native.cpp``, from the user's cache, or compiled now (seconds) for this processor.
+    """Path of the shared library of ``native.cpp``, compiled for this processor unless the user's cache has it.
 
-    Not by ``torch.utils.cpp_extension.load``: killed while it compiles, it leaves a lock that the next run waits on for
-    ever, and a cache that several machines share would serve one machine's instructions to another.
+    Compilation takes seconds. ``torch.utils.cpp_extension.load`` is not used for two reasons: if it is killed while it
+    compiles, it leaves a lock file that blocks every later run; and in a cache shared by several machines it would
+    load a library compiled for another machine's instruction set.
 
     Raises:
-        NativeError: no compiler was found, or it failed.
+        NativeError: no compiler was found, or compilation failed.
     """
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
-        raise NativeError("no C++ compiler was found (c++, g++, clang++, or the one that CXX names)")
+        raise NativeError("no C++ compiler was found (searched for $CXX, c++, g++ and clang++)")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motif-lab"
     try:
-        # What the compiler says of itself holds its version, and the processor that -march=native stands for.
-        ask = [compiler, *FLAGS, "-E", "-v", "-x", "c++", os.devnull]
-        about = subprocess.run(ask, capture_output=True, check=True).stderr
-        library = cache / f"native-{hashlib.sha256(about + SOURCE.read_bytes()).hexdigest()[:16]}.so"
+        # The compiler's verbose output names its version and the processor that -march=native resolves to.
+        probe = [compiler, *FLAGS, "-E", "-v", "-x", "c++", os.devnull]
+        version = subprocess.run(probe, capture_output=True, check=True).stderr
+        library = cache / f"native-{hashlib.sha256(version + SOURCE.read_bytes()).hexdigest()[:16]}.so"
         if not library.exists():
             cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache) as folder:  # others may compile at the same time
+            with tempfile.TemporaryDirectory(dir=cache) as folder:  # other processes may compile at the same time
                 built = Path(folder) / "native.so"
                 subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(built)], capture_output=True, check=True)
                 built.replace(library)
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip().splitlines()
-        raise NativeError(f"{compiler} failed: {said[0] if said else error}") from error
+        output = error.stderr.decode(errors="replace").strip().splitlines()
+        raise NativeError(f"{compiler} failed: {output[0] if output else error}") from error
     except OSError as error:
         raise NativeError(str(error)) from error
     return library
@@ -63,13 +64,13 @@ def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 class Kernels:
-    """The compiled functions, which read and write the memory of contiguous tensors (see ``native.cpp``)."""
+    """Python bindings of the compiled kernels; tensors are passed as pointers and must be contiguous."""
 
     def __init__(self) -> None:
         path = str(compiled())
         try:
             library = ctypes.CDLL(path)
-        except OSError as error:  # e.g. a folder from which nothing may be run
+        except OSError as error:  # e.g. the cache is on a file system mounted with noexec
             raise NativeError(f"{path} cannot be loaded: {error}") from error
         names = ("norm", "swiglu", "low_rank", "attend", "draw")
         self._functions = {
@@ -82,7 +83,8 @@ class Kernels:
             function.restype = None
 
     def norm(self, delta: Tensor | None, x: Tensor, weight: Tensor, epsilon: float, out: Tensor) -> Tensor:
-        """``x`` (float32 ``[rows, size]``) becomes ``x + delta``; returns its RMSNorm in ``out``."""
+        """Residual add and RMSNorm: adds ``delta`` to ``x`` (float32 ``[rows, size]``) in place, and writes the
+        RMSNorm of the sum to ``out``."""
         function = self._functions["norm", out.dtype]
         rows, size = x.shape
         function(
@@ -98,19 +100,22 @@ class Kernels:
         return out
 
     def swiglu(self, gate_up: Tensor, out: Tensor) -> Tensor:
-        """SwiGLU of rows that hold gate and up side by side."""
+        """SwiGLU: ``gate_up`` ``[rows, 2 size]`` holds the gate and up projections side by side; ``out`` is
+        ``[rows, size]``."""
         rows, size = out.shape
         self._functions["swiglu", out.dtype](_pointer(gate_up), _pointer(out), rows, size, _threads())
         return out
 
     def multiplies(self, weight: Tensor) -> bool:
-        """Whether ``multiply`` takes this weight, and is the fastest: where there are instructions for bfloat16, but
-        not those for whole tiles of it (AMX), which torch's own library makes better use of."""
+        """Whether ``multiply`` supports this weight and is the fastest way to multiply by it.
+
+        It is with AVX512-BF16 instructions. With AMX (bfloat16 tiles), torch's own library is faster.
+        """
         rows, columns = weight.shape
         return self._multiplies and weight.dtype == torch.bfloat16 and rows % WIDTH == 0 and columns % 2 == 0
 
     def packed(self, weight: Tensor) -> Tensor:
-        """A weight ``[outputs, inputs]`` as ``multiply`` reads it: blocks of outputs, in them pairs of inputs."""
+        """Reorder a weight ``[outputs, inputs]`` for ``multiply``: ``[blocks of outputs, pairs of inputs, WIDTH]``."""
         weight = weight.contiguous()
         outputs, pairs = weight.shape[0], weight.shape[1] // 2
         packed = torch.empty(outputs // WIDTH, pairs, WIDTH, dtype=torch.int32)
@@ -118,7 +123,8 @@ class Kernels:
         return packed
 
     def multiply(self, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-        """``x`` ``[rows, inputs]`` times a packed weight, plus a bias; ``[rows, outputs]``, summed in float32."""
+        """Linear layer with a packed weight: ``x`` is ``[rows, inputs]``, the result ``[rows, outputs]``. Sums are
+        accumulated in float32."""
         blocks, pairs, _ = packed.shape
         x = x.contiguous()
         out = x.new_empty(len(x), blocks * WIDTH)
@@ -127,8 +133,10 @@ class Kernels:
         return out
 
     def low_rank(self, x: Tensor, down: Tensor, up: Tensor, sizes: Tensor, out: Tensor) -> Tensor:
-        """Adds several low-rank products of ``x`` to ``out``, side by side; ``sizes`` ``[2, products]`` (int64) are
-        their ranks and widths, ``down`` is ``[size, ranks]``, ``up`` the ``[rank, width]`` of each, laid end to end.
+        """Add several LoRA products of the same input ``x`` to ``out`` in place, side by side.
+
+        ``sizes`` ``[2, products]`` (int64) holds the rank and the output width of each product. ``down`` is
+        ``[size, sum of ranks]``; ``up`` holds the ``[rank, width]`` matrices of all products, concatenated.
         """
         rows, size = x.shape
         pointers = map(_pointer, (x, down, up, out, sizes[0], sizes[1]))
@@ -145,10 +153,11 @@ class Kernels:
         column: int,
         out: Tensor,
     ) -> Tensor:
-        """Turn by position, write keys and values into ``column``, and attend to each row's last columns.
+        """Decoding attention of one layer: apply rotary positions, write the new keys and values into ``column`` of
+        the cache, and attend to all tokens of each row up to its position.
 
-        ``qkv`` is ``[rows, heads + 2 groups, head size]``, ``keys`` and ``values`` one layer of a cache with its keys
-        transposed, ``angles`` float32 cosines and signed sines by position.
+        ``qkv`` is ``[rows, heads + 2 groups, head size]``. ``keys`` and ``values`` are one layer of a ``Cache`` with
+        transposed keys. ``angles`` are float32 cosines and signed sines, indexed by position.
         """
         rows, heads, size = out.shape
         _, groups, width, _ = values.shape
@@ -157,7 +166,7 @@ class Kernels:
         return out
 
     def reads(self, dtype: torch.dtype, size: int) -> bool:
-        """Whether ``read`` takes heads of this size, and is the fastest, as ``multiplies``."""
+        """Whether ``read`` supports this head size and is the fastest way to prefill (see ``multiplies``)."""
         return self._multiplies and dtype == torch.bfloat16 and size % (2 * WIDTH) == 0
 
     def read(
@@ -170,10 +179,11 @@ class Kernels:
         values: Tensor,
         out: Tensor,
     ) -> Tensor:
-        """Causal attention inside prompts of some ``lengths`` (int64), one after another, as ``attend``.
+        """Prefill attention of one layer: causal attention inside each of several concatenated prompts.
 
-        Of each, ``known`` tokens have been read before: ``keys`` and ``values`` ``[all tokens, groups, size]`` hold
-        theirs, and get those of the others, which alone are in ``qkv`` and in ``out``.
+        ``lengths`` (int64) are the prompts' lengths. The first ``known`` (int64) tokens of each prompt are a cached
+        prefix: their keys and values are already in ``keys`` and ``values`` ``[all tokens, groups, size]``. ``qkv``
+        and ``out`` hold only the remaining, new tokens, whose keys and values are written. ``angles`` as in ``attend``.
         """
         _, heads, size = out.shape
         pointers = map(_pointer, (qkv, *angles, lengths, known, keys, values, out))
@@ -183,7 +193,7 @@ class Kernels:
     def draw(
         self, logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What ``sampling.draw`` does; its last three arguments are float64."""
+        """The same as ``sampling.draw``; the last three arguments must be float64."""
         rows, size = logits.shape
         tokens = torch.empty(rows, dtype=torch.int64)
         logprobs, at_one = (torch.empty(rows, dtype=torch.float64) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Settings of the local sampler."""
+"""Settings of the local engine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Local(EngineSettings):
-    """Batched sampling in this process.
+    """Generation in this process with continuous batching.
 
-    ``max_batch_tokens`` bounds the key-value cache: rows x (prompt + new tokens); prompt prefixes that later rounds
-    reuse take up to an eighth more. ``native`` compiles the operations of a decoding step outside its matrix products
-    (CPU, float32 and bfloat16, Llama shape): ``auto`` where possible.
+    ``max_batch_tokens`` bounds the KV cache, counted as rows x (prompt + new tokens); prompt prefixes that later
+    rounds reuse take up to an eighth more. ``native`` selects compiled code for the operations of a decoding step
+    other than matrix products (Llama architecture on a CPU, float32 or bfloat16); ``auto`` uses it where possible.
     """
 
     max_batch_tokens: int = Field(65536, ge=1)

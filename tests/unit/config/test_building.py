@@ -1,4 +1,4 @@
-"""Sections: immutable, validated when they are made, built from plain values with every mistake in words."""
+"""Sections are immutable, validated at construction, and built from plain values; every mistake is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_section_cannot_be_changed() -> None:
 
 
 @pytest.mark.parametrize("values", [{"lr": 0.0}, {"lr": "0.1"}, {"lr": 0.1, "rate": 1}, {"lr": float("nan")}, {}])
-def test_a_section_with_a_mistake_does_not_exist(values: dict[str, Any]) -> None:
+def test_an_invalid_section_cannot_be_constructed(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         AdamW(**values)
 
@@ -45,7 +45,7 @@ def test_a_changed_copy_is_validated_again() -> None:
         build({**ROUNDS, "n": 2, "branching": [2, 2]}, MultiRound).replace(n=3)
 
 
-def test_a_description_is_the_class_with_all_its_values() -> None:
+def test_a_description_holds_the_class_and_all_values() -> None:
     reward = Reward(terms={"right": Outcome(), "form": Format(weight=0.5)})
     assert reward.described() == {
         "_target_": "src.rewards.base.Reward",
@@ -56,7 +56,7 @@ def test_a_description_is_the_class_with_all_its_values() -> None:
         },
     }
     assert build(reward.described()) == reward
-    assert Published().described() == Published(anywhere=["aime2024"]).described()  # a list or a tuple is all the same
+    assert Published().described() == Published(anywhere=["aime2024"]).described()  # as a list or as a tuple
     assert Lora(r=8).described() != Lora(r=9).described()
 
 
@@ -77,11 +77,11 @@ def test_sections_are_built_from_the_inside_out() -> None:
         ("src.optimizers.adamw.Adam", "src.optimizers.adamw.Adam: no such class"),
         ("os.path", "os.path is not a subclass of src.settings.Section, so it cannot be configured"),
         ("src.types.Turn", "src.types.Turn is not a subclass of src.settings.Section"),
-        ("src.rounds.base.Carry", "src.rounds.base.Carry is not complete: it does not define carry"),
-        ("src.rewards.base.Term", "src.rewards.base.Term is not complete: it does not define score"),
+        ("src.rounds.base.Carry", "src.rounds.base.Carry is abstract: it does not define carry"),
+        ("src.rewards.base.Term", "src.rewards.base.Term is abstract: it does not define score"),
     ],
 )
-def test_what_cannot_be_configured_is_refused(target: Any, text: str) -> None:
+def test_targets_that_are_no_section_class_are_refused(target: Any, text: str) -> None:
     with pytest.raises(InputError) as caught:
         locate(target)
     assert str(caught.value).startswith(text)
@@ -115,20 +115,20 @@ def test_what_cannot_be_configured_is_refused(target: Any, text: str) -> None:
         ),
     ],
 )
-def test_mistakes_are_told_with_their_places(kind: Any, values: dict[str, Any], expected: list[str]) -> None:
+def test_mistakes_name_the_setting(kind: Any, values: dict[str, Any], expected: list[str]) -> None:
     assert mistakes(kind, "it", **values) == expected
     with pytest.raises(InputError) as caught:
         build(values, kind, "it")
     assert list(caught.value.problems) == expected
 
 
-def test_rules_are_checked_beside_wrong_values() -> None:
+def test_rules_are_checked_even_if_other_values_are_invalid() -> None:
     values = {**ROUNDS, "n": 2, "branching": [1], "responses": 0, "ending": "concludes", "progress_tokens": 99}
     expected = ["rounds.responses=0 must", "rounds.branching=[1] must", "rounds.ending=concludes asks", "no room"]
     found = mistakes(MultiRound, "rounds", **values)
     assert [any(text in one for one in found) for text in expected] == [True] * 4
     assert len(found) == 4
-    values |= {"n": 0, "first_tokens": 0}  # they have no default that could stand in
+    values |= {"n": 0, "first_tokens": 0}  # required fields: no default can replace the invalid values
     found = mistakes(MultiRound, "rounds", **values)
     assert [
         one

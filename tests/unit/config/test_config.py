@@ -1,4 +1,4 @@
-"""Every option composes and builds; every mistake is found, all of them at once."""
+"""Every option composes and builds; all mistakes of a configuration are reported at once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from src.config import CONF, ROOT, compose, groups, jobs, options, quote_rounds
-from src.config.commands import COMMANDS
-from src.config.composing import raw
+from src.config.composing import commands, raw
 from src.config.runs import EVERYWHERE, flat
-from src.config.validating import examined, explained
+from src.config.validating import command_class, examined, explained
 from src.settings import Section
 from src.types import InputError, Sampling, Turn
 
@@ -28,20 +27,20 @@ WITH = {
     "engine": ["model.dtype=auto"],
     "benchmark/table": ["benchmark=paper"],
 }
-"""What else the options of a group need, to have something to do."""
+"""Overrides that the options of a group need to be valid."""
 
 PLACES = {"benchmark/table": "benchmark.train"}
-"""Where the options of a group are put, if not in the section of the group's name."""
+"""Config paths of groups whose options do not belong at the path of the group's name."""
 
 EXAMPLES = {"model.name": "embedded:tiny", "benchmark.task": "gcd", "name": "mine", "file": str(QUESTIONS)}
-"""Values for settings that have to be given, by their dotted names or the last part of them."""
+"""Example values of required settings, by dotted name or its last part."""
 
 MACHINE = re.compile("not installed|cannot compute on|no CUDA device")
-"""What an option needs that this machine may lack."""
+"""Mistakes that come from packages or devices that this machine lacks."""
 
 
 def missing(node: DictConfig) -> list[str]:
-    """The settings that have to be given."""
+    """Required settings that are not given."""
     return [key for key, value in flat(node) if value == "???"]
 
 
@@ -50,25 +49,26 @@ def example(key: str) -> str | None:
 
 
 def contract(parent: Section, field: str) -> tuple[type, ...]:
-    """The classes that a field may hold, ``null`` apart."""
+    """Classes that a field accepts, without ``None``."""
     hint = type(parent).model_fields[field].annotation
     return tuple(one for one in (hint, *typing.get_args(hint)) if isinstance(one, type) and one is not type(None))
 
 
-def commands(group: str) -> list[str]:
-    """The commands that have a group, those that train first."""
+def commands_with(group: str) -> list[str]:
+    """Commands that have a group, training first."""
     section = group.partition("/")[0]
-    defaults = {name: OmegaConf.load(CONF / f"{name}.yaml").defaults for name in COMMANDS}
+    names = sorted(commands(), key=lambda name: name != "train")
+    defaults = {name: OmegaConf.load(CONF / f"{name}.yaml").defaults for name in names}
     return [name for name, one in defaults.items() if any(section in entry for entry in one if entry != "_self_")]
 
 
 def test_every_file_is_a_command_or_an_option() -> None:
-    assert {path.stem for path in CONF.glob("*.yaml")} == set(COMMANDS)
-    assert len(OPTIONS) + len(COMMANDS) == sum(1 for _ in CONF.rglob("*.yaml"))
+    assert all(issubclass(command_class(name), Section) for name in commands())
+    assert len(OPTIONS) + len(commands()) == sum(1 for _ in CONF.rglob("*.yaml"))
 
 
 def tried(command: str, overrides: list[str]) -> tuple[DictConfig, Any, list[str]]:
-    """A configuration with examples of what has to be given, its settings, and what is wrong with it."""
+    """Compose with example values for required settings; return the configuration, its settings and its mistakes."""
     node, mistakes = explained(command, overrides)
     asked = {key: f"{key} has no value; give one with {key}=…" for key in missing(node)}
     assert set(asked.values()) <= {*mistakes, *examined(command, node)[1]}
@@ -83,13 +83,13 @@ def test_every_option_composes_and_is_an_instance_of_its_groups_contract(option:
     group, _, name = option.rpartition("/")
     place = PLACES.get(group, group.replace("/", "."))
     chosen = f"{group}@{place}={name}" if group in PLACES else f"{group}={name}"
-    for command in commands(group):  # not every benchmark can be trained on, for example
+    for command in commands_with(group):  # not every benchmark can be trained on, for example
         node, settings, mistakes = tried(command, [*WITH.get(group, []), chosen])
         if not mistakes:
             break
     assert mistakes == []
     file = CONF / f"{option}.yaml"
-    if file.read_text().startswith("# @package _global_"):  # each value that it names is in force
+    if file.read_text().startswith("# @package _global_"):  # every value of the option is in force
         own, found = dict(flat(OmegaConf.load(file))), dict(flat(node))
         own.pop("defaults", None)
         assert {key: found[key] for key in own} == own
@@ -101,7 +101,7 @@ def test_every_option_composes_and_is_an_instance_of_its_groups_contract(option:
         assert isinstance(getattr(parent, field), contract(parent, field))
 
 
-def test_an_option_of_a_reward_combines_terms_that_count() -> None:
+def test_every_reward_has_a_term_with_nonzero_weight() -> None:
     for name in options("reward"):
         reward = compose("train", [f"reward={name}"]).settings.reward
         assert any(term.weight for term in reward.terms.values())
@@ -131,7 +131,7 @@ def test_any_number_of_rounds_is_a_choice(n: int) -> None:
     assert rounds.widths == (8, 2, *[1] * n)[:n]
 
 
-def test_values_given_with_a_group_stay_in_force() -> None:
+def test_values_override_the_groups_chosen_beside_them() -> None:
     settings = compose("train", ["optimizer.lr=0.5", "optimizer=adamw", "rounds.responses=3", "rounds=5"]).settings
     assert (settings.optimizer.lr, settings.rounds.responses, settings.rounds.n) == (0.5, 3, 5)
 
@@ -196,11 +196,11 @@ TOGETHER = {
     ("reward=shared", "credit.weighting=row"): "must be one of level, turn",
     ("reward=shared", "+credit.wait=1"): "credit.wait: there is no such setting",
 }
-"""Settings that are fine alone, and what is said of them together."""
+"""Settings that are valid alone, and the mistake that they are together."""
 
 
 @pytest.mark.parametrize("overrides", TOGETHER, ids=" ".join)
-def test_what_makes_no_sense_together_is_refused(overrides: tuple[str, ...]) -> None:
+def test_invalid_combinations_with_a_group_choice_are_refused(overrides: tuple[str, ...]) -> None:
     with pytest.raises(InputError) as caught:
         compose("train", overrides)
     assert any(TOGETHER[overrides] in problem for problem in caught.value.problems), caught.value.problems
@@ -215,7 +215,7 @@ def test_what_makes_no_sense_together_is_refused(overrides: tuple[str, ...]) -> 
         (["reward=shared", "credit=first", "rounds.trajectories=2"], (8, 2, 1), 0),
     ],
 )
-def test_a_reward_brings_the_tree_that_its_credit_needs(
+def test_a_reward_sets_the_tree_that_its_credit_rule_needs(
     overrides: list[str], widths: tuple[int, ...], probes: int
 ) -> None:
     rounds = compose("train", overrides).settings.rounds
@@ -230,7 +230,7 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
 
     monkeypatch.setattr(src.models.loading, "load_policy", forbidden)
     monkeypatch.setattr(src.models.loading, "_from_pretrained", forbidden)
-    hiding = ("rounds=0", "rounds/search=vote")  # without a round, or with candidates, no response is alone
+    hiding = ("rounds=0", "rounds/search=vote")  # these two suppress the mistake of a group of 1
     together = [override for override in BAD if override not in hiding]
     with pytest.raises(InputError) as caught:
         compose("train", together)
@@ -242,7 +242,7 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
     ("overrides", "text"),
     [
         (["evaluation.temperature=0"], "use evaluation.samples=1"),
-        (["evaluation.keep_best=true", "evaluation.every=0"], "never looks"),
+        (["evaluation.keep_best=true", "evaluation.every=0"], "never validates"),
         (["rounds.temperature=0"], "all responses of a group equal"),
         (["rounds.branching=[8,4]"], "children of each of the 3 rounds"),
         (["algorithm.aggregation=dr_grpo", "algorithm.max_tokens=0"], "algorithm.max_tokens"),
@@ -257,21 +257,21 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["~reward.terms.outcome", "~reward.terms.format"], "reward.terms is empty"),
         (["reward=overlong", "reward.terms.overlong.buffer=0"], r"reward.terms.overlong.buffer=0 must be in \(0, 1\]"),
         (["reward=unrepetitive", "reward.terms.repetition.size=0"], "reward.terms.repetition.size=0 must be 1 or more"),
-        (["model.lora.targets=[]"], "model.lora.targets is empty"),
+        (["model.lora.targets=[]"], r"model\.lora\.targets=\[\] gives no projection an adapter"),
         (["model.lora=null", "model.dtype=bfloat16"], "use model.dtype=float32"),
-        (["model.adapter=nowhere"], "model.adapter=nowhere: holds no LoRA adapter"),
+        (["model.adapter=nowhere"], "model.adapter=nowhere: contains no LoRA adapter"),
         (["engine.max_batch_tokens=0"], "engine.max_batch_tokens=0 must be 1 or more"),
         (["benchmark=math500"], "benchmark=math500 has nothing to train on"),
         (["benchmark=gsm8k", "benchmark.source=nowhere"], "benchmark.train: there is no nowhere/gsm8k/train.jsonl or"),
     ],
 )
-def test_combinations_that_make_no_sense_are_refused(overrides: list[str], text: str) -> None:
+def test_invalid_values_and_combinations_are_refused(overrides: list[str], text: str) -> None:
     with pytest.raises(InputError, match=text):
         compose("train", overrides)
 
 
 def test_a_carry_rule_of_ones_own_lives_outside_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tutorial's, with the setting that it adds."""
+    """The carry rule of the tutorial, with the setting that the tutorial adds."""
     text = (ROOT / "docs" / "tutorial.md").read_text()
     code, fields = (part.split("```", 1)[0] for part in text.split("```python\n")[1:3])
     start, setting = "from src.rounds.base import", re.search(r"^    characters: .*\n", fields, re.MULTILINE)
@@ -291,25 +291,26 @@ def test_a_carry_rule_of_ones_own_lives_outside_the_repository(tmp_path: Path, m
         compose("train", [*own, "+rounds.carry.characters=0"])
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_groups_choice_goes_over_the_file_that_names_it(name: str) -> None:
+@pytest.mark.parametrize("name", commands())
+def test_values_of_a_command_file_are_in_force_without_overrides(name: str) -> None:
     own = OmegaConf.load(CONF / f"{name}.yaml")
     assert own.defaults[0] == "_self_"
-    small = ["model=tiny"] if any("model" in one for one in own.defaults[1:]) else []  # others may not be installed
+    # weights of other models may not be installed
+    small = ["model=tiny"] if any("model" in one for one in own.defaults[1:]) else []
     found = compose(name, [*small, *(f"{key}=?" for key in missing(raw(name)))]).node
     given = {str(key) for key in own if not OmegaConf.is_missing(own, str(key))} - {"defaults", "hydra"}
     plain, composed = (OmegaConf.to_container(node, resolve=False) for node in (own, found))
     assert {key: composed[key] for key in given} == {key: plain[key] for key in given}
 
 
-def test_a_debug_choice_changes_what_it_names_only() -> None:
+def test_a_debug_option_changes_only_the_values_it_names() -> None:
     plain, small = compose("train").settings, compose("train", ["debug=smoke"]).settings
     assert (plain.train.steps, small.train.steps) == (150, 2)
     assert small.train.max_grad_norm == plain.train.max_grad_norm
     assert small.optimizer == plain.optimizer
 
 
-def test_the_mistakes_of_one_command_come_in_one_error() -> None:
+def test_all_mistakes_of_a_command_line_come_in_one_error() -> None:
     overrides = [
         "reward=outcom",
         "optimizer.lrr=1",
@@ -378,7 +379,7 @@ def test_a_range_of_rounds_is_a_sweep_of_jobs() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_cannot_run_is_refused_by_name(overrides: list[str], named: str) -> None:
+def test_invalid_structure_is_refused_with_the_name_of_the_setting(overrides: list[str], named: str) -> None:
     with pytest.raises(InputError) as caught:
         compose("train", overrides)
     assert any(named in problem for problem in caught.value.problems), caught.value.problems
@@ -388,6 +389,6 @@ def test_what_cannot_run_is_refused_by_name(overrides: list[str], named: str) ->
     ("name", "override"),
     [("solve", "temperature=hot"), ("solve", "seed=abc"), ("report", "steps=few"), ("pretrain", "training.steps=many")],
 )
-def test_the_other_entry_points_check_types_too(name: str, override: str) -> None:
+def test_other_commands_check_types_too(name: str, override: str) -> None:
     with pytest.raises(InputError, match=override.partition("=")[0]):
         compose(name, [override, *(["question=?"] if name == "solve" else [])])

@@ -1,4 +1,4 @@
-"""What ``run=`` runs with: that run's own settings, and what the command line changes of them."""
+"""``run=`` takes the settings of that run, with the changes of the command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from src.verifiers.published import Published
 from tests.conftest import run_small
 
 SHARED = ("seed", "model", "rounds", "benchmark", "verifier", "engine", "evaluation")
-"""What training and evaluation both have."""
+"""Sections that training and evaluation share."""
 
 OTHER = [
     "train.steps=1",
@@ -41,7 +41,7 @@ OTHER = [
     "evaluation.before=false",
     "evaluation.every=0",
 ]
-"""A run of which most sections differ from the defaults."""
+"""Overrides of a run in which most sections differ from the defaults."""
 
 
 @pytest.fixture(scope="session")
@@ -94,13 +94,13 @@ def test_solve_takes_the_model_and_the_rounds_of_the_run(other_run: Path) -> Non
 
 
 @pytest.mark.parametrize("number", ["rounds=5", 'rounds="5"', "rounds='5'"])
-def test_a_number_of_rounds_keeps_all_else_of_the_strategy(other_run: Path, number: str) -> None:
+def test_a_number_of_rounds_keeps_the_rest_of_the_strategy(other_run: Path, number: str) -> None:
     run, found = recorded(other_run).settings, of(other_run, number)
     assert found.settings.rounds == run.rounds.replace(n=5, branching=None)
     assert found.changed == {
         "rounds.n": (3, 5),
         "rounds.branching": ([3, 2, 1], None),
-        "evaluation.rounds": ([1, 3], [1, 5]),  # follows the number of rounds
+        "evaluation.rounds": ([1, 3], [1, 5]),  # follows rounds.n
     }
     assert found.choices["rounds"] == "5"
     assert found.choices["rounds/carry"] == "history"
@@ -110,7 +110,7 @@ def test_a_number_of_rounds_goes_with_a_branching_of_its_own(other_run: Path) ->
     found = of(other_run, "rounds.branching=[2,1]", "rounds=2")
     assert found.settings.rounds.widths == (2, 1)
     assert found.changed["rounds.branching"] == ([3, 2, 1], [2, 1])
-    (problem,) = refused(other_run, "rounds.n=2")  # as a value, it changes that value alone
+    (problem,) = refused(other_run, "rounds.n=2")  # rounds.n, unlike rounds, does not reset the branching
     assert problem.startswith("rounds.branching=[3, 2, 1] must give the children of each of the 2 rounds")
 
 
@@ -128,7 +128,7 @@ def test_a_choice_replaces_its_section(other_run: Path) -> None:
     assert {key.partition(".")[0] for key in found.changed} == {"benchmark"}
 
 
-def test_a_choice_of_the_runs_own_option_takes_back_what_the_run_changed_in_it(other_run: Path) -> None:
+def test_choosing_the_runs_own_option_again_resets_its_values(other_run: Path) -> None:
     assert of(other_run, "benchmark=chain-sum").changed == {
         "benchmark.test_size": (12, 512),
         "benchmark.train_size": (32, 4096),
@@ -143,11 +143,11 @@ def test_a_choice_of_the_runs_own_option_takes_back_what_the_run_changed_in_it(o
         (["rounds/carry=answer", "rounds=4"], Answer(), 4),
         (["rounds=4", "rounds/carry=answer"], Answer(), 4),
         (["rounds=multi-round"], Answer(), 1),
-        (["rounds/carry=history", "rounds=multi-round"], History(), 1),  # whatever the order
+        (["rounds/carry=history", "rounds=multi-round"], History(), 1),  # in any order
         (["rounds.n=2", "rounds=multi-round", "rounds/carry=history"], History(), 2),
     ],
 )
-def test_a_choice_inside_a_section_goes_over_that_of_the_section(
+def test_a_choice_in_a_nested_group_overrides_the_choice_of_the_section(
     other_run: Path, overrides: list[str], carry: Any, n: int
 ) -> None:
     found = of(other_run, *overrides)
@@ -155,7 +155,7 @@ def test_a_choice_inside_a_section_goes_over_that_of_the_section(
     assert found.choices["rounds/carry"] == {Answer(): "answer", History(): "history"}[carry]
 
 
-def test_a_search_is_added_where_the_run_had_none(other_run: Path) -> None:
+def test_a_search_can_be_added_to_a_run_without_one(other_run: Path) -> None:
     found = of(other_run, "rounds/search=vote", "rounds.search.candidates=3")
     assert found.settings.rounds.search == Vote(candidates=3, keep=1)
     assert found.changed == {
@@ -184,12 +184,12 @@ def test_a_search_is_added_where_the_run_had_none(other_run: Path) -> None:
         ("model.context=300", {"model.context": (256, 300), "rounds.context": (256, 300)}),
         ("engine.max_batch_tokens=99", {"engine.max_batch_tokens": (65536, 99)}),
         ("seed=8", {"seed": (3, 8)}),
-        ("evaluation.samples=3", {}),  # what it was
-        ("checkpoint=1", {}),  # not settings of the run
+        ("evaluation.samples=3", {}),  # the run's own value
+        ("checkpoint=1", {}),  # settings of the command, not of the run
         ("threads=2", {}),
     ],
 )
-def test_a_value_changes_one_key_and_what_follows_from_it(
+def test_a_value_changes_one_key_and_its_interpolations(
     other_run: Path, override: str, changed: dict[str, tuple[Any, Any]]
 ) -> None:
     found = of(other_run, override)
@@ -197,7 +197,7 @@ def test_a_value_changes_one_key_and_what_follows_from_it(
     key = override.lstrip("+~").partition("=")[0]
     before, after = (dict(flat(config.node)) for config in (of(other_run), found))
     written = {name for name in {*before, *after} if before.get(name) != after.get(name)}
-    assert written <= {key, key.rpartition(".")[0]}  # all else that changed is an interpolation
+    assert written <= {key, key.rpartition(".")[0]}  # the other changes are interpolations
 
 
 def test_every_change_is_listed_with_both_values(other_run: Path) -> None:
@@ -223,7 +223,7 @@ def test_every_change_is_listed_with_both_values(other_run: Path) -> None:
     assert list(found.changed) == sorted(found.changed)
     assert (found.settings.verifier, found.settings.evaluation.also) == (Math(), [Published(anywhere=["aime2024"])])
     assert list(found.overrides) == [f"run={other_run}", *overrides]
-    assert of(other_run).settings.verifier == Own()  # nothing of it stays
+    assert of(other_run).settings.verifier == Own()  # later overlays start from the run again
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_other_weights_than_the_runs_are_refused(
     other_run: Path, override: str, key: str, was: str, now: str, command: str
 ) -> None:
     question = ["question=?"] if command == "solve" else []
-    text = f"{key}: run={other_run} trained {was}, and {now} is asked for; leave it out, or evaluate without run="
+    text = f"{key}={now}: run={other_run} was trained with {was}; drop the override, or evaluate without run="
     assert text in refused(other_run, override, *question, command=command)
 
 
@@ -271,49 +271,49 @@ def test_all_mistakes_come_in_one_error(other_run: Path) -> None:
         "evaluation.limit='few': must be a whole number or null",
         "evaluation.smaples: there is no such setting; valid: samples",
         "~benchmark.tests.far: there is no setting 'benchmark.tests.far'",
-        "model.lora.r: run=",
+        "model.lora.r=8: run=",
         "rounds.n=0 must be 1 or more",
         "seed=1,2: several values are a sweep",
-        "evaluation.rounds=[1: not understood",
+        "evaluation.rounds=[1: cannot be parsed",
     ]
     assert [text for text in expected if not any(one.startswith(text) for one in problems)] == []
-    assert len(problems) == len(expected) + 1  # [1, 0] rounds follow from none
+    assert len(problems) == len(expected) + 1  # evaluation.rounds follows rounds.n=0 and is reported too
 
 
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (["train.steps=9"], "train.steps=9: there is no setting 'train.steps'"),  # evaluation trains nothing
+        (["train.steps=9"], "train.steps=9: there is no setting 'train.steps'"),  # a section of training
         (["reward=tree"], "reward=tree: "),
         (["~rounds"], "rounds is missing"),
         (["~rounds.carry"], "rounds.carry is missing"),
         (["rounds/carry=tail"], "rounds.ending=concludes asks every round for an answer of its own"),
         (["rounds/search=value"], "rounds/search=value estimates candidates by probes, but rounds.probes=0"),
-        (["evaluation.temperature=0"], "evaluation.samples=3 would all be equal; use evaluation.samples=1"),
-        (["evaluation.also=[own]"], "evaluation.also=own: the verifier own is asked already"),
+        (["evaluation.temperature=0"], "evaluation.samples=3 answers would be equal; use evaluation.samples=1"),
+        (["evaluation.also=[own]"], "evaluation.also=own: the verifier own is already in use"),
         (["evaluation.no_system=[far]"], "benchmark=chain-sum has no such test split; valid: easy, hard"),
         (["rounds.progress_tokens=256"], "fills the whole context of 256"),
     ],
 )
-def test_what_cannot_be_evaluated_is_named(other_run: Path, overrides: list[str], text: str) -> None:
+def test_invalid_overlays_are_refused(other_run: Path, overrides: list[str], text: str) -> None:
     problems = refused(other_run, *overrides)
     assert any(text in one for one in problems), problems
 
 
-def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     (problem,) = refused(tmp_path / "nowhere")
     assert problem.startswith(f"{tmp_path / 'nowhere'}: not a run directory (it has no .hydra/config.yaml)")
     with pytest.raises(InputError, match="names no run directory"):
         overlay("evaluate", ["rounds=3"])
 
 
-def test_an_overlay_changes_nothing_that_is_recorded(other_run: Path) -> None:
+def test_an_overlay_does_not_change_the_recorded_files(other_run: Path) -> None:
     files = {path: path.read_bytes() for path in (other_run / ".hydra").iterdir()}
     of(other_run, "rounds=5", "benchmark=chain-sum-lengths", "+benchmark.tests.more={}")
     assert {path: path.read_bytes() for path in (other_run / ".hydra").iterdir()} == files
 
 
-def test_a_run_of_before_its_settings_had_their_present_names_is_the_same_run(other_run: Path, tmp_path: Path) -> None:
+def test_an_old_run_with_former_names_gives_the_same_settings(other_run: Path, tmp_path: Path) -> None:
     former: Any = OmegaConf.to_container(OmegaConf.load(other_run / ".hydra" / "config.yaml"), resolve=False)
     assert former.pop("credit") == {"_target_": "src.credit.first.First"}
     former["reward"]["credit"] = "first"
@@ -328,7 +328,7 @@ def test_a_run_of_before_its_settings_had_their_present_names_is_the_same_run(ot
     assert isinstance(of(tmp_path).settings.benchmark, ReasoningGym)
 
 
-def test_every_former_name_stands_for_a_section_of_today() -> None:
+def test_every_former_name_maps_to_a_current_section() -> None:
     for target in (*TARGETS.values(), *CREDIT.values()):
         assert issubclass(locate(target), Section)
     for former, target in CREDIT.items():

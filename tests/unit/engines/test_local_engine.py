@@ -32,7 +32,7 @@ from tests.helpers.tiny_models import adapted, plain_logprobs, random_tokens, sa
 END = 2
 
 EXACT = {"native": 1e-5, "lean": 1e-5, "forward": 1e-9}
-"""Agreement with the model in float64: its own RMSNorm rounds to float32, the lean one does not."""
+"""Tolerance against the model in float64: the model's own RMSNorm rounds to float32, that of ``LlamaDecoder`` not."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def exact(folder):
 
 @pytest.fixture(params=["native", "lean", "forward"])
 def decoder(request, monkeypatch):
-    """All ways to run the same model."""
+    """Run the test with each decoder of the same model: compiled, ``LlamaDecoder`` in torch, ``ForwardDecoder``."""
     if request.param != "native":
         monkeypatch.setattr(LocalEngine, "_kernels", None)
     if request.param == "forward":
@@ -65,7 +65,7 @@ def no_children(turn):
 
 
 def random_turns(seed: int, count: int, prompts: int | None = None, longest: int = 40, limit: int = 24) -> list[Turn]:
-    """Turns with mixed prompts (some shared), temperatures, nuclei, limits and writers."""
+    """Turns with mixed prompts (some shared), temperatures, top-p, token limits and writers."""
     rng = random.Random(seed)
     pool = [random_tokens(rng, rng.randint(1, longest)) for _ in range(prompts or count)]
     return [
@@ -85,9 +85,9 @@ def random_turns(seed: int, count: int, prompts: int | None = None, longest: int
 
 
 def by_path(turns):
-    found = {turn.path: turn for turn in turns}
-    assert len(found) == len(turns)
-    return found
+    table = {turn.path: turn for turn in turns}
+    assert len(table) == len(turns)
+    return table
 
 
 def assert_same_turns(result, expected):
@@ -104,7 +104,7 @@ def assert_same_turns(result, expected):
 
 
 @pytest.mark.usefixtures("decoder")
-def test_greedy_is_generate_token_for_token(policy):
+def test_greedy_completions_equal_those_of_generate(policy):
     rng = random.Random(0)
     sampling = Sampling(max_new_tokens=16, temperature=0.0)
     turns = [
@@ -128,7 +128,7 @@ def test_greedy_is_generate_token_for_token(policy):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_logprobs_are_those_of_a_plain_forward_pass(dtype, decoder, policy, exact):
+def test_logprobs_equal_those_of_a_plain_forward_pass(dtype, decoder, policy, exact):
     tolerance = 1e-4 if dtype == "float32" else EXACT[decoder]
     weights = {"float32": policy, "float64": exact}[dtype]
     differs = 0
@@ -141,11 +141,11 @@ def test_logprobs_are_those_of_a_plain_forward_pass(dtype, decoder, policy, exac
         assert turn.logprobs == pytest.approx(expected.tolist(), abs=tolerance)
         assert turn.model_logprobs == pytest.approx(at_one.tolist(), abs=tolerance)
         differs += float((expected - other).abs().max()) > 0.01
-    assert differs > 20  # the adapter does something, so each writer is told from the other
+    assert differs > 20  # the adapter changes the log-probs, so the two writers can be told apart
 
 
 @pytest.mark.parametrize("temperature", [0.7, 0.9, 1.1])
-def test_any_temperature_is_exact_in_float64(exact, temperature, decoder):
+def test_logprobs_at_any_temperature_are_exact_in_float64(exact, temperature, decoder):
     turn = replace(random_turns(2, 1)[0], sampling=Sampling(20, temperature), writer=Writer.POLICY)
     (written,) = LocalEngine(exact).generate([turn], no_children)
     with torch.no_grad():
@@ -198,7 +198,7 @@ def bare(name: str, dtype=torch.float32) -> Bare:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_shape_of_model_writes_what_it_generates(name):
+def test_every_architecture_generates_the_same_tokens_as_its_own_generate(name):
     weights = bare(name)
     lean = name not in ("gpt2", "gemma2")
     assert LlamaDecoder.fits(weights.model) == lean
@@ -249,14 +249,14 @@ def test_bfloat16_is_as_close_to_float32_as_the_model_itself(monkeypatch):
         ("llama-3", {"rope_parameters": LLAMA3 | {"rope_type": "dynamic"}}),
     ],
 )
-def test_a_model_that_only_looks_like_llama_is_run_by_itself(name, change):
+def test_a_llama_model_with_unsupported_settings_uses_its_own_forward(name, change):
     model = bare(name).model
     assert LlamaDecoder.fits(model)
     model.config.update(change)
     assert not LlamaDecoder.fits(model)
 
 
-def test_weights_that_are_not_plain_are_left_to_the_model(monkeypatch):
+def test_large_models_and_parametrized_layers_use_their_own_forward(monkeypatch):
     model = bare("llama").model
     monkeypatch.setattr("src.engines.local.llama.LARGEST", 1)
     assert not LlamaDecoder.fits(model)
@@ -265,9 +265,9 @@ def test_weights_that_are_not_plain_are_left_to_the_model(monkeypatch):
     assert not LlamaDecoder.fits(model)
 
 
-def test_a_window_that_is_too_short_is_refused():
+def test_a_sliding_window_shorter_than_the_turn_is_refused():
     turn = Turn((0,), (5,) * 90, Sampling(20, 0.0))
-    with pytest.raises(InputError, match="looks back 96 tokens only"):
+    with pytest.raises(InputError, match="sliding-window attention over 96 tokens, but the batch has"):
         LocalEngine(bare("gemma2")).generate([turn], no_children)
 
 
@@ -276,7 +276,7 @@ def test_a_window_that_is_too_short_is_refused():
 
 @pytest.fixture
 def alone(exact, decoder):
-    """Turns, and what each becomes when it is written by itself."""
+    """Turns, and each of them generated in a batch of its own."""
     turns = random_turns(3, 36, 15)
     engine = LocalEngine(exact)
     written = [engine.generate([turn], no_children)[0] for turn in turns]
@@ -288,18 +288,18 @@ def alone(exact, decoder):
 
 
 @pytest.mark.parametrize("max_batch_tokens", [1, 100, 400, 10**6])
-def test_the_batch_does_not_matter(exact, alone, max_batch_tokens):
+def test_turns_do_not_depend_on_the_batch_size(exact, alone, max_batch_tokens):
     turns, written = alone
     assert_same_turns(LocalEngine(exact, max_batch_tokens).generate(turns, no_children), written)
 
 
-def test_the_order_does_not_matter(exact, alone):
+def test_turns_do_not_depend_on_their_order(exact, alone):
     turns, written = alone
     shuffled = random.Random(1).sample(turns, len(turns))
     assert_same_turns(LocalEngine(exact).generate(shuffled, no_children), written)
 
 
-def test_in_half_precision_the_batch_matters_no_more_than_rounding(decoder):
+def test_in_half_precision_turns_depend_on_the_batch_only_by_rounding(decoder):
     rough = bare("llama", torch.bfloat16)
     turns = [replace(turn, writer=Writer.POLICY) for turn in random_turns(3, 40, 15)]
     engine = LocalEngine(rough, max_batch_tokens=300)
@@ -311,11 +311,11 @@ def test_in_half_precision_the_batch_matters_no_more_than_rounding(decoder):
         same = next((place for place, (one, two) in enumerate(pairs) if one != two), len(pairs))
         assert other.logprobs[:same] == pytest.approx(alone.logprobs[:same], abs=0.1)
         shared, written = shared + same, written + len(alone.completion)
-    assert shared > 0.8 * written  # and few uniform numbers lie where rounding decides
+    assert shared > 0.8 * written  # rounding changes a token only if the uniform number is close to a boundary
 
 
 @pytest.mark.parametrize("subset", [range(0, 36, 2), range(7), [3, 30]])
-def test_other_turns_do_not_matter(exact, alone, subset):
+def test_a_turn_does_not_depend_on_the_other_turns(exact, alone, subset):
     turns, written = alone
     picked = [turns[index] for index in subset]
     assert_same_turns(LocalEngine(exact).generate(picked, no_children), [written[index] for index in subset])
@@ -323,7 +323,7 @@ def test_other_turns_do_not_matter(exact, alone, subset):
 
 @pytest.mark.parametrize("patience", [0, 0.25, 1e9])
 @pytest.mark.parametrize("max_batch_tokens", [150, 600])
-def test_when_a_turn_is_let_in_does_not_matter(exact, alone, patience, max_batch_tokens, monkeypatch):
+def test_turns_do_not_depend_on_when_they_are_admitted(exact, alone, patience, max_batch_tokens, monkeypatch):
     monkeypatch.setattr(batch_module, "PATIENCE", patience)
     together, wrapped = Counter(), 0
     sample = Batch.sample
@@ -342,14 +342,14 @@ def test_when_a_turn_is_let_in_does_not_matter(exact, alone, patience, max_batch
 
 
 @pytest.mark.parametrize("tokens", [1, 50])
-def test_how_prompts_are_read_does_not_matter(exact, alone, tokens, monkeypatch):
+def test_turns_do_not_depend_on_the_prefill_size(exact, alone, tokens, monkeypatch):
     monkeypatch.setattr(batch_module, "PREFILL", tokens)
     turns, written = alone
     assert_same_turns(LocalEngine(exact).generate(turns, no_children), written)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.01])
-def test_dropping_finished_rows_does_not_matter(exact, alone, share, monkeypatch):
+def test_turns_do_not_depend_on_removing_finished_rows(exact, alone, share, monkeypatch):
     monkeypatch.setattr(batch_module, "COMPACT_BELOW", share)
     moves = []
     move = Cache.move
@@ -367,7 +367,7 @@ def test_the_same_stream_gives_the_same_tokens_and_another_does_not(exact):
 
 
 @pytest.mark.parametrize("branching", [(), (3, 2)])
-def test_batches_fit_the_budget(policy, branching, monkeypatch):
+def test_batches_stay_within_the_token_budget(policy, branching, monkeypatch):
     seen = []
     sample = Batch.sample
 
@@ -385,18 +385,18 @@ def test_batches_fit_the_budget(policy, branching, monkeypatch):
     turns = random_turns(5, 40, longest=200)
     written = grown(LocalEngine(policy, max_batch_tokens=200), turns, branching)
     assert len(by_path(written)) >= 40
-    assert max(width for _, width in seen) > 200  # a turn that is over the budget alone is written alone
+    assert max(width for _, width in seen) > 200  # a turn that exceeds the budget alone is a batch of its own
     assert max(rows for rows, _ in seen) > 3
 
 
-def test_a_place_is_taken_again_while_others_write(policy):
-    """In room for four, a turn of 60 tokens and 39 of four: those pass through the other three places."""
+def test_a_finished_row_is_reused_while_others_are_decoded(policy):
+    """With four rows, one turn of 60 tokens and 39 turns of 4: the short ones share the other three rows."""
     script = Script(policy.codec, (*(7,) * 59, END))
     long = Turn((0,), (5,), Sampling(63, 0.0))
     turns = [long, *(Turn((index,), (5,) * 57, Sampling(7, 0.0)) for index in range(1, 40))]
     written = by_path(LocalEngine(script, max_batch_tokens=64 * 4).generate(turns, no_children))
     assert [len(written[index,].completion) for index in range(40)] == [60, *(4,) * 39]
-    assert script.steps < 70  # four at a time, each four waiting for its longest, would take 60 + 9 * 4
+    assert script.steps < 70  # static batches of four, each run to its longest turn, would take 60 + 9 * 4
 
 
 # ends and limits
@@ -431,7 +431,7 @@ def test_a_longer_limit_only_adds_tokens(exact):
         assert short.status == Status.TRUNCATED
 
 
-def test_the_text_leaves_the_end_token_out(policy):
+def test_the_text_does_not_contain_the_end_token(policy):
     codec = policy.codec
     for turn in LocalEngine(policy).generate(random_turns(8, 30), no_children):
         shown = turn.completion[:-1] if turn.completion[-1] == END else turn.completion
@@ -440,7 +440,7 @@ def test_the_text_leaves_the_end_token_out(policy):
 
 
 class Script:
-    """Stands for a model: writes ``tokens`` whatever the prompt, which has one token."""
+    """A fake model that writes ``tokens`` after any prompt of one token."""
 
     config, dtype = SimpleNamespace(), torch.float32
 
@@ -505,7 +505,7 @@ def test_a_tag_that_ends_at_the_limit_is_complete(policy, limit, status):
     assert turn.status == status
 
 
-def test_the_closing_tag_is_nothing_special_unless_asked(policy):
+def test_the_closing_tag_does_not_end_a_turn_without_stop_at_answer(policy):
     turn = scripted(policy.codec, [*policy.codec.encode("</answer> abc"), END], stop_at_answer=False)
     assert turn.text == "</answer> abc"
 
@@ -521,7 +521,7 @@ def test_rows_that_stop_at_the_tag_mix_with_rows_that_do_not(policy):
     assert [str(written[index,].status) for index in range(4)] == ["done", "done", "truncated", "truncated"]
 
 
-def test_every_end_token_ends(policy):
+def test_every_end_token_ends_a_turn(policy):
     script = Script(policy.codec, (7, 8, 9))
     script.end_tokens = frozenset({2, 8})
     turn = Turn(path=(0,), prompt=(5,), sampling=Sampling(10, 0.0))
@@ -529,7 +529,7 @@ def test_every_end_token_ends(policy):
     assert (written.completion, written.text, written.status) == ((7, 8), policy.codec.decode((7,)), Status.DONE)
 
 
-def test_every_token_is_shown_as_it_is_written(policy):
+def test_every_token_is_streamed_as_it_is_sampled(policy):
     seen: dict[tuple[int, ...], list[int]] = {}
     turns = random_turns(9, 20)
     engine = LocalEngine(policy)
@@ -541,11 +541,11 @@ def test_every_token_is_shown_as_it_is_written(policy):
 
 
 def grown(engine, roots, branching):
-    """The tree that grows when each turn's prompt is the end of its parent's tokens."""
+    """Generate a tree in which each prompt consists of the last nine tokens of the parent turn."""
 
     def children(turn):
         assert turn.status in (Status.DONE, Status.TRUNCATED)
-        asked.append(turn.path)
+        finished.append(turn.path)
         if turn.round > len(branching):
             return []
         writer = Writer.BASE if turn.path[-1] % 2 else Writer.POLICY
@@ -555,14 +555,14 @@ def grown(engine, roots, branching):
             for index in range(branching[turn.round - 1])
         ]
 
-    asked = []
+    finished = []
     written = engine.generate(roots, children)
-    assert sorted(asked) == sorted(turn.path for turn in written)  # each was asked once
+    assert sorted(finished) == sorted(turn.path for turn in written)  # `children` is called once per turn
     return written
 
 
 @pytest.mark.parametrize("branching", [(3,), (2, 2), (3, 1, 2)])
-def test_children_are_written_too(exact, branching):
+def test_children_are_generated_too(exact, branching):
     roots = [replace(turn, sampling=Sampling(6)) for turn in random_turns(10, 4)]
     written = by_path(grown(LocalEngine(exact), roots, branching))
     expected = [(index,) for index in range(4)]
@@ -588,7 +588,7 @@ def test_a_tree_does_not_depend_on_batches(exact, max_batch_tokens):
     assert_same_turns(grown(LocalEngine(exact, max_batch_tokens), roots, (2, 2)), expected)
 
 
-def test_nothing_to_write(policy):
+def test_no_turns_give_no_turns(policy):
     assert LocalEngine(policy).generate([], no_children) == []
 
 
@@ -602,11 +602,11 @@ def state(weights):
 def assert_untouched(weights, before):
     for name, parameter in weights.model.named_parameters():
         assert torch.equal(parameter, before[name]), name
-    assert weights.parameters()  # the adapter still learns
+    assert weights.parameters()  # the adapter is still trainable
     assert all("lora" in name for name, p in weights.model.named_parameters() if p.requires_grad)
 
 
-def test_the_base_writes_without_the_adapter(folder, exact):
+def test_turns_of_the_base_are_generated_without_the_adapter(folder, exact):
     turns = [replace(turn, writer=Writer.BASE) for turn in random_turns(12, 12)]
     bare = tiny_policy(folder, "float64", adapt=False)
     policy_turns = [replace(turn, writer=Writer.POLICY) for turn in turns]
@@ -622,7 +622,7 @@ def test_the_base_writes_without_the_adapter(folder, exact):
     assert any(adapted[turn.path].completion != turn.completion for turn in base)
 
 
-def test_writing_leaves_every_weight_as_it_was(policy):
+def test_generation_leaves_every_weight_unchanged(policy):
     before = state(policy)
     with torch.no_grad():
         logprobs = plain_logprobs(policy, (5, 6, 7), (8, 9), 1.0)
@@ -633,7 +633,7 @@ def test_writing_leaves_every_weight_as_it_was(policy):
         assert torch.equal(plain_logprobs(policy, (5, 6, 7), (8, 9), 1.0), logprobs)
 
 
-def test_a_failure_while_writing_leaves_every_weight_as_it_was(policy):
+def test_a_failure_during_generation_leaves_every_weight_unchanged(policy):
     before = state(policy)
 
     def fail(turn, token):
@@ -646,7 +646,7 @@ def test_a_failure_while_writing_leaves_every_weight_as_it_was(policy):
 
 
 @pytest.mark.parametrize("writer", list(Writer))
-def test_writing_gives_the_merged_or_the_bare_weights(policy, writer):
+def test_the_writing_context_gives_merged_or_base_weights(policy, writer):
     name = "model.layers.0.self_attn.q_proj"
     layer = policy.model.get_base_model().get_submodule(name)
     expected = layer.base_layer.weight.detach().clone()
@@ -660,8 +660,8 @@ def test_writing_gives_the_merged_or_the_bare_weights(policy, writer):
     "targets", [("q_proj", "v_proj", "down_proj"), ("k_proj", "o_proj", "gate_proj", "up_proj", "lm_head")]
 )
 @pytest.mark.parametrize("writer", list(Writer))
-def test_an_adapter_that_stays_beside_its_weights_is_read_as_it_is(tmp_path, monkeypatch, writer, targets):
-    """Weights in half precision do not take the adapter in; here in float64, where the numbers must agree."""
+def test_an_unmerged_adapter_gives_the_same_turns(tmp_path, monkeypatch, writer, targets):
+    """Adapters are not merged into half-precision weights; tested in float64, where results must agree."""
     config = tiny_config(save_tiny(tmp_path), "float64").replace(lora=Lora(r=3, alpha=5, targets=targets))
     policy = adapted(load_policy(config, 0))
     monkeypatch.setattr(type(policy), "merges", False)
@@ -679,7 +679,7 @@ def test_an_adapter_that_stays_beside_its_weights_is_read_as_it_is(tmp_path, mon
     assert all(same) == (writer == Writer.BASE)
 
 
-def test_an_adapter_of_another_kind_is_left_to_the_model(tmp_path):
+def test_an_adapter_with_dropout_uses_the_models_own_forward(tmp_path):
     policy = load_policy(tiny_config(save_tiny(tmp_path), "bfloat16"), 0)
     with policy.writing(Writer.POLICY) as model:
         assert LlamaDecoder.fits(model)
@@ -690,7 +690,7 @@ def test_an_adapter_of_another_kind_is_left_to_the_model(tmp_path):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_broken_weights_raise(folder, temperature, value):
+def test_weights_that_are_not_finite_raise(folder, temperature, value):
     broken = tiny_policy(folder)
     broken.model.get_base_model().lm_head.weight.data[7] = value
     turn = Turn(path=(0,), prompt=(5, 6), sampling=Sampling(8, temperature))

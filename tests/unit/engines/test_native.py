@@ -19,7 +19,7 @@ from tests.helpers.tiny_models import save_tiny, tiny_policy
 
 DTYPES = [torch.float32, torch.bfloat16]
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-8}
-"""Relative to the largest value: rounding of sums, and of the result."""
+"""Largest error relative to the largest value: rounding of sums and of the result."""
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,13 @@ def test_products_with_packed_weights(kernels, rows, biased):
     dtype = torch.bfloat16
     x, weight = normal(rows, 38, dtype=dtype), normal(96, 38, seed=1, dtype=dtype)
     if not kernels.multiplies(weight):
-        pytest.skip("this processor has no products of bfloat16, or better ones")
+        pytest.skip("this processor has no AVX512-BF16, or has AMX, where torch is used instead")
     bias = normal(96, seed=2, dtype=dtype) if biased else None
-    found = kernels.multiply(x, kernels.packed(weight), bias)
+    product = kernels.multiply(x, kernels.packed(weight), bias)
     expected = x.double() @ weight.double().T + (bias.double() if biased else 0)
-    assert_near(found, expected, dtype)
-    for row in range(rows):  # the other rows make no difference, not a bit
-        assert torch.equal(kernels.multiply(x[row : row + 1], kernels.packed(weight), bias)[0], found[row])
+    assert_near(product, expected, dtype)
+    for row in range(rows):  # a row's result is bit-identical whatever the other rows
+        assert torch.equal(kernels.multiply(x[row : row + 1], kernels.packed(weight), bias)[0], product[row])
     assert not kernels.multiplies(weight[:95])
     assert not kernels.multiplies(weight[:, :37])
     assert not kernels.multiplies(weight.float())
@@ -77,7 +77,7 @@ def test_products_with_packed_weights(kernels, rows, biased):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_low_rank_products_side_by_side(kernels, dtype):
-    """One without an adapter among them, and of different ranks and widths."""
+    """LoRA products of different ranks and widths, one of them of rank 0 (no adapter)."""
     rows, size, sizes = 5, 23, [(4, 17), (0, 6), (3, 40)]
     x, out = normal(rows, size, dtype=dtype), normal(rows, 63, seed=1, dtype=dtype)
     downs = [normal(rank, size, seed=2 + index, dtype=dtype) for index, (rank, _) in enumerate(sizes)]
@@ -85,9 +85,9 @@ def test_low_rank_products_side_by_side(kernels, dtype):
     products = [x.double() @ down.double().T @ up.double().T for down, up in zip(downs, ups, strict=True)]
     expected = out.double() + torch.cat(products, dim=1)
     columns, flat = torch.cat(downs).T.contiguous(), torch.cat([up.T.flatten() for up in ups])
-    found = kernels.low_rank(x, columns, flat, torch.tensor(sizes).T.contiguous(), out)
-    assert found is out
-    assert_near(found, expected, dtype)
+    result = kernels.low_rank(x, columns, flat, torch.tensor(sizes).T.contiguous(), out)
+    assert result is out
+    assert_near(result, expected, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,8 +96,8 @@ def test_low_rank_products_side_by_side(kernels, dtype):
     [(4, 4, 8, 12), (6, 2, 10, 12), (3, 1, 64, 12), (9, 3, 64, 75), (6, 1, 64, 130), (10, 2, 128, 75)],
 )
 @pytest.mark.parametrize("place", [0.0, 0.3, 1.0])
-def test_attention_over_a_ring(kernels, dtype, heads, groups, size, width, place):
-    """The oracle walks through each row's past in order, token by token; the rest of the ring is not read."""
+def test_attention_over_a_ring_buffer(kernels, dtype, heads, groups, size, width, place):
+    """Against attention over each row's tokens in order; columns outside a row's tokens hold NaN and must be unused."""
     rows, column = 6, int(place * (width - 1))
     positions = torch.tensor([0, 1, 5, width // 2, width - 2, width - 1])
     qkv = normal(rows, heads + 2 * groups, size, dtype=dtype)
@@ -113,7 +113,7 @@ def test_attention_over_a_ring(kernels, dtype, heads, groups, size, width, place
 
     x = qkv.double()
     turned = x * cos[positions, None] + x.roll(size // 2, -1) * sin[positions, None]
-    turned[:, heads:] = turned[:, heads:].to(dtype)  # as the cache holds them
+    turned[:, heads:] = turned[:, heads:].to(dtype)  # keys are stored in the cache's dtype
     expected = torch.zeros(rows, heads, size, dtype=torch.float64)
     for row, position in enumerate(positions.tolist()):
         past = [(column - back) % width for back in range(position, 0, -1)]
@@ -141,10 +141,10 @@ def test_attention_over_a_ring(kernels, dtype, heads, groups, size, width, place
     ],
 )
 def test_attention_inside_prompts(kernels, heads, groups, size, lengths, known):
-    """Known tokens are not asked for; their keys and values are there, and stay as they are."""
+    """Only new tokens are computed; keys and values of the cached prefix (``known`` tokens) are used and unchanged."""
     dtype = torch.bfloat16
     if not kernels.reads(dtype, size):
-        pytest.skip("this processor has no products of bfloat16, or better ones")
+        pytest.skip("this processor has no AVX512-BF16, or has AMX, where torch is used instead")
     qkv = normal(sum(lengths), heads + 2 * groups, size, dtype=dtype)
     angles = normal(max(lengths), size, seed=3)
     cos, sin = angles.cos(), angles.sin()
@@ -161,18 +161,18 @@ def test_attention_inside_prompts(kernels, heads, groups, size, lengths, known):
         expected.append(torch.einsum("hqk,khd->qhd", weights, each[1]))
         turned_keys.append(keys)
     keys, values = torch.cat(turned_keys), qkv[:, -groups:]
-    there = [torch.where(new[:, None, None], torch.nan, tensor) for tensor in (keys, values)]
+    cached = [torch.where(new[:, None, None], torch.nan, tensor) for tensor in (keys, values)]
     out = torch.full((int(new.sum()), heads, size), torch.nan, dtype=dtype)
-    kernels.read(qkv[new], (cos, sin), torch.tensor(lengths), torch.tensor(known), *there, out)
+    kernels.read(qkv[new], (cos, sin), torch.tensor(lengths), torch.tensor(known), *cached, out)
     assert_near(out, torch.cat(expected)[new], dtype)
-    assert_near(there[0], keys, dtype)
-    assert torch.equal(there[0][~new], keys[~new])
-    assert torch.equal(there[1], values)
+    assert_near(cached[0], keys, dtype)
+    assert torch.equal(cached[0][~new], keys[~new])
+    assert torch.equal(cached[1], values)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [5, 329, 3000])
-def test_draw_is_what_torch_draws(kernels, dtype, size):
+def test_sampling_agrees_with_torch(kernels, dtype, size):
     rng = random.Random(size)
     rows = 400
     logits = (3 * normal(rows, size)).to(dtype)
@@ -183,7 +183,7 @@ def test_draw_is_what_torch_draws(kernels, dtype, size):
     uniform = torch.from_numpy(uniforms(1, rows))
     tokens, logprobs, at_one = kernels.draw(logits, temperature, top_p, uniform)
     exact, expected, expected_at_one = sampling.draw(logits.double(), temperature, top_p, uniform)
-    assert (tokens != exact).sum() <= 2  # a uniform number on the border between two tokens
+    assert (tokens != exact).sum() <= 2  # a uniform number at the boundary between two tokens
     same = tokens == exact
     np.testing.assert_allclose(logprobs[same], expected[same], atol=3e-6)
     np.testing.assert_allclose(at_one[same], expected_at_one[same], atol=3e-6)
@@ -191,7 +191,7 @@ def test_draw_is_what_torch_draws(kernels, dtype, size):
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.5])
 @pytest.mark.parametrize("top_p", [0.8, 1.0])
-def test_frequencies(kernels, temperature, top_p):
+def test_token_frequencies(kernels, temperature, top_p):
     logits = [1.5, -0.3, 0.2, 2.1, -1.0, 0.9, 0.0, 1.1, -40.0]
     count = 40_000
     columns = [torch.full((count,), value, dtype=torch.float64) for value in (temperature, top_p)]
@@ -209,7 +209,7 @@ def test_frequencies(kernels, temperature, top_p):
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
 @pytest.mark.parametrize("top_p", [0.9, 1.0])
-def test_an_impossible_token_is_never_drawn(kernels, uniform, top_p):
+def test_a_token_of_probability_zero_is_never_sampled(kernels, uniform, top_p):
     logits = torch.full((1, 300), -torch.inf)
     logits[0, [130, 131, 200]] = torch.tensor([0.0, 1.0, 0.5])
     one = torch.ones(1, dtype=torch.float64)
@@ -219,7 +219,7 @@ def test_an_impossible_token_is_never_drawn(kernels, uniform, top_p):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_broken_logits_give_no_finite_logprob(kernels, value, temperature):
+def test_logits_that_are_not_finite_give_a_log_prob_that_is_not_finite(kernels, value, temperature):
     logits = normal(2, 200)
     logits[1, 17] = value
     one = torch.ones(2, dtype=torch.float64)
@@ -228,7 +228,7 @@ def test_broken_logits_give_no_finite_logprob(kernels, value, temperature):
     assert 0 <= int(tokens.min()) <= int(tokens.max()) < 200
 
 
-def test_threads_do_not_matter(kernels):
+def test_results_do_not_depend_on_the_number_of_threads(kernels):
     logits, one = normal(50, 3000), torch.ones(50, dtype=torch.float64)
     uniform = torch.from_numpy(uniforms(3, 50))
     threads = torch.get_num_threads()
@@ -247,7 +247,7 @@ def test_threads_do_not_matter(kernels):
 # with and without a compiler
 
 
-def test_it_is_compiled_once_for_a_source(tmp_path, monkeypatch):
+def test_the_source_is_compiled_once_and_again_after_a_change(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     library = compiled()
     before = library.stat()
@@ -277,7 +277,7 @@ def broken_compiler(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("state", "why"), [("no_compiler", "no C.. compiler"), ("broken_compiler", "no such processor")]
 )
-def test_without_a_compiler_it_says_so_and_torch_does_the_work(state, why, request, tmp_path_factory, caplog):
+def test_without_a_compiler_the_engine_warns_and_uses_torch(state, why, request, tmp_path_factory, caplog):
     request.getfixturevalue(state)
     policy = tiny_policy(save_tiny(tmp_path_factory.mktemp("tiny")))
     turns = [Turn((index,), (5, 6, 7 + index), Sampling(8), stream=index) for index in range(6)]
@@ -286,27 +286,27 @@ def test_without_a_compiler_it_says_so_and_torch_does_the_work(state, why, reque
     with pytest.raises(InputError, match=f"engine.native=true: .*{why}"):
         LocalEngine(policy, native=True).generate(turns, lambda turn: ())
     written = LocalEngine(policy, native="auto").generate(turns, lambda turn: ())
-    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("src.engines")]
-    assert said.startswith("engine.native=auto: ")
-    assert "\n" not in said
+    (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("src.engines")]
+    assert message.startswith("engine.native=auto: compiled kernels are unavailable")
+    assert "\n" not in message
     assert written == LocalEngine(policy, native=False).generate(turns, lambda turn: ())
 
 
-def test_a_cache_that_cannot_be_written_is_no_crash(tmp_path, monkeypatch):
+def test_a_cache_folder_that_cannot_be_written_raises_native_error(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(NativeError):
         compiled()
 
 
-def test_a_library_that_cannot_be_loaded_is_no_crash(tmp_path, monkeypatch):
+def test_a_library_that_cannot_be_loaded_raises_native_error(tmp_path, monkeypatch):
     (tmp_path / "broken.so").write_text("no library")
     monkeypatch.setattr(native, "compiled", lambda: tmp_path / "broken.so")
     with pytest.raises(NativeError, match=r"broken\.so cannot be loaded"):
         Kernels()
 
 
-def test_a_model_that_is_not_compiled_for_refuses_to_be(tmp_path):
+def test_native_true_refuses_a_dtype_without_kernels(tmp_path):
     policy = tiny_policy(save_tiny(tmp_path), "float64")
     turn = Turn((0,), (5,), Sampling(2))
     with pytest.raises(InputError, match=r"engine\.native=true: .*float64"):
@@ -314,14 +314,14 @@ def test_a_model_that_is_not_compiled_for_refuses_to_be(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["fast", "", None])
-def test_only_known_values_are_taken(value):
+def test_an_unknown_value_of_native_is_refused(value):
     with pytest.raises(InputError) as caught:
         build({"native": value}, Local, "engine")
     assert caught.value.problems == (f"engine.native={value!r}: must be true or false or auto",)
 
 
 @pytest.mark.parametrize("value", ["auto", True, False])
-def test_the_engine_is_built_as_its_settings_say(value):
+def test_the_engine_is_built_from_its_settings(value):
     settings = build({"native": value, "max_batch_tokens": 77}, Local, "engine")
     engine = settings.build("weights", "model")
     assert (engine.weights, engine.max_batch_tokens, engine.native) == ("weights", 77, value)

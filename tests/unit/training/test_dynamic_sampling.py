@@ -1,4 +1,4 @@
-"""Dynamic sampling: problems whose rollouts teach nothing are replaced."""
+"""Dynamic sampling replaces problems whose rollouts give no learning signal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.integration.test_train import adapter, metrics
 
 
 class World:
-    """Problems named by how right their two responses are: "01" has one right response, "11" two, "1" one in all."""
+    """Problems whose question lists the correctness of each response: "01" has one wrong and one correct response."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
@@ -41,7 +41,7 @@ class World:
 
     def score(self, trees: Sequence[Rollout]) -> list[Scores]:
         tables = [{turn.path: float(tree.problem.question[turn.path[0]]) for turn in tree.turns} for tree in trees]
-        formed = [{path: value + path[0] for path, value in table.items()} for table in tables]  # always a spread
+        formed = [{path: value + path[0] for path, value in table.items()} for table in tables]  # values always differ
         return [Scores({}, values, correct) for values, correct in zip(formed, tables, strict=True)]
 
     def collect(self, problems: Sequence[str], spare: Sequence[str], waves: int) -> Batch:
@@ -54,38 +54,38 @@ class World:
 
 
 def learned(found: Batch) -> list[str]:
-    """Problems whose trees gave rows, by the number that the rows carry."""
+    """Ids of the problems whose rollouts gave rows."""
     return [found.rollouts[tree].problem.id for tree in dict.fromkeys(row.tree for row in found.credited.rows)]
 
 
-def test_trees_without_a_spread_of_outcome_are_replaced_wave_by_wave() -> None:
+def test_rollouts_with_equal_outcomes_are_replaced_wave_by_wave() -> None:
     world = World()
     found = world.collect(["11", "01", "00", "1"], ["00", "10", "11", "11", "01", "01", "01"], 5)
-    # three are missing; then two, since of the first spares only s1 helps; then one
+    # wave 1: three rollouts are missing; wave 2: two, since only s1 was informative; wave 3: one
     assert world.asked == [["p0", "p1", "p2", "p3"], ["s0", "s1", "s2"], ["s3", "s4"], ["s5"]]
     assert learned(found) == ["p1", "s1", "s4", "s5"]
     assert [tree.problem.id for tree in found.rollouts] == [name for wave in world.asked for name in wave]
     assert [{turn.tree for turn in tree.turns} for tree in found.rollouts] == [{number} for number in range(10)]
-    assert sum(tree.tokens for tree in found.rollouts) == 19 * 2  # all that was written, kept or not
+    assert sum(tree.tokens for tree in found.rollouts) == 19 * 2  # of all rollouts, kept or not
     assert (len(found.scores), found.dropped) == (10, 6)
 
 
 @pytest.mark.parametrize(
     ("spare", "waves", "asked"),
     [
-        (["11", "11", "01", "01"], 1, [["p0", "p1"], ["s0", "s1"]]),  # as many waves as allowed
-        (["11", "00"], 9, [["p0", "p1"], ["s0", "s1"]]),  # no spare is left
+        (["11", "11", "01", "01"], 1, [["p0", "p1"], ["s0", "s1"]]),  # the limit on waves is reached
+        (["11", "00"], 9, [["p0", "p1"], ["s0", "s1"]]),  # all spares are used
         ([], 9, [["p0", "p1"]]),
     ],
 )
-def test_a_step_may_end_with_fewer_trees(spare: list[str], waves: int, asked: list[list[str]]) -> None:
+def test_a_step_may_end_with_fewer_rollouts(spare: list[str], waves: int, asked: list[list[str]]) -> None:
     world = World()
     found = world.collect(["11", "00"], spare, waves)
     assert world.asked == asked
     assert (found.credited.rows, found.dropped) == ([], len(found.rollouts))
 
 
-def test_enough_at_once_ask_for_no_more() -> None:
+def test_informative_rollouts_need_no_further_wave() -> None:
     world = World()
     found = world.collect(["10", "01"], ["01"], 3)
     assert (world.asked, found.dropped) == ([["p0", "p1"]], 0)
@@ -124,6 +124,6 @@ def test_a_run_with_dynamic_sampling_resumes_bit_for_bit(tmp_path: Path, monkeyp
     assert adapter(tmp_path / "cut") == adapter(whole)
 
 
-def test_only_the_published_recipe_replaces_problems_by_itself() -> None:
+def test_only_dapo_resamples_by_default() -> None:
     assert compose("train", ["algorithm=dapo"]).settings.algorithm.max_resamples > 0
     assert compose("train", ["algorithm=grpo"]).settings.algorithm.max_resamples == 0

@@ -1,3 +1,5 @@
+"""The learner's gradient equals that of a plain loop over tokens and does not depend on micro-batches or padding."""
+
 from __future__ import annotations
 
 import random
@@ -17,11 +19,11 @@ from tests.helpers.tiny_models import plain_logprobs, random_rows, save_tiny, ti
 
 LENGTHS = [(3, 9), (20, 1), (1, 14), (7, 7), (30, 4), (2, 2), (11, 12), (5, 20)]
 ALL = 10**6
-"""A token budget that everything fits in."""
+"""A token budget that all rows fit into."""
 
 
 def algorithms() -> dict[str, GRPO]:
-    """Every option of the group, and settings that no option has."""
+    """All options of the group, and some settings that no option has."""
     named = {name: compose("train", [f"algorithm={name}"]).settings.algorithm for name in options("algorithm")}
     return named | {
         "bnpo in threes": GRPO(aggregation="bnpo", loss_batch=3),
@@ -71,7 +73,7 @@ def assert_same(result, expected):
 
 
 def tree_rows(seed, advantages=None):
-    """Rows of three lines of thought over several rounds, two of them cut off, by a sampler that is a little wrong."""
+    """Rows of three trajectories over several rounds: two rows truncated, sampler log-probs inexact."""
     rng = random.Random(seed)
     paths = [(0,), (1,), (2,), (0, 0), (1, 0), (0, 0, 0), (2, 0), (1, 0, 0)]
     return [
@@ -86,7 +88,7 @@ def tree_rows(seed, advantages=None):
 
 
 def hand_share(algorithm, rows, index):
-    """What a row's tokens count, from counts over rows."""
+    """Weight of each token of a row in the loss, from plain counts over rows."""
     row, weight = rows[index], sum(other.weight for other in rows)
     size = (algorithm.loss_batch or len(rows)) if algorithm.aggregation == "bnpo" else len(rows)
     batch = rows[index - index % size : index - index % size + size]
@@ -116,7 +118,7 @@ def hand_kl(algorithm, new, anchor):
 
 
 def hand_advantages(algorithm, rows, currents, anchors):
-    """Every token's advantage, in plain Python."""
+    """Advantage of every token, in plain Python."""
     result = []
     for row, current, anchor in zip(rows, currents, anchors, strict=True):
         kl = [float(hand_kl(algorithm, new, base)) for new, base in zip(current.detach(), anchor, strict=True)]
@@ -134,7 +136,7 @@ def hand_advantages(algorithm, rows, currents, anchors):
 
 
 def hand_surrogate(algorithm, ratio, new, advantage):
-    """The policy loss of one token, from the ratio that its algorithm takes."""
+    """Policy loss of one token from the algorithm's importance ratio."""
     low, high = 1 - algorithm.clip_low, 1 + algorithm.clip_high
     clipped = ratio if low <= ratio.item() <= high else ratio.detach().clamp(low, high)
     if isinstance(algorithm, CISPO):
@@ -153,9 +155,9 @@ def hand_weight(algorithm, old, sampled):
 
 
 def hand_loss(policy, algorithm, rows, first=None):
-    """The loss of the batch, one row and one token at a time, without padding; also each row's log-probs.
+    """Loss of the batch, computed row by row and token by token without padding; also returns each row's log-probs.
 
-    ``first`` holds the log-probs before the first step, where this is a later one.
+    ``first`` holds the log-probs before the first iteration, if this is a later one.
     """
     total, currents, entropies, anchors = 0.0, [], [], []
     for row in rows:
@@ -208,7 +210,7 @@ def test_micro_batches_do_not_change_the_gradient(policy, name, tokens):
     assert_same(gradient(policy, ALGORITHMS[name], rows, tokens), gradient(policy, ALGORITHMS[name], rows))
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "bnpo in threes"])  # there, runs of rows count
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "bnpo in threes"])  # depends on order
 def test_the_order_of_rows_does_not_matter(policy, name):
     rows = tree_rows(2)
     shuffled = random.Random(0).sample(rows, len(rows))
@@ -247,19 +249,19 @@ def test_rows_without_advantage_are_skipped_but_counted(policy, name, monkeypatc
     counted = [row for row in rows if has_loss(algorithm, row)]
     others = algorithm.kl_beta or algorithm.entropy_bonus or algorithm.whiten
     passes = len(counted) if others else sum(row.advantage != 0 for row in counted)
-    if algorithm.kl_beta:  # the reference; and, for a reward, a look before the first step
+    if algorithm.kl_beta:  # reference pass; for a KL in the reward also a pass before the first iteration
         passes += len(counted) * (2 if algorithm.kl_in == "reward" else 1)
     assert len(seen) == passes
     expected, _, _ = hand_gradient(policy, algorithm, rows)
     assert_same(result, expected)
     if name in ("grpo", "dapo", "dr-grpo", "cispo", "trajectories"):
         alone = gradient(policy, algorithm, [row for row in rows if row.advantage])
-        assert float((alone - expected).abs().max()) > 1e-3  # dropping them from the denominators would show
+        assert float((alone - expected).abs().max()) > 1e-3  # dropping rows from the denominators changes the gradient
 
 
 @pytest.mark.parametrize(("tolerance", "off", "taken"), [(0.0, 0.0, False), (0.1, 0.05, True), (0.1, 0.2, False)])
-def test_the_samplers_logprobs_serve_where_they_agree(policy, monkeypatch, tolerance, off, taken):
-    """Of every micro-batch but the first; the divergence is then off by as much, and the log-probs' pass is saved."""
+def test_the_samplers_logprobs_are_used_if_they_agree(policy, monkeypatch, tolerance, off, taken):
+    """They replace the policy's from the second micro-batch on, which saves a pass; the KL then has their error."""
     algorithm = GRPO(kl_beta=0.3, kl="k1", kl_in="reward")
     rows = random_rows(5, LENGTHS, [1.0] * len(LENGTHS))
     exact = [
@@ -286,7 +288,7 @@ def test_the_samplers_logprobs_serve_where_they_agree(policy, monkeypatch, toler
         assert max(apart) == 0
 
 
-def test_only_rows_without_advantage_give_no_step(policy):
+def test_a_batch_without_advantages_changes_no_weights(policy):
     rows = random_rows(6, LENGTHS, [0.0] * len(LENGTHS))
     before = flat(policy.parameters())
     metrics = learner(policy, GRPO(), lr=1.0).update(rows)
@@ -294,7 +296,7 @@ def test_only_rows_without_advantage_give_no_step(policy):
     assert (metrics["loss"], metrics["grad_norm"]) == (0.0, 0.0)
 
 
-def test_a_row_without_tokens_is_no_nan(policy):
+def test_a_row_without_tokens_does_not_change_the_gradient(policy):
     rows = random_rows(7, LENGTHS)
     empty = replace(rows[0], completion=(), logprobs=())
     result = gradient(policy, GRPO(aggregation="dapo"), [*rows, empty])
@@ -302,7 +304,7 @@ def test_a_row_without_tokens_is_no_nan(policy):
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_later_iterations_keep_the_first_log_probs(policy, folder, name):
+def test_later_iterations_keep_the_log_probs_of_the_first(policy, folder, name):
     algorithm, lr = ALGORITHMS[name].replace(iterations=2), 0.3
     rows = tree_rows(8)
     twin = tiny_policy(folder, "float64")
@@ -318,8 +320,8 @@ def test_later_iterations_keep_the_first_log_probs(policy, folder, name):
     step(first)
     second, loss2, new = hand_gradient(twin, algorithm, rows, old)
     on_policy, _, _ = hand_gradient(twin, algorithm, rows)
-    assert max(float((a - b).abs().max()) for a, b in zip(new, old, strict=True)) > 0.05  # the ratio moved
-    assert float((second - on_policy).abs().max()) > 1e-3  # and it shows in the gradient
+    assert max(float((a - b).abs().max()) for a, b in zip(new, old, strict=True)) > 0.05  # the ratio differs from 1
+    assert float((second - on_policy).abs().max()) > 1e-3  # and changes the gradient
     step(second)
     metrics = learner(policy, algorithm, tokens=60, lr=lr).update(rows)
     assert_same(flat(policy.parameters()), flat(twin.parameters()))
@@ -344,7 +346,7 @@ def test_the_reference_is_the_adapter_switched_off(policy):
         if "lora_B" in name:
             parameter.data.zero_()
     untrained = learner(policy, algorithm).update(rows)
-    assert untrained["kl"] == pytest.approx(0.0, abs=1e-12)  # B = 0: the adapter does nothing
+    assert untrained["kl"] == pytest.approx(0.0, abs=1e-12)  # B = 0: the adapter has no effect
 
 
 def test_diagnostics_are_means_over_the_tokens_that_were_trained(policy):
@@ -364,7 +366,7 @@ def test_diagnostics_are_means_over_the_tokens_that_were_trained(policy):
     assert metrics["kl"] == 0.0
 
 
-def test_the_gradient_norm_is_clipped_and_reported_before(policy):
+def test_the_gradient_is_clipped_and_its_norm_before_clipping_is_reported(policy):
     rows = random_rows(11, LENGTHS)
     expected = gradient(policy, GRPO(), rows)
     before = flat(policy.parameters())
@@ -375,7 +377,7 @@ def test_the_gradient_norm_is_clipped_and_reported_before(policy):
     torch.testing.assert_close(moved, expected / 4, rtol=1e-5, atol=1e-9)
 
 
-def test_the_rate_is_that_of_the_step_taken(policy):
+def test_the_reported_learning_rate_is_that_of_the_last_step(policy):
     optimizer = torch.optim.SGD(policy.parameters(), lr=0.5)
     schedule = LambdaLR(optimizer, lambda step: 1 / (step + 1))
     subject = Learner(policy, GRPO(iterations=2), optimizer, schedule, ALL, 1e-3)
@@ -383,7 +385,7 @@ def test_the_rate_is_that_of_the_step_taken(policy):
     assert rates == pytest.approx([0.5 / 2, 0.5 / 4])
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(policy):
+def test_a_non_finite_gradient_stops_the_run_before_the_optimizer_step(policy):
     rows = random_rows(13, LENGTHS)
     rows[2] = replace(rows[2], advantage=float("nan"))
     before = flat(policy.parameters())
@@ -392,7 +394,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(policy):
     assert torch.equal(flat(policy.parameters()), before)
 
 
-def test_a_second_update_starts_from_a_clean_gradient(policy, folder):
+def test_a_second_update_starts_from_a_zero_gradient(policy, folder):
     rows = random_rows(14, LENGTHS)
     subject = learner(policy, GRPO())
     first, second = subject.update(rows), subject.update(rows)

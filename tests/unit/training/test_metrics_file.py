@@ -1,4 +1,4 @@
-"""``metrics.jsonl``, whatever moment a run is killed at."""
+"""``metrics.jsonl`` stays valid whenever a run is killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def lines(path: Path) -> list[dict]:
     ("after", "kept"), [(0, []), (1, [1]), (3, [1, 2, 3]), (5, [1, 2, 3, 4, 5]), (9, [1, 2, 3, 4, 5])]
 )
 @pytest.mark.parametrize("tail", ["", '{"step": 6, "loss": 0.', '{"st', "{", "\0\0\0"])
-def test_metrics_past_the_step_and_a_half_line_are_dropped(tmp_path, after, kept, tail):
+def test_later_steps_and_an_incomplete_line_are_dropped(tmp_path, after, kept, tail):
     path = tmp_path / "metrics.jsonl"
     whole = [json.dumps({"step": step, "loss": step / 10}) + "\n" for step in range(1, 6)]
     path.write_text("".join(whole) + tail)
@@ -30,7 +30,7 @@ def test_metrics_past_the_step_and_a_half_line_are_dropped(tmp_path, after, kept
         assert metrics.last() == {"step": after + 1, "loss": 0.25}
 
 
-def test_a_last_line_without_its_end_is_kept_whole(tmp_path):
+def test_a_last_line_without_newline_is_kept(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}')
     with MetricsFile(path, 5) as metrics:
@@ -38,7 +38,7 @@ def test_a_last_line_without_its_end_is_kept_whole(tmp_path):
     assert lines(path) == [{"step": 1}, {"step": 2}, {"step": 3}]
 
 
-def test_every_line_is_on_disk_at_once(tmp_path):
+def test_every_line_is_written_immediately(tmp_path):
     path = tmp_path / "run" / "metrics.jsonl"
     with MetricsFile(path, 0) as metrics:
         assert metrics.last() == {}
@@ -47,7 +47,7 @@ def test_every_line_is_on_disk_at_once(tmp_path):
             assert lines(path)[-1] == {"step": step, "text": "ä\n\u2028"}
 
 
-def test_the_file_is_closed_also_after_a_crash(tmp_path):
+def test_the_file_is_closed_after_an_exception(tmp_path):
     metrics = MetricsFile(tmp_path / "metrics.jsonl", 0)
 
     def crash():
@@ -62,7 +62,7 @@ def test_the_file_is_closed_also_after_a_crash(tmp_path):
     assert lines(tmp_path / "metrics.jsonl") == [{"step": 1}]
 
 
-def test_a_number_that_is_not_finite_is_refused(tmp_path):
+def test_non_finite_numbers_are_refused(tmp_path):
     with MetricsFile(tmp_path / "metrics.jsonl", 0) as metrics, pytest.raises(ValueError, match="not JSON compliant"):
         metrics.log({"step": 1, "loss": float("nan")})
     assert lines(tmp_path / "metrics.jsonl") == []

@@ -1,4 +1,4 @@
-"""What the rollouts of a step look like, where rounds are not all alike."""
+"""Step metrics of rollouts whose branches end in different rounds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def scored(*turns: Turn) -> tuple[Rollout, Scores]:
     return rollout, reward.score([rollout], lambda problem, text: float(text == RIGHT))[0]
 
 
-def test_a_deepest_round_of_probes_alone_is_no_round_of_the_policys_own() -> None:
+def test_a_round_that_only_probes_reach_has_no_metrics() -> None:
     """Both chains have concluded in round 1 or 2, and only the probes go on to round 3."""
     rollout, scores = scored(
         turn((0,), WRONG),
@@ -59,17 +59,17 @@ def test_a_deepest_round_of_probes_alone_is_no_round_of_the_policys_own() -> Non
     found = describe([rollout], [scores], credited)
     rounds = {name for name in found if name.startswith("completion/")}
     assert {name.split("/")[1] for name in rounds} == {"round_1", "round_2"}
-    assert found["completion/round_1/mean_tokens"] == 3  # of 2 and 4; probes are not among them
+    assert found["completion/round_1/mean_tokens"] == 3  # mean of 2 and 4; probes are excluded
     assert found["completion/round_1/truncated"] == 0.5
     assert found["completion/round_2/mean_tokens"] == 2
     assert found["completion/round_2/truncated"] == 0.0
     assert found["completion/round_2/logprob"] == -0.5
-    assert found["tokens/generated"] == 8 * 2 + 2 + 3 + 5  # of all turns, probes included
+    assert found["tokens/generated"] == 8 * 2 + 2 + 3 + 5  # all turns, including probes
     assert found["tokens/trained"] == 2 + 4 + 2
-    assert found["accuracy"] == found["reward"] == 1.0  # of (0,), its probe's; of (1,), its own
+    assert found["accuracy"] == found["reward"] == 1.0  # (0,) by its probe; (1,) by its own answer
 
 
-def test_a_later_round_that_only_some_rollouts_reach_is_described_by_those() -> None:
+def test_metrics_of_a_round_cover_only_the_rollouts_that_reach_it() -> None:
     ended, scores = scored(turn((0,), RIGHT), turn((1,), WRONG))
     longer, more = scored(turn((0,), WRONG), turn((1,), WRONG), turn((0, 0), RIGHT, tokens=6))
     credited = Process().rows([ended, longer], [scores, more], GRPO().advantages)
@@ -79,7 +79,7 @@ def test_a_later_round_that_only_some_rollouts_reach_is_described_by_those() -> 
     assert found["accuracy"] == pytest.approx((1 + 0 + 1 + 0) / 4)
 
 
-def test_a_run_goes_on_where_only_probes_reach_the_deepest_round(tmp_path: Path) -> None:
+def test_a_run_continues_if_only_probes_reach_the_deepest_round(tmp_path: Path) -> None:
     """``reward=process rounds.ending=concludes``: chains that conclude leave later rounds to probes."""
     overrides = ["reward=process", "rounds=3", "rounds.ending=concludes", "rounds.responses=2", "rounds.probes=2"]
     overrides += ["train.problems=1", "train.steps=4", "train.rollouts_every=1", "seed=1"]

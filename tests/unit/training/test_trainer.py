@@ -1,4 +1,4 @@
-"""The training loop: the order of problems, validation, interruptions, every algorithm."""
+"""Training loop: order of problems, every algorithm, validation, interruptions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.integration.test_train import metrics
 
 
 @pytest.mark.parametrize(("count", "size"), [(10, 3), (12, 4), (5, 5), (7, 1)])
-def test_an_epoch_takes_every_problem_once_but_for_what_is_left(count: int, size: int) -> None:
+def test_an_epoch_takes_every_problem_at_most_once(count: int, size: int) -> None:
     steps = count // size
     epochs = [[order(count, 3, epoch * steps + step, size) for step in range(steps)] for epoch in range(3)]
     for epoch in epochs:
@@ -31,7 +31,7 @@ def test_an_epoch_takes_every_problem_once_but_for_what_is_left(count: int, size
     assert epochs[0] != [order(count, 4, step, size) for step in range(steps)]
 
 
-def test_spares_are_the_other_problems_in_an_order_of_the_steps_own() -> None:
+def test_spares_are_the_other_problems_shuffled_by_seed_and_step() -> None:
     taken = order(50, 0, 2, 8)
     found = spares(50, 0, 2, taken)
     assert sorted([*found, *taken]) == list(range(50))
@@ -45,7 +45,7 @@ def test_spares_are_the_other_problems_in_an_order_of_the_steps_own() -> None:
 
 
 @pytest.mark.parametrize("name", options("algorithm"))
-def test_every_option_trains_with_its_group_of_settings(tmp_path: Path, name: str) -> None:
+def test_every_algorithm_trains(tmp_path: Path, name: str) -> None:
     settings = ["algorithm.iterations=2", "algorithm.correction=sequence", "algorithm.mask_truncated=true"]
     settings += [
         "reward=overlong",
@@ -59,7 +59,7 @@ def test_every_option_trains_with_its_group_of_settings(tmp_path: Path, name: st
     run = run_small(tmp_path / "run", f"algorithm={name}", *settings, "evaluation.limit=1")
     line = metrics(run)[0]
     assert 0 < line["grad_norm"] < 100
-    assert line["sampler_weight"] == pytest.approx(1.0, abs=1e-3)  # this engine samples as the learner computes
+    assert line["sampler_weight"] == pytest.approx(1.0, abs=1e-3)  # sampler and learner compute the same distribution
 
 
 # validation and interruptions
@@ -100,10 +100,10 @@ def test_the_best_weights_are_those_of_the_first_step_with_the_best_validation(
 
 
 @pytest.mark.parametrize("moment", ["sample", "validate"])
-def test_a_signal_loses_no_step_and_changes_none(
+def test_a_run_stopped_by_a_signal_resumes_bit_for_bit(
     small_whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """It comes as the third step is sampled, or as the second is validated."""
+    """The signal arrives while the third step is sampled, or while the second is validated."""
     honest = getattr(Trainer, moment)
 
     def interrupted(self: Trainer, *arguments: int) -> object:
@@ -117,7 +117,7 @@ def test_a_signal_loses_no_step_and_changes_none(
         with pytest.raises(SystemExit) as caught:
             run_small(run, *SETTINGS)
     assert caught.value.code == 128 + signal.SIGTERM
-    assert len(metrics(run)) == (2 if moment == "sample" else 1)  # the second step is not validated yet
+    assert len(metrics(run)) == (2 if moment == "sample" else 1)  # step 2 is not validated yet, so not logged
     assert steps(run) == [1, 2]
     assert not (run / "summary.json").exists()
     directory, config = resume([f"resume={run}"])

@@ -1,4 +1,4 @@
-"""What a person sees at 80 columns."""
+"""Console output at 80 and 120 columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHANGE = {"estimate": 0.479, "low": 0.456, "high": 0.501}
 
 
 def screen(console: Console, width: int, terminal: bool = False) -> io.StringIO:
-    """Draws to a screen of ``width`` columns."""
+    """Redirect the console to a buffer ``width`` columns wide."""
     file = io.StringIO()
     console.console = RichConsole(file=file, width=width, force_terminal=terminal, color_system=None)
     console.bars.live.console = console.console
@@ -61,7 +61,7 @@ def test_the_table_of_evaluations_does_not_wrap(width: int) -> None:
     (row,) = [line for line in lines if "math500-and-more/test" in line]
     assert "57.4 [55.2, 59.6]" in row
     assert "500 x 8" in row
-    assert "changed against the run: rounds.n=5 (the run: 3)" in lines
+    assert "changed from the run: rounds.n=5 (in the run: 3)" in lines
 
 
 def test_the_bar_shows_step_and_time_left_at_80_columns() -> None:

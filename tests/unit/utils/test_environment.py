@@ -1,4 +1,4 @@
-"""What a run asks of the machine."""
+"""Memory settings of the process."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ print(-faults() + faults())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt(3) is glibc's")
-def test_memory_that_was_freed_is_used_again_without_the_kernel():
+def test_freed_memory_is_reused_without_page_faults():
     pages = {
         how: int(subprocess.check_output([sys.executable, "-c", TOUCH_TWICE, how], cwd=ROOT, text=True))
         for how in ("keep", "leave")
     }
-    assert pages["keep"] < 20 < pages["leave"]  # 32 where the kernel gives 2 MiB at a time
+    assert pages["keep"] < 20 < pages["leave"]  # "leave" is 32 if the kernel uses pages of 2 MiB

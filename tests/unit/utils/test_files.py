@@ -1,4 +1,4 @@
-"""Writing files and folders: the old content or the new, never half of it."""
+"""Atomic writes: files and folders have either their old or their new content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from src.utils.files import whole_folder
 
 
 class Crash(BaseException):
-    """A kill: nothing may catch it."""
+    """Simulated kill; no code may catch it."""
 
 
 def crash(*args, **kwargs):
@@ -40,7 +40,7 @@ WRITERS = [
 
 
 @pytest.mark.parametrize(("writer", "value", "content"), WRITERS)
-def test_written_files(tmp_path, writer, value, content):
+def test_writers_replace_the_content(tmp_path, writer, value, content):
     path = tmp_path / "some" / "folder" / "file"
     for _ in range(2):
         writer(path, value)
@@ -68,7 +68,7 @@ def test_a_crash_while_writing_leaves_the_old_content(tmp_path, writer, value, c
 
 @pytest.mark.parametrize("writer", [files.write_json, lambda path, value: files.write_jsonl(path, [1, value])])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
-def test_what_is_no_json_leaves_the_old_content(tmp_path, writer, value):
+def test_a_value_that_is_no_json_leaves_the_old_content(tmp_path, writer, value):
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises((ValueError, TypeError)):
@@ -85,7 +85,7 @@ def test_jsonl_round_trip(tmp_path):
 # folders
 
 
-def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+def test_a_folder_is_either_complete_or_absent(tmp_path):
     target = tmp_path / "deep" / "target"
     with whole_folder(target) as draft:
         (draft / "old").write_text("1")
@@ -96,12 +96,12 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
     with whole_folder(target) as draft:
         (draft / "new").write_text("2")
         assert names(target) == ["old"]
-    assert names(target) == ["new"]  # nothing of the old one is left in the new
+    assert names(target) == ["new"]  # no file of the old folder is left
     assert names(target.parent) == ["target"]
     assert target.stat().st_mode & 0o777 == 0o755
 
 
-def test_with_keep_the_first_one_stays(tmp_path):
+def test_with_keep_the_first_folder_stays(tmp_path):
     target = tmp_path / "target"
     for content in ("first", "second"):
         with whole_folder(target, keep=True) as draft:
@@ -112,7 +112,7 @@ def test_with_keep_the_first_one_stays(tmp_path):
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_two_processes_that_make_the_same_folder_do_not_mix(tmp_path, keep):
-    """Both began before either was done: with ``keep`` the first that is done stays, else the last."""
+    """Both start before either finishes: with ``keep`` the first to finish wins, else the last."""
     target = tmp_path / "target"
     with whole_folder(target, keep=keep) as slow:
         (slow / "slow").write_text("1")
@@ -132,14 +132,14 @@ def fill(folder: Path, version: int) -> None:
 
 
 def replaced_while_read(target: Path, versions: int) -> tuple[set[str], list[str]]:
-    """Replace a folder over and over while a thread reads it; the versions that were read, and what was wrong."""
+    """Replace a folder repeatedly while a thread reads it. Returns the versions that were read and all errors."""
     done, seen, wrong = threading.Event(), set(), []
 
     def look() -> None:
-        """Open the folder and read all its files; it counts if it is still in its place afterwards."""
+        """Open the folder and read all files; the result counts only if the folder was not replaced meanwhile."""
         folder = os.open(target, os.O_RDONLY)
         try:
-            listed, contents = sorted(os.listdir(folder)), set()  # noqa: PTH208 (of an open folder)
+            listed, contents = sorted(os.listdir(folder)), set()  # noqa: PTH208 (lists an open folder)
             try:
                 for name in listed:
                     with open(os.open(name, os.O_RDONLY, dir_fd=folder)) as file:  # noqa: PTH123
@@ -174,7 +174,7 @@ def replaced_while_read(target: Path, versions: int) -> tuple[set[str], list[str
     return seen, wrong
 
 
-def test_a_reader_never_finds_the_folder_missing_or_half_full(tmp_path):
+def test_a_reader_never_finds_the_folder_missing_or_incomplete(tmp_path):
     seen, wrong = replaced_while_read(tmp_path / "target", 200)
     assert wrong == []
     assert len(seen) > 5
@@ -182,19 +182,19 @@ def test_a_reader_never_finds_the_folder_missing_or_half_full(tmp_path):
 
 
 def plain_replacement(draft: Path, target: Path) -> None:
-    """What ``exchange`` is there to avoid."""
+    """Replacement in two steps, which ``exchange`` avoids."""
     shutil.rmtree(target)
     shutil.copytree(draft, target)
 
 
-def test_the_reader_would_notice_a_replacement_in_steps(tmp_path, monkeypatch):
+def test_the_reader_notices_a_replacement_in_two_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "exchange", plain_replacement)
     _, wrong = replaced_while_read(tmp_path / "target", 200)
     assert wrong
 
 
 @pytest.mark.parametrize("call", ["missing", "refuses"])
-def test_where_the_system_cannot_exchange_the_folder_is_replaced_all_the_same(tmp_path, monkeypatch, call):
+def test_without_an_atomic_exchange_the_folder_is_still_replaced(tmp_path, monkeypatch, call):
     library = SimpleNamespace() if call == "missing" else SimpleNamespace(renameat2=lambda *arguments: -1)
     monkeypatch.setattr(files.ctypes, "CDLL", lambda *arguments, **options: library)
     target = tmp_path / "target"
@@ -228,7 +228,7 @@ def test_a_crash_leaves_the_old_folder(tmp_path, moment, there):
             case "exchange":
                 patch.setattr(files, "exchange", crash)
         if moment == "exchange" and not there:
-            replace()  # nothing is there to be exchanged
+            replace()  # a new folder needs no exchange
             assert (target / "0").read_text() == "2"
             return
         with pytest.raises(Crash):
@@ -238,7 +238,7 @@ def test_a_crash_leaves_the_old_folder(tmp_path, moment, there):
         assert {file.name: file.read_text() for file in target.iterdir()} == dict.fromkeys(FILES, "1")
 
 
-def test_a_file_in_the_place_of_the_folder_is_no_folder_to_replace(tmp_path):
+def test_a_file_at_the_target_is_not_replaced_by_a_folder(tmp_path):
     (tmp_path / "target").write_text("mine")
     with pytest.raises(NotADirectoryError), whole_folder(tmp_path / "target") as draft:
         fill(draft, 1)

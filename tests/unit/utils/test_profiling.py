@@ -1,4 +1,4 @@
-"""A profile says where a step's time went, and leaves the step as it was."""
+"""Profiling attributes a step's time to phases and operations, and does not change the step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def event(name: str, start: float, end: float, own: float) -> Any:
 
 
 EVENTS = [
-    event("aten::mm", 0, 900, 900),  # before the step: not part of it
+    event("aten::mm", 0, 900, 900),  # before the step, so not counted
     event("phase: whole step", 1000, 11000, 0),
     event("phase: rollout", 2000, 6000, 0),
     event("aten::linear", 2100, 3100, 200),
@@ -33,7 +33,7 @@ EVENTS = [
 ]
 
 
-def test_time_goes_to_the_phase_and_kind_it_was_spent_in() -> None:
+def test_time_is_attributed_to_phase_and_kind() -> None:
     assert milliseconds(EVENTS) == {
         "rollout": {"matrix products": 1.0, "softmax and sampling": 1.0, OUTSIDE: 2.0},
         "training": {"autograd's own work": 0.5, "matrix products": 1.0, OUTSIDE: 0.5},
@@ -41,7 +41,7 @@ def test_time_goes_to_the_phase_and_kind_it_was_spent_in() -> None:
     }
 
 
-def test_a_phase_that_comes_twice_is_one_column() -> None:
+def test_a_repeated_phase_is_one_column() -> None:
     twice = [event("phase: whole step", 0, 10000, 0), event("phase: rollout", 0, 1000, 0)]
     twice.append(event("phase: rollout", 5000, 7000, 0))
     twice.append(event("aten::mm", 6000, 6500, 500))
@@ -76,11 +76,11 @@ def test_the_table_adds_up() -> None:
         ("cudaLaunchKernel", "other"),
     ],
 )
-def test_operations_are_told_apart(name: str, expected: str) -> None:
+def test_operations_are_classified_by_name(name: str, expected: str) -> None:
     assert kind(name) == expected
 
 
-def test_a_profile_of_one_step_changes_nothing_else(tmp_path: Path, small_run: Path) -> None:
+def test_profiling_a_step_does_not_change_the_run(tmp_path: Path, small_run: Path) -> None:
     run = run_small(tmp_path / "run", "train.steps=4", "train.profile=2", "seed=0", "evaluation.before=false")
     assert [path.name for path in sorted((run / "profile").iterdir())] == ["profile.md", "trace.json"]
     assert not (small_run / "profile").exists()
@@ -95,8 +95,8 @@ def test_a_profile_of_one_step_changes_nothing_else(tmp_path: Path, small_run: P
     assert losses(run) == losses(small_run)
 
 
-def test_the_profile_is_of_a_step_that_there_is() -> None:
+def test_the_profiled_step_must_exist() -> None:
     train = compose("train", ["debug=profile"]).settings.train
-    assert 1 < train.profile <= train.steps  # the first step warms up
+    assert 1 < train.profile <= train.steps  # the first step is slower
     with pytest.raises(InputError, match=r"train\.profile=4 must be 0 \(none\), or a step up to train\.steps=3"):
         compose("train", ["debug=profile", "train.profile=4"])

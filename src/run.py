@@ -10,6 +10,7 @@ from typing import Any
 
 from src.benchmarks.base import Splits
 from src.config import Config
+from src.engines.agreement import check_agreement
 from src.estimating.fitting import check_memory
 from src.estimating.memory import Job
 from src.models.loading import load_codec, load_policy
@@ -45,14 +46,18 @@ class Run:
 
     @cached_property
     def engine(self) -> Engine:
-        """Engine that samples from the policy."""
-        engine: Engine = self.settings.engine.build(self.policy, self.settings.model)
+        """Engine that samples from the policy, after a check that it does so with the weights that are trained."""
+        model = self.settings.model
+        engine: Engine = self.settings.engine.build(self.policy, model)
+        check_agreement(self.policy, engine, model.name, model.context)
         return engine
 
     def load(self, checkpoint: Path) -> None:
         """Load the weights of a checkpoint into the policy."""
         self.policy.load(checkpoint)
         self.step = step_of(checkpoint)
+        if "engine" in self.__dict__:
+            check_agreement(self.policy, self.engine, self.settings.model.name, self.settings.model.context)
 
 
 def build_run(

@@ -28,7 +28,7 @@ def check_memory(job: Job) -> None:
     """
     try:
         shape = shape_of(blueprint(job.model))
-    except AttributeError as error:
+    except (AttributeError, RuntimeError) as error:  # RuntimeError: attributes that differ from layer to layer
         logger.warning("%s: memory is not estimated, unknown configuration format (%s)", job.model.name, error)
         return
     job = replace(job, model=_with_its_adapter(job.model))

@@ -89,7 +89,7 @@ def activation_bytes(shape: Shape, model: ModelSettings, tokens: int, width: int
     keys: float = 2 * shape.kv_heads * shape.head_size if model.placed == "cpu" else 2 * a + (width or tokens)
     inputs, copy = 4.0 * h + f, 0.0
     if model.lora is not None:
-        r, targets = model.lora.r, tuple(model.lora.targets)
+        r, targets = model.lora.r, model.lora.targets
         inputs = 2 * h + f + r * len(shape.adapted(targets)) / shape.layers
         copy = size * shape.adapter(r, targets) / shape.layers if size < 4 else 0.0
     kept = tokens * (size * (2 * a + 3 * f + keys + inputs) + max(size, 4) * 2 * h + 4 * (shape.heads + 2)) + copy
@@ -105,10 +105,10 @@ def demand(shape: Shape, job: Job) -> Demand:
     model = job.model
     size = model.precision.itemsize
     lora = model.lora
-    adapter = shape.adapter(lora.r, tuple(lora.targets)) * max(size, 4) if lora else 0
+    adapter = shape.adapter(lora.r, lora.targets) * max(size, 4) if lora else 0
     trained = (adapter if lora else shape.parameters * size) if job.micro_batch_tokens else 0
     merges = lora is not None and model.quantization is None and model.precision in (torch.float32, torch.float64)
-    merged = sum(i * o for i, o in shape.adapted(tuple(lora.targets)).values()) * size if lora and merges else 0
+    merged = sum(i * o for i, o in shape.adapted(lora.targets).values()) * size if lora and merges else 0
     logits = min(LOGITS_AT_ONCE, job.micro_batch_tokens * shape.vocabulary) * max(size, 4) * LOGIT_COPIES
     return Demand(
         weights=weight_bytes(shape, model),

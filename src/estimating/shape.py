@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +35,13 @@ class Shape:
         """Total width of all query heads."""
         return self.heads * self.head_size
 
-    def adapted(self, targets: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-        """Return the matrices whose names end in one of ``targets``."""
+    def adapted(self, targets: str | Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return the matrices whose names end in one of ``targets``, or all of them for ``"all-linear"``."""
+        if targets == "all-linear":
+            return dict(self.matrices)
         return {name: sizes for name, sizes in self.matrices.items() if name.rpartition(".")[2] in targets}
 
-    def adapter(self, r: int, targets: tuple[str, ...]) -> int:
+    def adapter(self, r: int, targets: str | Sequence[str]) -> int:
         """Parameters of a LoRA adapter of rank ``r``: r (inputs + outputs) per matrix (arXiv 2106.09685, section 4)."""
         return sum(r * (inputs + outputs) for inputs, outputs in self.adapted(targets).values())
 

@@ -60,12 +60,13 @@ class Piece:
         return torch.cat([prompt.transpose(1, 2).to(self.precision), own], dim=2)
 
     def put_own(self, table: Tensor, values: Tensor) -> None:
-        """Add ``values`` to ``table`` at the span's own tokens (the adjoint of ``own``)."""
+        """Add ``values`` to ``table``, contiguous, at the span's own tokens (the adjoint of ``own``)."""
         values = values.transpose(1, 2).to(table.dtype)
+        tokens = table.view(-1, *table.shape[2:])  # a view or an error, never a copy that would lose the sum
         if self.span.real is None:
-            table.flatten(0, 1)[self.span.place] += values.flatten(0, 1)
+            tokens[self.span.place] += values.flatten(0, 1)
         else:
-            table.flatten(0, 1)[self.span.place[self.span.real.flatten()]] += values[self.span.real]
+            tokens[self.span.place[self.span.real.flatten()]] += values[self.span.real]
 
     def put_seen(self, table: Tensor, values: Tensor) -> None:
         """Add ``values`` to ``table`` at the prompt and the span's own tokens (the adjoint of ``seen``)."""
@@ -89,7 +90,7 @@ class _SharedPrompt(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, pieces: list[Piece], scale: float) -> Tensor:
-        result, normalisers = torch.zeros_like(queries), []
+        result, normalisers = torch.zeros_like(queries, memory_format=torch.contiguous_format), []
         for piece in pieces:
             inputs = piece.own(queries), piece.seen(keys), piece.seen(values)
             mixed, normaliser = _attend(*inputs, scale=scale, **piece.options)
@@ -102,7 +103,10 @@ class _SharedPrompt(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         queries, keys, values, result, *normalisers = ctx.saved_tensors
-        sums = [torch.zeros_like(tensor, dtype=ctx.pieces[0].precision) for tensor in (queries, keys, values)]
+        sums = [
+            torch.zeros_like(tensor, dtype=ctx.pieces[0].precision, memory_format=torch.contiguous_format)
+            for tensor in (queries, keys, values)
+        ]
         for piece, normaliser in zip(ctx.pieces, normalisers, strict=True):
             inputs = piece.own(queries), piece.seen(keys), piece.seen(values)
             gradient, mixed = piece.own_gradient(gradients[0]), piece.own(result)
@@ -130,10 +134,12 @@ def shared_prompt_attention(
 
     ``query`` is ``[sequences, heads, width, size]``; ``key`` and ``value`` may have fewer heads. The result is
     ``[sequences, width, heads, size]``. ``shared`` are the kernel calls from ``pieces``. Without them, and in layers
-    with dropout, a sliding window or a position bias, transformers' own function runs with ``attention_mask`` instead.
+    with dropout, a sliding window, a position bias or values of another size than the keys, transformers' own function
+    runs with ``attention_mask`` instead.
     """
     window = sliding_window is not None and sliding_window < query.shape[2]
-    if shared is None or dropout or window or options.get("position_bias") is not None:
+    uneven = value.shape[-1] != query.shape[-1]
+    if shared is None or dropout or window or uneven or options.get("position_bias") is not None:
         dense: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
@@ -146,6 +152,17 @@ def shared_prompt_attention(
 
 AttentionInterface.register(NAME, shared_prompt_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def mask_for(model: Any, visible: Tensor) -> Tensor:
+    """The attention mask to pass to ``model`` for ``visible``, boolean ``[packs, 1, width, width]``.
+
+    Eager attention adds the mask to the scores, so it gets 0 and the lowest number instead of true and false.
+    """
+    if model.config._attn_implementation != "eager":
+        return visible
+    lowest = torch.finfo(model.dtype).min
+    return torch.zeros(visible.shape, dtype=model.dtype, device=visible.device).masked_fill_(~visible, lowest)
 
 
 def install(model: Any) -> bool:

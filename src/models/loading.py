@@ -12,7 +12,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
+from src.models.architecture import check_architecture, check_vocabulary
 from src.models.gradient_checkpointing import recompute
+from src.models.lora import untie
 from src.models.policy import Policy
 from src.models.settings import ModelSettings, adapter_folder, location, origin
 from src.models.tokenizer import TokenizerCodec
@@ -30,10 +32,12 @@ def load_codec(config: ModelSettings) -> TokenizerCodec:
         InputError: the tokenizer cannot be loaded, or has no chat template.
     """
     tokenizer = _from_pretrained(AutoTokenizer, config)
+    if config.template is not None:
+        tokenizer.chat_template = Path(config.template).read_text(encoding="utf-8")
     if tokenizer.chat_template is None:
         raise InputError(
             f"model.name={config.name}: its tokenizer has no chat template, so no prompt can be formatted; choose an "
-            "instruction-tuned model (their names often end in -Instruct)"
+            "instruction-tuned model (their names often end in -Instruct), or pass a template: model.template=<file>"
         )
     return TokenizerCodec(tokenizer)
 
@@ -41,7 +45,7 @@ def load_codec(config: ModelSettings) -> TokenizerCodec:
 def _from_pretrained(kind: Any, config: ModelSettings, **options: Any) -> Any:
     try:
         return kind.from_pretrained(location(config.name), revision=config.revision or "main", **options)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"model.name={config.name}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a "
             "folder with a checkpoint, or a name on the Hugging Face hub if this machine can reach it."
@@ -51,24 +55,35 @@ def _from_pretrained(kind: Any, config: ModelSettings, **options: Any) -> Any:
 def _load_model(config: ModelSettings) -> Any:
     """Load the causal LM onto its device."""
     if config.quantization is None:
-        return _from_pretrained(AutoModelForCausalLM, config, dtype=config.precision).to(config.placed)
+        return _weights(config).to(config.placed)
     quantized = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=config.quantization,
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=config.precision,
     )
-    model = _from_pretrained(
-        AutoModelForCausalLM,
-        config,
-        dtype=config.precision,
-        quantization_config=quantized,
-        device_map={"": config.placed},
-    )
+    model = _weights(config, quantization_config=quantized, device_map={"": config.placed})
     # bitsandbytes' AVX-512 path re-quantizes the weights with coarser scales and is not differentiable.
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def _weights(config: ModelSettings, **options: Any) -> Any:
+    """The causal LM with all of its weights.
+
+    Raises:
+        InputError: the checkpoint lacks tensors, which transformers would fill with random numbers.
+    """
+    model, report = _from_pretrained(
+        AutoModelForCausalLM, config, dtype=config.precision, output_loading_info=True, **options
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(
+            f"model.name={config.name}: the checkpoint lacks {len(missing)} tensors of {type(model).__name__}, e.g. "
+            f"{missing[0]}; download or save it again"
+        )
     return model
 
 
@@ -100,6 +115,9 @@ def load_policy(
         InputError: the model cannot be loaded, or the adapter or checkpoint does not fit it.
     """
     codec = codec or load_codec(config)
+    architecture = _from_pretrained(AutoConfig, config)
+    check_architecture(config, architecture)
+    check_vocabulary(config, architecture, codec.tokenizer)
     model = _load_model(config)
     if config.gradient_checkpointing:
         recompute(model)
@@ -115,10 +133,14 @@ def load_policy(
         lora = LoraConfig(
             r=config.lora.r,
             lora_alpha=config.lora.alpha,
-            target_modules=list(config.lora.targets),
+            target_modules=config.lora.targets if config.lora.targets == "all-linear" else list(config.lora.targets),
             task_type="CAUSAL_LM",
         )
-        policy, keep = Policy(get_peft_model(model, lora), codec, base_hash), False
+        try:
+            adapted = get_peft_model(model, lora)
+        except ValueError as error:
+            raise InputError(f"model.lora.targets: PEFT cannot adapt {type(model).__name__}: {error}") from error
+        policy, keep = Policy(adapted, codec, base_hash), False
     if policy.adapted:
         policy.model.peft_config["default"].base_model_name_or_path = origin(config.name)
     if keep:
@@ -144,7 +166,9 @@ def load_merged(config: ModelSettings, saved: Path, dtype: str | None = None) ->
         model = _load_model(config)
         model = model.dequantize(torch.float32) if config.quantization else model
         model = model if config.precision == torch.float64 else model.to(torch.float32)
-        model = _adapt(model, saved / "adapter", config).merge_and_unload()
+        adapted = _adapt(model, saved / "adapter", config)
+        untie(adapted.get_base_model())
+        model = adapted.merge_and_unload()
     return model.to(getattr(torch, dtype) if dtype else config.precision), codec.tokenizer
 
 

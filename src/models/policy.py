@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from peft import PeftModel, set_peft_model_state_dict
 from peft.helpers import disable_input_dtype_casting
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
 
 from src.models import attention
+from src.models.lora import adapted_weights, mergeable
 from src.models.packing import layout
 from src.models.tokenizer import TokenizerCodec
 from src.models.weights import adapter_weights, weights_hash
@@ -41,25 +41,24 @@ class Policy:
         tokenizer = codec.tokenizer
         ends = model.generation_config.eos_token_id if model.generation_config is not None else None
         ends = ends if isinstance(ends, list) else [ends]
-        self.end_tokens = frozenset(token for token in [*ends, tokenizer.eos_token_id] if token is not None)
-        end = tokenizer.eos_token_id
-        self.end_token = end if end is not None else min(self.end_tokens)  # appended to demonstrations
+        ends = [token for token in [codec.closing, tokenizer.eos_token_id, *ends] if token is not None]
+        if not ends:
+            raise InputError(
+                "no end-of-sequence token is known: neither the tokenizer nor the model's generation configuration nor "
+                "the chat template names one; set eos_token in tokenizer_config.json"
+            )
+        self.end_token, self.end_tokens = ends[0], frozenset(ends)  # the first one is appended to demonstrations
         pad = tokenizer.pad_token_id
         self.pad_token = pad if pad is not None else min(self.end_tokens)
         self.model.eval()  # no dropout, so that trained log-probs equal sampled ones
         self._shares = attention.install(self._causal)
+        self._adapters = adapted_weights(model)
+        self.merges = mergeable(self._adapters, self._causal)  # whether generation merges the adapter into the weights
 
     @property
     def adapted(self) -> bool:
         """Whether a LoRA adapter is trained instead of all weights."""
         return isinstance(self.model, PeftModel)
-
-    @property
-    def merges(self) -> bool:
-        """Whether the adapter is merged into the base weights for generation: only in float32 and float64."""
-        layers = (module for module in self.model.modules() if isinstance(module, LoraLayer))
-        types = {layer.get_base_layer().weight.dtype for layer in layers}
-        return bool(types) and types <= {torch.float32, torch.float64}
 
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters."""
@@ -138,11 +137,10 @@ class Policy:
         saved: list[tuple[Tensor, Tensor]] = []
         with self.model.disable_adapter():
             try:
-                for module in self.model.modules():
-                    if isinstance(module, LoraLayer):
-                        weight: Tensor = module.get_base_layer().weight.data
-                        saved.append((weight, weight.clone()))
-                        weight += module.get_delta_weight("default").to(weight.dtype)
+                for layer, parameter in self._adapters:
+                    weight = parameter.data
+                    saved.append((weight, weight.clone()))
+                    weight += layer.get_delta_weight("default").to(weight.dtype)
                 yield
             finally:
                 for weight, original in saved:
@@ -179,10 +177,10 @@ class Policy:
         temperature = torch.tensor([row.temperature for pack in packs for row in pack], dtype=torch.float64)
         body = getattr(self._causal, self._causal.base_model_prefix)
         sharing = {"shared": attention.pieces(plan.spans, self.model.dtype)} if self._shares else {}
-        with self.as_base() if base else nullcontext(), self._in_its_precision():
+        with self.as_base() if base else nullcontext(), self.in_its_precision():
             hidden = body(
                 input_ids=plan.ids.to(device),
-                attention_mask=plan.visible.to(device),
+                attention_mask=attention.mask_for(self.model, plan.visible.to(device)),
                 position_ids=plan.positions.to(device),
                 use_cache=False,
                 **sharing,
@@ -200,7 +198,7 @@ class Policy:
         )
 
     @contextmanager
-    def _in_its_precision(self) -> Iterator[None]:
+    def in_its_precision(self) -> Iterator[None]:
         """With half-precision weights, run the float32 adapter in half precision, as in generation."""
         dtype = self.model.dtype
         if dtype not in (torch.bfloat16, torch.float16):

@@ -27,13 +27,26 @@ HALF_ON_CPU = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 class Lora(Section):
-    """A LoRA adapter (arXiv 2106.09685) of rank ``r`` on the projections whose names end in one of ``targets``."""
+    """A LoRA adapter (arXiv 2106.09685) of rank ``r`` on the projections whose names end in one of ``targets``.
+
+    ``targets="all-linear"`` adapts every linear layer except the output head, whatever the family calls them.
+    """
 
     r: int = Field(32, ge=1)
     alpha: int = Field(32, gt=0)
-    targets: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: Literal["all-linear"] | Sequence[str] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
 
     def check(self) -> Iterable[str]:
+        if "all-linear" in self.targets and self.targets != "all-linear":
+            yield "model.lora.targets=[all-linear]: not a list; use model.lora.targets=all-linear"
         if not self.targets:
             yield "model.lora.targets=[] gives no projection an adapter; name some, e.g. [q_proj, v_proj]"
 
@@ -45,6 +58,7 @@ class ModelSettings(Section):
     context: int = Field(ge=2)  # maximal tokens of one round, prompt included
     round_tokens: int = Field(ge=1)  # default limit of new tokens per round
     prompts: Prompts | None = None  # prompt templates of the model family
+    template: str | None = None  # a file with a chat template (Jinja) in place of the tokenizer's own
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "float32"
     quantization: Literal["nf4"] | None = None  # 4-bit base weights under an adapter (QLoRA, arXiv 2305.14314)
@@ -86,6 +100,8 @@ class ModelSettings(Section):
             from src.models.quantization import check_quantization
 
             yield from check_quantization(self.quantization, self.placed, self.precision)
+        if self.template is not None and not Path(self.template).is_file():
+            yield f"model.template={self.template}: no such file; name a file with a chat template (Jinja)"
         for find in (self._find_weights, self._find_adapter):
             try:
                 find()

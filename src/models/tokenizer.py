@@ -34,22 +34,24 @@ class TokenizerCodec:
         control = {token.content for token in added if token.special} | set(tokenizer.all_special_tokens)
         longest_first = sorted(filter(None, control), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self.keeps_system = self._keeps_system()
+        self.closing = self._closing()
 
     def chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        if not self.keeps_system and any(message["role"] == "system" for message in messages):
+            raise InputError(
+                "the model's chat template drops system messages; set model.prompts.system='' and put the instructions "
+                "into model.prompts.first"
+            )
         seam = _unused(message["content"] for message in messages)
         try:
-            text = self.tokenizer.apply_chat_template(
-                [{**message, "content": self._cut(message["content"], seam)} for message in messages],
-                chat_template=self.template,
-                tokenize=False,
-                add_generation_prompt=True,
-            )
+            text = self._rendered([{**message, "content": self._cut(message["content"], seam)} for message in messages])
         except TemplateError as error:
             raise InputError(
                 f"the model's chat template refuses the prompt ({error}). If it does not support system messages, set "
                 "model.prompts.system='' and put the instructions into model.prompts.first"
             ) from error
-        return self._encode(str(text), seam)
+        return self._encode(text, seam)
 
     def encode(self, text: str) -> tuple[int, ...]:
         seam = _unused([text])
@@ -57,6 +59,34 @@ class TokenizerCodec:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def _keeps_system(self) -> bool:
+        """Whether the template writes system messages (True as well if it refuses them, which ``chat`` reports)."""
+        messages = [{"role": "system", "content": "Qa1"}, {"role": "user", "content": "Qb2"}]
+        try:
+            return "Qa1" in self._rendered(messages)
+        except TemplateError:
+            return True
+
+    def _closing(self) -> int | None:
+        """The control token with which the template ends an assistant's message, or None if it has none."""
+        messages = [{"role": "user", "content": "Qa1"}, {"role": "assistant", "content": "Qb2"}]
+        try:
+            _, _, rest = self._rendered(messages, add_generation_prompt=False).rpartition("Qb2")
+        except TemplateError:
+            return None
+        match = self._control.match(rest.lstrip()) if self._control is not None else None
+        return None if match is None else int(self.tokenizer.convert_tokens_to_ids(match[0]))
+
+    def _rendered(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                list(messages),
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+            )
+        )
 
     def _cut(self, text: str, seam: str) -> str:
         """Insert a separator after the first character of every spelled control token in ``text``."""

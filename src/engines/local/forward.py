@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache as ModelCache
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from src.engines.local.cache import Cache, KeysValues, Prefix
+from src.models.architecture import attention_window
 from src.types import InputError
 
 
@@ -42,10 +43,7 @@ class ForwardDecoder:
 
     def __init__(self, model: Any) -> None:
         self.model, self.dtype = model, model.dtype
-        kinds = set(getattr(model.config, "layer_types", None) or ())
-        window = getattr(model.config, "sliding_window", None)
-        local = kinds - {"full_attention"} if kinds else window is not None
-        self.window = window if local else None
+        self.window = attention_window(model.config)
 
     def prefill(
         self, ids: Tensor, lengths: Sequence[int], prefixes: Sequence[Prefix | None]
@@ -66,10 +64,10 @@ class ForwardDecoder:
         return logits[rows, place], layers
 
     def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
-        if self.window is not None and mask.shape[1] > self.window:
+        if self.window is not None and (longest := int(positions.max()) + 1) > self.window:
             raise InputError(
-                f"model.name: this model has sliding-window attention over {self.window} tokens, but the batch has "
-                f"{mask.shape[1]} columns; valid: a smaller model.context"
+                f"model.name: this model has sliding-window attention over {self.window} tokens, but a turn has "
+                f"{longest}; valid: a smaller model.context"
             )
         rows, end = mask.shape
         output = self.model(

@@ -267,7 +267,7 @@ def test_large_models_and_parametrized_layers_use_their_own_forward(monkeypatch)
 
 def test_a_sliding_window_shorter_than_the_turn_is_refused():
     turn = Turn((0,), (5,) * 90, Sampling(20, 0.0))
-    with pytest.raises(InputError, match="sliding-window attention over 96 tokens, but the batch has"):
+    with pytest.raises(InputError, match="sliding-window attention over 96 tokens, but a turn has"):
         LocalEngine(bare("gemma2")).generate([turn], no_children)
 
 
@@ -442,7 +442,7 @@ def test_the_text_does_not_contain_the_end_token(policy):
 class Script:
     """A fake model that writes ``tokens`` after any prompt of one token."""
 
-    config, dtype = SimpleNamespace(), torch.float32
+    config, dtype = GPT2Config(), torch.float32
 
     def __init__(self, codec, tokens):
         self.codec, self.tokens = codec, tokens
@@ -664,7 +664,7 @@ def test_an_unmerged_adapter_gives_the_same_turns(tmp_path, monkeypatch, writer,
     """Adapters are not merged into half-precision weights; tested in float64, where results must agree."""
     config = tiny_config(save_tiny(tmp_path), "float64").replace(lora=Lora(r=3, alpha=5, targets=targets))
     policy = adapted(load_policy(config, 0))
-    monkeypatch.setattr(type(policy), "merges", False)
+    monkeypatch.setattr(policy, "merges", False)
     turns = [replace(turn, writer=writer) for turn in random_turns(21, 30)]
     with policy.writing(writer) as model:
         assert LlamaDecoder.fits(model)

@@ -6,10 +6,9 @@ The runs are those of ``experiment=paper-motif`` and ``experiment=paper-grpo``; 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
+from experiments.table1.runs import BENCHMARK, EQUAL, PROBLEMS, STEPS, read
 from src.estimating.memory import Job, demand
 from src.estimating.shape import Shape, shape_of
 from src.estimating.time import Device, learning, writing
@@ -26,10 +26,8 @@ from src.reporting.evaluations import Name, evaluations
 from src.reporting.tables import combine
 from src.types import InputError
 from src.utils import tables
-from src.utils.files import read_jsonl, write_text
+from src.utils.files import write_text
 
-BENCHMARK = "paper"
-PROBLEMS = {"math500": 500, "aime2024": 30}
 PAPER = {
     ("base", 1): {"math500": 0.376, "aime2024": 0 / 30},
     ("GRPO", 1): {"math500": 0.448, "aime2024": 1 / 30},
@@ -37,11 +35,9 @@ PAPER = {
 }
 """Table 1 of arXiv 2507.02851, by policy and number of rounds."""
 
-EQUAL = "GRPO, MOTIF's tokens"
 POLICIES = ("base", "GRPO", "MOTIF", EQUAL)
 SCORINGS = ("published", "corrected")
 
-STEPS = {"GRPO": 2000, "MOTIF": 1000}
 TURNS = {"GRPO": (8,), "MOTIF": (8, 32, 32)}
 """Turns of each round of one step, a question each: m, and m x k for every later round."""
 
@@ -108,39 +104,6 @@ def qwen() -> Shape:
     )
     with torch.device("meta"):
         return shape_of(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16))
-
-
-def read(folders: Iterable[Path]) -> dict[str, list[Mapping[str, Any]]]:
-    """The runs' summaries by policy. A run of ``paper-grpo`` with more than the published steps is the one at MOTIF's
-    tokens.
-
-    Raises:
-        InputError: a folder holds no complete run of one of the two recipes, or a policy has a seed twice.
-    """
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for folder in folders:
-        file = folder / "summary.json"
-        if not file.is_file():
-            raise InputError(f"{folder}: incomplete, or no run (it has no summary.json)")
-        summary = json.loads(file.read_text(encoding="utf-8"))
-        recipe = summary["choices"].get("experiment")
-        if recipe not in ("paper-motif", "paper-grpo"):
-            raise InputError(f"{folder}: is a run of experiment={recipe}; valid: paper-motif, paper-grpo")
-        longer = summary["final"]["step"] > STEPS["GRPO"]
-        policy = "MOTIF" if recipe == "paper-motif" else (EQUAL if longer else "GRPO")
-        if summary["seed"] in {other["seed"] for other in found.get(policy, [])}:
-            raise InputError(f"{folder}: a second run of {policy} with seed {summary['seed']}")
-        means = _round_means(folder / "metrics.jsonl")
-        found.setdefault(policy, []).append({**summary, "round_means": means})
-    return found
-
-
-def _round_means(file: Path) -> tuple[float, ...]:
-    """Mean new tokens of each round over a run's steps; empty without metrics."""
-    steps = list(read_jsonl(file)) if file.is_file() else []
-    names = [f"completion/round_{number}/mean_tokens" for number in range(1, 4)]
-    columns = [[step[name] for step in steps if name in step] for name in names]
-    return tuple(statistics.fmean(column) for column in columns if column)
 
 
 def rows(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
@@ -274,7 +237,7 @@ def document(runs: Mapping[str, Sequence[Mapping[str, Any]]], prompt: float, tok
     device = DEVICES[0]
     limits = ", ".join(f"{limit:.0f}" for limit in most.rounds)
     return f"""{results_table(rows(runs), shape, typical)}
-
+{_differences(runs)}
 Accuracies in %, with 95 % intervals: Wilson's over the problems with one seed (the paper's figures are one run on 500
 and 30 problems); with several seeds, over both (the half-widths of Student's t over seeds and of the mean interval over
 problems, added in quadrature). The paper scores as `published`. GPU hours are estimates for one seed: training and the
@@ -310,6 +273,21 @@ python -m src.train experiment=paper-grpo train.steps={equal_steps(typical)}
 """
 
 
+def _differences(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """How the runs of the column "ours" differ from the recipes, as a list; empty if they do not."""
+    lines = [
+        f"- {policy}, seed {run['seed']}: {one}"
+        for policy, found in runs.items()
+        for run in found
+        for one in run["differences"]
+    ]
+    return (
+        "\n**Not the paper's recipe**, so these figures are no reproduction:\n\n" + "\n".join(lines) + "\n"
+        if lines
+        else ""
+    )
+
+
 def _percent(value: Interval | None) -> str:
     if value is None:
         return "-"
@@ -320,12 +298,19 @@ def main() -> None:
     """Write ``table.md``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, help="run directories of paper-motif and paper-grpo")
+    parser.add_argument(
+        "--allow-differences",
+        action="store_true",
+        help="also accept runs that differ from the paper's recipes, and list under the table how",
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to write table.md")
     parser.add_argument("--prompt", type=float, default=250, help="assumed tokens of a prompt without a progress")
     parser.add_argument("--tokens", type=float, default=350, help="assumed mean new tokens of a round, without runs")
     given = parser.parse_args()
     try:
-        write_text(given.out / "table.md", document(read(given.runs), given.prompt, given.tokens))
+        write_text(
+            given.out / "table.md", document(read(given.runs, given.allow_differences), given.prompt, given.tokens)
+        )
     except InputError as error:
         parser.error(str(error))
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from experiments.table1 import table
 from src.config import compose
+from src.config.composing import raw
 from src.estimating.memory import Job, demand
 from src.types import InputError
 from tests.helpers import markdown_tables
 
 
-def evaluation(own, published, rounds, tokens=100.0, split="math500"):
+def evaluation(own, published, rounds, tokens=100.0, split="math500", problems=None):
     return {
+        "problems": problems or {"math500": 500, "aime2024": 30}[split],
         "benchmark": "paper",
         "split": split,
         "accuracy": own,
@@ -28,14 +32,18 @@ def evaluation(own, published, rounds, tokens=100.0, split="math500"):
     }
 
 
-def write_run(folder, recipe="paper-motif", seed=0, after=0.5, steps=1000, lengths=()):
-    folder.mkdir()
+def write_run(folder, recipe="paper-motif", seed=0, after=0.5, steps=None, lengths=(), overrides=(), problems=None):
+    (folder / ".hydra").mkdir(parents=True)
+    config = raw("train", [f"experiment={recipe}", f"seed={seed}", *overrides])
+    steps = steps or config.train.steps
+    config.train.steps = steps
+    OmegaConf.save(config, folder / ".hydra" / "config.yaml")
     summary = {
         "seed": seed,
         "choices": {"experiment": recipe},
         "final": {"step": steps},
         "evaluations": {
-            "before": [evaluation(0.4, 0.3, 1)],
+            "before": [evaluation(0.4, 0.3, 1, problems=problems)],
             "after": [
                 evaluation(0.9, 0.9, 1),
                 evaluation(after, 0.45, 3, 200.0 + seed),
@@ -128,6 +136,45 @@ def test_what_is_no_run_of_the_table_is_refused(tmp_path):
         table.read([write_run(tmp_path / "c", "motif")])
     with pytest.raises(InputError, match=r"no summary\.json"):
         table.read([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"overrides": ["model=tiny"]}, r"model\.name is 'embedded:tiny', the recipe has 'Qwen/Qwen2\.5-3B-Instruct'"),
+        ({"steps": 2}, r"train\.steps is 2, the recipe has 1000"),
+        ({"problems": 4}, "before training, 1 rounds: 4 problems of math500, which has 500"),
+        ({"overrides": ["benchmark=gsm8k"]}, r"benchmark\.name is 'gsm8k', the recipe has 'paper'"),
+        ({"overrides": ["evaluation.samples=4"]}, r"evaluation\.samples is 4, the recipe has 1"),
+        ({"overrides": ["evaluation.temperature=1"]}, r"evaluation\.temperature is 1, the recipe has 0"),
+        ({"overrides": ["algorithm=cispo"]}, r"algorithm\._target_ is 'src\.algorithms\.cispo\.CISPO'"),
+        ({"overrides": ["rounds.continuation=policy"]}, r"rounds\.continuation is 'policy', the recipe has 'base'"),
+    ],
+    ids=["model", "steps", "problems", "data", "samples", "temperature", "algorithm", "rounds"],
+)
+def test_a_run_of_other_settings_is_refused_and_said_where_it_is_allowed(tmp_path, changes, said):
+    folder = write_run(tmp_path / "a", **changes)
+    with pytest.raises(InputError, match=said):
+        table.read([folder])
+    text = table.document(table.read([folder], allow_differences=True), 250, 350)
+    assert "Not the paper's recipe" in text
+    assert re.search("- MOTIF, seed 0: .*" + said, text)
+
+
+def test_a_run_that_stopped_early_is_refused(tmp_path):
+    folder = write_run(tmp_path / "a")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["final"]["step"] = 30
+    (folder / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(InputError, match=r"it was trained for 30 steps of train\.steps=1000"):
+        table.read([folder])
+
+
+def test_where_a_run_was_made_and_how_fast_makes_no_difference(tmp_path):
+    changes = ["engine=local", "train.micro_batch_tokens=2048", "benchmark.source=/data", "tracking=none"]
+    (run,) = table.read([write_run(tmp_path / "a", overrides=changes)])["MOTIF"]
+    assert run["differences"] == []
+    assert "Not the paper's recipe" not in table.document({"MOTIF": [run]}, 250, 350)
 
 
 def test_steps_of_grpo_at_motifs_tokens():

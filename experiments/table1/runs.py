@@ -1,0 +1,105 @@
+"""The runs of table 1: summaries of complete runs of the paper's recipes, checked setting by setting."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from src.config.composing import raw
+from src.config.runs import differences, load
+from src.reporting.evaluations import evaluations
+from src.types import InputError
+from src.utils.files import read_jsonl
+
+BENCHMARK = "paper"
+PROBLEMS = {"math500": 500, "aime2024": 30}
+STEPS = {"GRPO": 2000, "MOTIF": 1000}
+RECIPES = {"paper-motif": "MOTIF", "paper-grpo": "GRPO"}
+EQUAL = "GRPO, MOTIF's tokens"
+
+FREE = ("seed", "tracking", "engine", "checkpoint", "debug", "resume")
+"""Sections that may differ from the recipe: they change no result but by chance and rounding."""
+
+FREE_KEYS = {
+    "benchmark.source",
+    "model.device",
+    "model.gradient_checkpointing",
+    "optimizer.steps",
+    "train.micro_batch_tokens",
+    "train.profile",
+    "train.rollouts_every",
+    "train.threads",
+}
+
+
+def read(folders: Iterable[Path], allow_differences: bool = False) -> dict[str, list[Mapping[str, Any]]]:
+    """The runs' summaries by policy. A run of ``paper-grpo`` with more than the published steps is the one at MOTIF's
+    tokens.
+
+    ``differences`` in a summary lists how the run differs from its recipe: model, steps, data, problems, settings.
+
+    Raises:
+        InputError: a folder holds no complete run of one of the two recipes, a policy has a seed twice, or a run
+            differs from its recipe and ``allow_differences`` is false. Names all differences of all runs.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    refused = []
+    for folder in folders:
+        summary, recipe = _complete(folder)
+        policy = RECIPES[recipe]
+        if policy == "GRPO" and summary["final"]["step"] > STEPS["GRPO"]:
+            policy = EQUAL
+        if summary["seed"] in {other["seed"] for other in found.get(policy, [])}:
+            raise InputError(f"{folder}: a second run of {policy} with seed {summary['seed']}")
+        others = list(_differences(folder, summary, recipe, policy))
+        refused += [f"{folder}: {other}" for other in others]
+        run = {**summary, "round_means": _round_means(folder / "metrics.jsonl"), "differences": others}
+        found.setdefault(policy, []).append(run)
+    if refused and not allow_differences:
+        raise InputError(
+            *refused, "these are no runs of the paper's recipes; --allow-differences writes them all the same"
+        )
+    return found
+
+
+def _complete(folder: Path) -> tuple[dict[str, Any], str]:
+    """The summary of a complete run, and its recipe."""
+    file = folder / "summary.json"
+    if not file.is_file():
+        raise InputError(f"{folder}: incomplete, or no run (it has no summary.json)")
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    recipe = summary["choices"].get("experiment")
+    if recipe not in RECIPES:
+        raise InputError(f"{folder}: is a run of experiment={recipe}; valid: {', '.join(RECIPES)}")
+    return summary, recipe
+
+
+def _differences(folder: Path, summary: Mapping[str, Any], recipe: str, policy: str) -> Iterator[str]:
+    """Sentences that say how a run differs from its recipe."""
+    for key, (published, own) in differences(raw("train", [f"experiment={recipe}"]), load(folder), FREE).items():
+        more_steps = policy == EQUAL and key == "train.steps"
+        if key not in FREE_KEYS and not more_steps and key != "_target_":
+            yield f"{key} is {own!r}, the recipe has {published!r}"
+    planned, step = load(folder).train.steps, summary["final"]["step"]
+    if step != planned:
+        yield f"it was trained for {step} steps of train.steps={planned}"
+    for part in ("before", "after"):
+        for name, one in evaluations(summary, part, BENCHMARK).items():
+            if name.benchmark != BENCHMARK or name.split not in PROBLEMS:
+                yield f"it was evaluated on {name.benchmark}/{name.split}; the table has {', '.join(PROBLEMS)}"
+            elif one["problems"] != PROBLEMS[name.split]:
+                yield (
+                    f"{part} training, {name.rounds} rounds: {one['problems']} problems of {name.split}, which has "
+                    f"{PROBLEMS[name.split]}"
+                )
+
+
+def _round_means(file: Path) -> tuple[float, ...]:
+    """Mean new tokens of each round over a run's steps; empty without metrics."""
+    steps = list(read_jsonl(file)) if file.is_file() else []
+    names = [f"completion/round_{number}/mean_tokens" for number in range(1, 4)]
+    columns = [[step[name] for step in steps if name in step] for name in names]
+    return tuple(statistics.fmean(column) for column in columns if column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,9 +85,12 @@ class Writer:
 def quoted(argument: str) -> str:
     """Quote ``question=<any text>`` for Hydra's grammar. Text that is already quoted stays unchanged."""
     key, _, text = argument.partition("=")
-    if key != "question" or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
+    whole = len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in re.sub(r"\\.", "", text[1:-1])
+    if key != "question" or whole:
         return argument
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    # A backslash is an escape only before a quote or an interpolation, and at the end.
+    escaped = re.sub(r"(\\*)('|\$\{)", r"\1\1\\\2", text)
+    escaped += "\\" * (len(text) - len(text.rstrip("\\")))
     return f"question='{escaped}'"
 
 

@@ -15,6 +15,12 @@ from src.config.composing import CONF, groups, options, raw
 from src.settings import RunSettings, Section
 from src.types import InputError
 
+PLUGINS = {
+    "hydra/launcher": "pip install hydra-{}-launcher",
+    "hydra/sweeper": "pip install hydra-{}-sweeper",
+}
+"""Groups of Hydra whose options come as packages."""
+
 
 def validated(command: str, node: DictConfig) -> Any:
     """Build the typed settings of ``command`` from a composed configuration.
@@ -110,10 +116,12 @@ def explained(command: str, overrides: Sequence[str]) -> tuple[DictConfig, list[
 
 def _explain(command: str, good: Sequence[str], override: str, error: Exception) -> str:
     """Say in words why Hydra refused an override."""
-    if isinstance(error, OverrideParseException) or type(error) is HydraException:
+    if isinstance(error, OverrideParseException) or type(error) is HydraException or "Ambiguous value" in str(error):
         return not_understood(override, error)
     key, _, value = override.lstrip("+~").partition("=")
     group = key.partition("@")[0]
+    if group in PLUGINS:
+        return f"{override}: not installed; valid: basic, or install its plug-in ({PLUGINS[group].format(value)})"
     if isinstance(error, MissingConfigException) or "Could not find" in str(error):
         return f"{override}: {group} has no option {value!r}; valid: {', '.join(options(group)) or 'none'}"
     composed = raw(command, good)
@@ -130,6 +138,11 @@ def _explain(command: str, good: Sequence[str], override: str, error: Exception)
 
 def not_understood(override: str, error: Exception) -> str:
     """Say in words why an override cannot be parsed."""
+    if "Ambiguous value" in str(error):
+        return (
+            f"{override}: several values, where one run takes one. Sweep over them with -m, write a list as [a,b], or "
+            "quote a text that contains commas"
+        )
     return f"{override}: cannot be parsed ({str(error).splitlines()[0]}); write key=value, and lists as [a,b]"
 
 

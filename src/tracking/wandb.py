@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import netrc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from src.settings import RunSettings
 from src.tracking.base import Tracker, TrackerSettings
 from src.types import Rollout, Scores
+
+logger = logging.getLogger(__name__)
+
+INIT_SECONDS = 30
+"""Time limit for reaching W&B."""
 
 SHOWN_TURNS = 24
 """Number of turns per step in W&B's table; the run's ``rollouts`` folder has all of them."""
@@ -20,43 +28,69 @@ class Wandb(TrackerSettings):
     """Weights & Biases, offline by default: no account and no network; upload later with ``wandb sync``."""
 
     project: str = "motif"
-    mode: Literal["offline", "online"] = "offline"
+    mode: Literal["offline", "online", "disabled"] = "offline"
     entity: str | None = None
     group: str | None = None
     name: str | None = None
     tags: Sequence[str] = ()
 
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        if self.mode == "online" and not (os.environ.get("WANDB_API_KEY") or _logged_in()):
+            yield (
+                "tracking.mode=online needs an API key: run `wandb login`, set WANDB_API_KEY, or use "
+                "tracking.mode=offline and upload later"
+            )
+
     def open(self, run: Path, config: Mapping[str, Any], choices: Mapping[str, str], id: str | None) -> Tracker:
         return WandbTracker(self, run, {**config, "choices": dict(choices)}, id)
 
 
+def _logged_in() -> bool:
+    """Whether ``wandb login`` has stored a key on this machine."""
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").partition("://")[2].partition("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
 class WandbTracker(Tracker):
-    """Tracker that records into one W&B run."""
+    """Tracker that records into one W&B run. If W&B cannot be reached, it records offline and says so."""
 
     def __init__(self, settings: Wandb, run: Path, config: Mapping[str, Any], id: str | None) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         self._wandb = wandb
-        self._run = wandb.init(
-            project=settings.project,
-            entity=settings.entity,
-            group=settings.group,
-            name=settings.name,
-            tags=list(settings.tags),
-            mode=settings.mode,
-            dir=str(run),
-            id=id,
-            resume="allow" if id else None,
-            config=dict(config),
-            settings=wandb.Settings(console="off", disable_git=True),
-        )
+        options = {
+            "project": settings.project,
+            "entity": settings.entity,
+            "group": settings.group,
+            "name": settings.name,
+            "tags": list(settings.tags) or None,
+            "dir": str(run),
+            "id": id,
+            "resume": "allow" if id else None,
+            "config": dict(config),
+            "settings": wandb.Settings(console="off", disable_git=True, init_timeout=INIT_SECONDS),
+        }
+        disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true")
+        try:
+            self._run = wandb.init(mode="disabled" if disabled else settings.mode, **options)
+        except wandb.errors.Error as error:
+            if settings.mode != "online":
+                raise
+            logger.warning(
+                "W&B cannot be reached (%s); this run is recorded offline: upload it with `wandb sync`",
+                str(error).partition("\n")[0],
+            )
+            self._run = wandb.init(mode="offline", **options)
         self._run.define_metric("*", step_metric="step")
         self._table: list[list[Any]] = []
         self.id = str(self._run.id)
 
     def log(self, metrics: Mapping[str, Any]) -> None:
-        self._run.log(dict(metrics))
+        self._run.log(dict(metrics), step=metrics.get("step"))
 
     def rollouts(self, step: int, rollouts: Sequence[Rollout], scores: Sequence[Scores]) -> None:
         self._table += [
@@ -74,7 +108,8 @@ class WandbTracker(Tracker):
             for rollout, score in list(zip(rollouts, scores, strict=True))[:1]
             for turn in rollout.turns[:SHOWN_TURNS]
         ]
-        self._run.log({"step": step, "rollouts": self._wandb.Table(columns=COLUMNS, data=list(self._table))})
+        table = self._wandb.Table(columns=COLUMNS, data=list(self._table))
+        self._run.log({"step": step, "rollouts": table}, step=step)
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         self._run.summary.update(dict(summary))

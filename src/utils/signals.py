@@ -1,10 +1,13 @@
-"""Graceful stop on SIGINT and SIGTERM: a signal is stored until the loop can stop without losing work."""
+"""Graceful stop on a signal: it is stored until the loop can stop without losing work."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType, TracebackType
 from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Ctrl-C, a polite kill, Slurm's warning before the time limit, a closed terminal."""
 
 
 class Stopped(Exception):  # noqa: N818 (a request, not an error)
@@ -16,14 +19,14 @@ class Stopped(Exception):  # noqa: N818 (a request, not an error)
 
 
 class StopRequest:
-    """Context manager that stores SIGINT or SIGTERM in ``requested``. A second signal ends the process at once."""
+    """Context manager that stores one of ``SIGNALS`` in ``requested``. A second signal ends the process at once."""
 
     def __init__(self) -> None:
         self.requested: Stopped | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
         return self
 
     def __exit__(

@@ -70,6 +70,18 @@ def test_the_command_that_a_run_prints_works_for_that_run(
     assert "answer: " in said
 
 
+@pytest.mark.parametrize(
+    "text", ['"a" is "b"', "'a' or 'b'", "it's", "a, b = {c} [d]", "$x ${y}", r"a \"b\" \ c", "\\boxed{3}?", "a\\", r"\'\${x}"]
+)
+def test_a_question_is_asked_as_typed(text: str) -> None:
+    assert compose("solve", [quoted(f"question={text}")]).settings.question == text
+
+
+@pytest.mark.parametrize("argument", ["question='a = b'", 'question="a = b"'])
+def test_a_question_that_is_quoted_already_keeps_its_quotes_to_itself(argument: str) -> None:
+    assert compose("solve", [quoted(argument)]).settings.question == "a = b"
+
+
 def test_an_empty_question_is_refused() -> None:
     with pytest.raises(InputError, match="question is empty"):
         solve(compose("solve", ["question='  '"]), Path())

@@ -260,6 +260,8 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["model.lora.targets=[]"], r"model\.lora\.targets=\[\] gives no projection an adapter"),
         (["model.lora=null", "model.dtype=bfloat16"], "use model.dtype=float32"),
         (["model.adapter=nowhere"], "model.adapter=nowhere: contains no LoRA adapter"),
+        (["seed=0,1"], "seed=0,1: several values, where one run takes one. Sweep over them with -m, write a list as"),
+        (["hydra/launcher=joblib"], "not installed; valid: basic, or .*pip install hydra-joblib-launcher"),
         (["engine.max_batch_tokens=0"], "engine.max_batch_tokens=0 must be 1 or more"),
         (["benchmark=math500"], "benchmark=math500 has nothing to train on"),
         (["benchmark=gsm8k", "benchmark.source=nowhere"], "benchmark.train: there is no nowhere/gsm8k/train.jsonl or"),

@@ -99,16 +99,19 @@ def test_the_best_weights_are_those_of_the_first_step_with_the_best_validation(
     assert step_of(run / "checkpoints" / "best") == 2
 
 
-@pytest.mark.parametrize("moment", ["sample", "validate"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("sample", signal.SIGTERM), ("validate", signal.SIGINT), ("sample", signal.SIGUSR1), ("sample", signal.SIGHUP)],
+)
 def test_a_run_stopped_by_a_signal_resumes_bit_for_bit(
-    small_whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    small_whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, number: signal.Signals
 ) -> None:
     """The signal arrives while the third step is sampled, or while the second is validated."""
     honest = getattr(Trainer, moment)
 
     def interrupted(self: Trainer, *arguments: int) -> object:
         if self.state.step == 2:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         return honest(self, *arguments)
 
     run = tmp_path / "run"
@@ -116,7 +119,7 @@ def test_a_run_stopped_by_a_signal_resumes_bit_for_bit(
         patch.setattr(Trainer, moment, interrupted)
         with pytest.raises(SystemExit) as caught:
             run_small(run, *SETTINGS)
-    assert caught.value.code == 128 + signal.SIGTERM
+    assert caught.value.code == 128 + number
     assert len(metrics(run)) == (2 if moment == "sample" else 1)  # step 2 is not validated yet, so not logged
     assert steps(run) == [1, 2]
     assert not (run / "summary.json").exists()

@@ -1,0 +1,86 @@
+"""W&B: environment variables, steps, and what happens where it cannot be reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from src.config import compose
+from src.tracking.wandb import Wandb, WandbTracker
+from src.types import InputError
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings or login of the machine."""
+    for name in ("MODE", "PROJECT", "DISABLED", "API_KEY", "BASE_URL"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def tracking(*overrides: str) -> Any:
+    return compose("train", ["tracking=wandb", *overrides]).settings.tracking
+
+
+def test_variables_count_where_a_setting_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (tracking().mode, tracking().project) == ("offline", "motif")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    assert (tracking().mode, tracking().project) == ("disabled", "mine")
+    given = tracking("tracking.mode=offline", "tracking.project=other")
+    assert (given.mode, given.project) == ("offline", "other")
+
+
+@pytest.mark.parametrize("variable", ["WANDB_DISABLED=true", "WANDB_MODE=disabled"])
+def test_a_disabled_tracker_writes_nothing(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(*variable.split("="))
+    run = tmp_path / "run"
+    run.mkdir()
+    with tracking().open(run, {}, {}, None) as tracker:
+        tracker.log({"step": 1, "loss": 1.0})
+    assert list(run.iterdir()) == []
+
+
+def test_a_resumed_run_goes_on_counting_its_own_steps(tmp_path: Path) -> None:
+    with Wandb().open(tmp_path, {}, {}, "abcd1234") as tracker:
+        assert isinstance(tracker, WandbTracker)
+        tracker.log({"step": 11, "loss": 1.0})
+        assert tracker._run.step in (11, 12)
+        tracker.rollouts(11, [], [])
+        tracker.log({"step": 12, "loss": 1.0})
+        assert tracker._run.step in (12, 13)
+
+
+def test_online_without_a_key_is_refused_before_weights_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"tracking\.mode=online needs an API key: run `wandb login`"):
+        tracking("tracking.mode=online")
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password " + "k" * 40 + "\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert tracking("tracking.mode=online").mode == "online"
+    (tmp_path / ".netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert tracking("tracking.mode=online").mode == "online"
+
+
+def test_without_a_connection_the_run_is_recorded_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb
+
+    modes = []
+
+    def init(mode: str, **options: Any) -> Any:
+        modes.append(mode)
+        if mode == "online":
+            raise wandb.errors.CommError("Run initialization has timed out after 30.0 sec.")
+        return SimpleNamespace(define_metric=lambda *names, **others: None, id="x", finish=lambda exit_code: None)
+
+    monkeypatch.setattr(wandb, "init", init)
+    with Wandb(mode="online").open(tmp_path, {}, {}, None):
+        pass
+    assert modes == ["online", "offline"]
+    assert "W&B cannot be reached (Run initialization has timed out" in caplog.text
+    assert "recorded offline" in caplog.text

@@ -164,7 +164,7 @@ BAD = {
     "rounds.progress_tokens=512": "leaves no room for a completion",
     "credit=luck": f"credit has no option 'luck'; valid: {', '.join(options('credit'))}",
     "algorithm.scale=batches": "algorithm.scale='batches': must be one of group, batch, none",
-    "benchmark.task=chian_sum": "no task of reasoning-gym; valid: chain_sum",
+    "benchmark.task=chian_sum": "not a reasoning-gym task; valid, e.g.: chain_sum",
     "model.name=embedded:huge": "no such embedded model; valid: tiny",
     "rounds.probes=-1": "rounds.probes=-1 must be 0 or more",
     "rounds/search=vote": "without probes a pruned candidate has no value estimate",
@@ -189,7 +189,7 @@ TOGETHER = {
     ("reward=tree", "rounds.later_temperature=0"): "makes all continuations equal",
     ("reward=process", "rounds.probes=0"): "rounds.probes=0; use 1 or more",
     ("reward=efficiency", "rounds.ending=fixed"): "rewards ending early, but rounds.ending=fixed always takes 3 rounds",
-    ("rounds/carry=tail", "rounds.ending=concludes"): "one message that ends where the model ends it",
+    ("rounds/carry=tail", "rounds.ending=concludes"): "all rounds continue one message",
     ("rounds/carry=tail", "rounds.carry.head=1.0"): "rounds.carry.head=1.0 must be in [0, 1)",
     ("rounds/carry=tail", "rounds.progress_tokens=512"): "leaves no room for a completion",
     ("rounds/search=value", "rounds.probes=0"): "rounds.probes=0; use 1 or more",
@@ -265,7 +265,7 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["model.adapter=nowhere"], "model.adapter=nowhere: contains no LoRA adapter"),
         (["engine.max_batch_tokens=0"], "engine.max_batch_tokens=0 must be 1 or more"),
         (["benchmark=math500"], "benchmark=math500 has nothing to train on"),
-        (["benchmark=gsm8k", "benchmark.source=nowhere"], "benchmark.train: there is no nowhere/gsm8k/train.jsonl or"),
+        (["benchmark=gsm8k", "benchmark.source=nowhere"], "benchmark.train: the file nowhere/gsm8k/train.jsonl or"),
     ],
 )
 def test_invalid_values_and_combinations_are_refused(overrides: list[str], text: str) -> None:
@@ -337,8 +337,11 @@ def test_all_mistakes_of_a_command_line_come_in_one_error() -> None:
     ("overrides", "texts"),
     [
         (["optimizer.lr=0", "optimizer.betas=[1,1]"], ["optimizer.lr=0 must", "optimizer.betas=[1, 1] must"]),
-        (["rounds=0", "rounds.top_p=0.5"], ["rounds.n=0 must", "rounds.top_p=0.5 cuts"]),
-        (["rounds.branching=[8,4]", "rounds.top_p=0.5"], ["rounds.branching=[8, 4] must", "rounds.top_p=0.5 cuts"]),
+        (["rounds=0", "rounds.top_p=0.5"], ["rounds.n=0 must", "rounds.top_p=0.5 truncates"]),
+        (
+            ["rounds.branching=[8,4]", "rounds.top_p=0.5"],
+            ["rounds.branching=[8, 4] must", "rounds.top_p=0.5 truncates"],
+        ),
         (["credit=process", "credit.epsilon=-1"], ["credit.epsilon=-1 must", "rounds.probes=0; use 1 or more"]),
         (["train.steps=ten", "train.problems=5000"], ["train.steps='ten': must"]),
     ],

@@ -15,7 +15,7 @@ from src.types import Problem
 
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test problems. No question is in two splits, except in perturbed copies of test splits."""
+    """Training, validation and test problems. No question is in two of them, except in perturbed copies."""
 
     train: Sequence[Problem]
     validation: Sequence[Problem]

@@ -43,8 +43,8 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(texts: Sequence[str]) -> Qwen2Tokenizer:
-    """Train a byte-level BPE tokenizer, which covers any text. The words of ``texts``, the protocol's tags and each digit
-    and sign are single tokens."""
+    """Train a byte-level BPE tokenizer, which covers any text. Single tokens are the words of ``texts``, the
+    protocol's tags, and each digit and sign."""
     words = sorted({word for text in texts for word in re.findall(r" ?[^\W\d_]+", text)})
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

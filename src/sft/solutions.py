@@ -34,7 +34,7 @@ def steps(problem: Problem) -> list[str]:
     if _SUM.fullmatch(expression := str(problem.metadata.get("expression", ""))):
         return _running_totals(expression)
     raise InputError(
-        f"problem {problem.id!r} has no worked solution (metadata 'solution'), so there is nothing to imitate; valid: "
+        f"problem {problem.id!r} has no worked solution (metadata 'solution') to imitate; valid: "
         "benchmark=gsm8k, or benchmark=chain-sum"
     )
 

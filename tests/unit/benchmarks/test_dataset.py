@@ -114,7 +114,7 @@ BAD = {
     '{"id": 1, "question": " ", "answer": "#### 2"}': r"row 2: the question \(question\) is empty",
     '{"id": 1, "question": "?", "answer": "2"}': r"row 2: the answer \(answer\) does not contain '####'",
     '{"id": 1, "question": "?", "answer": "####"}': "row 2: the verifier rejects the gold answer '' itself",
-    '{"id": 1, "question": "?", "answer": "#### \\\\frac{1}{2"}': "row 2: the verifier rejects the gold answer .* itself",
+    '{"id": 1, "question": "?", "answer": "#### \\\\frac{1}{2"}': "row 2: the verifier rejects the gold answer",
     '{"id": "n0", "question": "?", "answer": "#### 2"}': "row 2: the id test/n0 occurs twice",
     '{"id": 1, "question": "What is 0 + 1?", "answer": "#### 1"}': "test/1 has the same question as test/n0",
 }
@@ -125,7 +125,7 @@ def test_bad_rows_are_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(InputError, match=BAD[line]) as caught:
         make(tmp_path, None, [row(0), line, row(2)]).load()
     assert len(caught.value.problems) == 1
-    assert "asks" in str(caught.value) or str(tmp_path / "test.jsonl") in str(caught.value)
+    assert "same question" in str(caught.value) or str(tmp_path / "test.jsonl") in str(caught.value)
 
 
 def test_all_bad_rows_come_together_and_the_first_ten_are_named(tmp_path: Path) -> None:
@@ -138,7 +138,9 @@ def test_all_bad_rows_come_together_and_the_first_ten_are_named(tmp_path: Path) 
 
 
 def test_too_few_rows_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has only 3 different training questions, benchmark\.validation_size=2 and"):
+    with pytest.raises(
+        InputError, match=r"has only 3 different training questions, but benchmark\.validation_size=2 and"
+    ):
         make(tmp_path, [row(n) for n in range(3)], [row(9)], train_size=2).load()
     with pytest.raises(InputError, match="has no rows"):
         make(tmp_path, None, []).load()

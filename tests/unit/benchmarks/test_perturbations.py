@@ -339,7 +339,7 @@ def test_what_does_not_suit_a_task_is_named(task: str, names: list[str], text: s
 def test_a_data_set_cannot_be_renumbered_and_a_name_is_not_given_twice() -> None:
     with pytest.raises(InputError, match=r"gold answer of a data set .*; valid: reordered, distractor, names, typos"):
         perturbed(only(words(SHOP)), ["renumbered"])
-    with pytest.raises(InputError, match="there is a test split test-typos already"):
+    with pytest.raises(InputError, match="the test split test-typos exists already"):
         perturbed(Splits([], [], {"test": [words(SHOP)], "test-typos": [words(SHOP)]}), ["typos"])
 
 

@@ -39,6 +39,7 @@ def warm_up(config: configuration.Config[Any], directory: Path) -> dict[str, Any
     held_out = run.splits.validation[: imitation.validation_problems]
     validation_rows = [row for problem in held_out for row in lessons(problem, rounds, codec, policy.end_token, rng)]
     turns = stream(run.splits.train, rounds, codec, policy.end_token, settings.seed)
+    # All batches are built before training, so that a problem without a worked solution fails here and not hours later.
     batches = [list(itertools.islice(turns, imitation.turns)) for _ in range(imitation.steps)]
     optimizer, schedule = settings.optimizer.build(policy.parameters(), imitation.steps)
     validation = [mean_loss(policy, validation_rows, budget)]

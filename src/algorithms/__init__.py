@@ -1,1 +1,1 @@
-"""Policy-gradient algorithms as pure tensor functions. One algorithm a file."""
+"""Policy-gradient algorithms as pure tensor functions. One algorithm per file."""

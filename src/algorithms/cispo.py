@@ -1,4 +1,4 @@
-"""CISPO (MiniMax-M1, arXiv 2506.13585): clip the weight of a token's gradient, never the gradient itself."""
+"""CISPO (MiniMax-M1, arXiv 2506.13585): REINFORCE with a clipped importance weight; no token loses its gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class CISPO(GRPO):
-    """l = -sg[clip(r, 1 - e_low, 1 + e_high)] A log pi (equations 4 and 5), r = pi / pi_old of the token.
+    """l = -sg[clip(r, 1 - e_low, 1 + e_high)] A log pi (equations 4 and 5), with r = pi / pi_old of the token.
 
     ``clip_low=1`` means no lower bound, as published. The cap is 1 + ``clip_high``, as in the paper; TRL's
     ``epsilon_high`` is the cap itself (ScaleRL, arXiv 2510.13786).
@@ -22,7 +22,7 @@ class CISPO(GRPO):
     def check(self) -> Iterable[str]:
         yield from super().check()
         if self.dual_clip is not None:
-            yield f"algorithm.dual_clip={self.dual_clip} bounds a clipped loss; CISPO clips none, so use null"
+            yield f"algorithm.dual_clip={self.dual_clip} bounds PPO's clipped loss, which CISPO does not use; use null"
 
     def surrogate(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         ratio = (tokens.logprobs - tokens.old).exp().detach()

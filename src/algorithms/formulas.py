@@ -1,4 +1,4 @@
-"""The formulas that the family shares: baselines, scales, shares of rows, KL estimators, clipping, corrections."""
+"""Formulas shared by the algorithms: baselines, scaling, loss aggregation, KL estimators, clipping, corrections."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from src.algorithms.base import Aggregation, Baseline, Estimator, Scale
 
 
 def compared(group: Sequence[float], baseline: Baseline) -> list[float]:
-    """R minus the mean of its group, or of the others in it (RLOO, arXiv 2402.14740), or R itself.
+    """R minus its baseline: the group mean, the mean of the others in the group (RLOO, arXiv 2402.14740), or none.
 
-    In a group of equal values, or of one, every difference is exactly 0, whatever the mean rounds to.
+    In a group of equal values, or of one value, every difference is exactly 0, without rounding errors of the mean.
     """
     if baseline == "none":
         return list(group)
@@ -28,21 +28,27 @@ def compared(group: Sequence[float], baseline: Baseline) -> list[float]:
 def group_advantages(
     values: Sequence[Sequence[float]], baseline: Baseline, scale: Scale, epsilon: float
 ) -> list[list[float]]:
-    """Differences from the baseline over the standard deviation (Bessel-corrected) + ``epsilon``, of the group (GRPO,
-    arXiv 2402.03300) or of all values (REINFORCE++-like, TRL's ``batch``); ``none`` divides by nothing."""
-    everything = [value for group in values for value in group]
-    overall = statistics.stdev(everything) if scale == "batch" and len(everything) > 1 else 0.0
+    """Advantages: differences from the baseline, divided by a standard deviation (Bessel-corrected) + ``epsilon``.
+
+    ``scale`` chooses the standard deviation: of the group (GRPO, arXiv 2402.03300), of all values (TRL's ``batch``, as
+    in REINFORCE++), or ``none`` for no division.
+    """
+    of_batch = [value for group in values for value in group]
+    batch_deviation = statistics.stdev(of_batch) if scale == "batch" and len(of_batch) > 1 else 0.0
     result = []
     for group in values:
-        spread = statistics.stdev(group) if scale == "group" and len(group) > 1 else overall
-        divisor = 1.0 if scale == "none" else spread + epsilon
+        deviation = statistics.stdev(group) if scale == "group" and len(group) > 1 else batch_deviation
+        divisor = 1.0 if scale == "none" else deviation + epsilon
         result.append([difference / divisor for difference in compared(group, baseline)])
     return result
 
 
 def whitened(rows: Sequence[Tensor], weights: Sequence[float], epsilon: float) -> list[Tensor]:
-    """Numbers of tokens minus their mean, over their standard deviation + ``epsilon``, both over all tokens of all rows
-    (population formula, as OpenRLHF's REINFORCE++), each token with its row's weight."""
+    """Whiten token advantages: subtract their mean and divide by their standard deviation + ``epsilon``.
+
+    Both are over all tokens of all rows, each token with its row's weight; the standard deviation is the population
+    formula, as in OpenRLHF's REINFORCE++.
+    """
     flat = torch.cat([*rows, torch.zeros(0, dtype=torch.float64)])
     if not len(flat) or bool(flat.min() == flat.max()):
         return [torch.zeros_like(row) for row in rows]
@@ -54,7 +60,7 @@ def whitened(rows: Sequence[Tensor], weights: Sequence[float], epsilon: float) -
 
 
 def to_go(numbers: Tensor) -> Tensor:
-    """Sums from each token to the last one, ``[tokens]``."""
+    """Return-to-go: the sum from each token to the last one, ``[tokens]``."""
     return numbers.flip(-1).cumsum(-1).flip(-1)
 
 
@@ -66,8 +72,8 @@ def row_shares(
     loss_batch: int = 0,
     max_tokens: int = 1,
 ) -> Tensor:
-    """What each row's sum of token losses counts, with row weights w, lengths T and trajectories numbered from 0, all
-    ``[rows]``.
+    """Aggregation weight of each row's summed token losses, from row weights w, lengths T and trajectory numbers (from
+    0), all ``[rows]``.
 
     ``grpo``        w_i / (sum w * T_i): mean over rows of the mean over tokens (arXiv 2402.03300)
     ``bnpo``        w_i / sum w T within each logical batch of ``loss_batch`` rows (0: all), mean over batches (TRL)
@@ -76,8 +82,11 @@ def row_shares(
     ``trajectory``  mean over trajectories of the mean over all tokens of all their rows (Delethink, arXiv 2510.06557);
                     a trajectory weighs as much as its rows do on average
 
-    A row of length 0 (without tokens, or masked as truncated) is in no count of tokens, but in every count of rows,
-    batches and trajectories: TRL's ``mask_truncated_completions``.
+    A row of length 0 (without tokens, or masked as truncated) still counts as a row, in its batch and in its
+    trajectory, as with TRL's ``mask_truncated_completions``.
+
+    Raises:
+        ValueError: an unknown aggregation.
     """
     match aggregation:
         case "grpo":
@@ -100,15 +109,19 @@ def row_shares(
 
 
 def _positive(count: Tensor) -> Tensor:
-    """A count to divide by: where it is 0 there is nothing to share."""
+    """A count as a divisor: 0 becomes 1, because its numerator is 0 too."""
     return torch.where(count > 0, count, torch.ones_like(count))
 
 
 def kl_estimate(estimator: Estimator, logprobs: Tensor, reference: Tensor) -> Tensor:
-    """Schulman's estimators of KL(pi || pi_ref) at a token that pi sampled, with u = log pi_ref - log pi.
+    """Schulman's estimators of KL(pi || pi_ref) at tokens sampled from pi, with u = log pi_ref - log pi.
 
-    k1 = -u, k2 = u^2 / 2, k3 = e^u - u - 1. As a loss on-policy, k2 has the gradient of the divergence, k3 that of the
-    reversed one and k1 none in expectation (arXiv 2506.09477); as a reward, k1 is the unbiased one.
+    k1 = -u, k2 = u^2 / 2, k3 = e^u - u - 1. In an on-policy loss, the expected gradient of k2 is that of KL(pi ||
+    pi_ref), that of k3 is the gradient of KL(pi_ref || pi), and that of k1 is 0 (arXiv 2506.09477). In a reward, k1 is
+    unbiased.
+
+    Raises:
+        ValueError: an unknown estimator.
     """
     difference = reference - logprobs
     match estimator:
@@ -124,9 +137,10 @@ def kl_estimate(estimator: Estimator, logprobs: Tensor, reference: Tensor) -> Te
 def clipped_loss(
     ratio: Tensor, advantages: Tensor, low: float, high: float, dual: float | None
 ) -> tuple[Tensor, Tensor]:
-    """-min(r A, clip(r, 1 - low, 1 + high) A) (PPO, arXiv 1707.06347), and where clipping takes the gradient away.
+    """PPO's loss -min(r A, clip(r, 1 - low, 1 + high) A) (arXiv 1707.06347), and the tokens without gradient.
 
-    ``dual`` bounds the loss of A < 0 by -dual * A (dual-clip PPO, arXiv 1912.09729; above 1 + high, TRL's ``delta``).
+    ``dual`` bounds the loss of tokens with A < 0 by -dual * A (dual-clip PPO, arXiv 1912.09729; TRL's ``delta``). It
+    should be above 1 + high.
     """
     loss = -torch.minimum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
     if dual is not None:
@@ -138,9 +152,12 @@ def clipped_loss(
 def sampler_weights(
     old: Tensor, sampled: Tensor, mask: Tensor, level: str, mode: str, floor: float, cap: float
 ) -> Tensor:
-    """w = pi_old / mu, of the learner's log-probs over the sampler's, per token ``[rows, tokens]`` or, as the product
-    over its tokens, per sequence ``[rows, 1]``. ``truncate`` holds it in [floor, cap] (truncated importance sampling);
-    ``mask`` drops what lies outside (IcePop). TRL's ``vllm_importance_sampling_mode``."""
+    """Importance weights w = pi_old / mu that correct the mismatch between trainer and sampler log-probs.
+
+    They are per token, ``[rows, tokens]``, or per sequence, ``[rows, 1]``: the product over its tokens. ``truncate``
+    clamps them to [floor, cap] (truncated importance sampling); ``mask`` sets those outside to 0 (IcePop). TRL's
+    ``vllm_importance_sampling_mode``.
+    """
     difference = (old - sampled) * mask
     weights = (difference.sum(-1, keepdim=True) if level == "sequence" else difference).exp()
     if mode == "truncate":

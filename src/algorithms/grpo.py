@@ -1,4 +1,4 @@
-"""GRPO (arXiv 2402.03300): the clipped surrogate with one ratio per token, and the options of its relatives."""
+"""GRPO (arXiv 2402.03300): the clipped surrogate with one ratio per token, and the options of its variants."""
 
 from __future__ import annotations
 
@@ -46,31 +46,34 @@ class GRPO(Algorithm):
 
     def check(self) -> Iterable[str]:
         if self.aggregation == "dr_grpo" and self.max_tokens < 1:
-            yield f"algorithm.max_tokens={self.max_tokens} divides in aggregation=dr_grpo; use 1 or more"
+            yield f"algorithm.max_tokens={self.max_tokens} is the divisor of aggregation=dr_grpo; use 1 or more"
         if self.correction_cap < max(1.0, self.correction_floor):
             yield (
-                f"algorithm.correction_cap={self.correction_cap} must be 1 (no mismatch) or more, and no less than "
-                f"algorithm.correction_floor={self.correction_floor}"
+                f"algorithm.correction_cap={self.correction_cap} must be at least 1 (the weight without mismatch) and "
+                f"at least algorithm.correction_floor={self.correction_floor}"
             )
         if self.baseline == "none" and self.scale != "none":
             yield (
-                f"algorithm.scale={self.scale} divides differences, but algorithm.baseline=none compares nothing; use "
+                f"algorithm.scale={self.scale} needs differences from a baseline, but algorithm.baseline=none; use "
                 "scale=none (whiten=true scales over the step) or a baseline"
             )
         if self.baseline == "none" and self.max_resamples:
             yield (
-                f"algorithm.max_resamples={self.max_resamples} replaces groups without spread, which teach nothing by "
-                "comparison; with algorithm.baseline=none they do, so use max_resamples=0 or a baseline"
+                f"algorithm.max_resamples={self.max_resamples} replaces groups of equal values, but with "
+                "algorithm.baseline=none these have a gradient too; use max_resamples=0 or a baseline"
             )
         if self.kl_unbiased and self.kl_in == "reward":
-            yield "algorithm.kl_unbiased=true corrects a loss; with algorithm.kl_in=reward there is none to it"
+            yield (
+                "algorithm.kl_unbiased=true corrects a KL loss, but algorithm.kl_in=reward has none; use "
+                "kl_unbiased=false or kl_in=loss"
+            )
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
         available = run.benchmark.train_size if run.benchmark is not None else None
         if run.train is not None and self.max_resamples and available == run.train.problems:
             yield (
-                f"algorithm.max_resamples={self.max_resamples} takes further problems, but a step has all {available} "
-                "that there are (benchmark.train_size); lower train.problems or raise benchmark.train_size"
+                f"algorithm.max_resamples={self.max_resamples} samples more problems, but a step already uses all "
+                f"{available} (benchmark.train_size); lower train.problems or raise benchmark.train_size"
             )
 
     def advantages(self, values: Sequence[Sequence[float]]) -> list[list[float]]:
@@ -86,8 +89,8 @@ class GRPO(Algorithm):
     def token_advantages(
         self, advantages: Sequence[float], lengths: Sequence[int], weights: Sequence[float], kl: Sequence[Tensor] | None
     ) -> list[Tensor]:
-        """A_t = A - beta * sum of the divergences from t on, whitened over the step if ``whiten`` (REINFORCE++, arXiv
-        2501.03262). The KL is added after baseline and scale."""
+        """A_t = A - beta * (sum of the KL from token t on), whitened over the step if ``whiten`` (REINFORCE++, arXiv
+        2501.03262). The KL is subtracted after baseline and scaling."""
         import torch
 
         from src.algorithms.formulas import to_go, whitened
@@ -106,22 +109,22 @@ class GRPO(Algorithm):
         return row_shares(self.aggregation, lengths, weights, trajectories, self.loss_batch, self.max_tokens)
 
     def surrogate(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        """The policy loss of each token, and which tokens are clipped; ``[rows, tokens]``, or ``[rows, 1]``."""
+        """The policy loss of each token, and which tokens are clipped; both ``[rows, tokens]`` or ``[rows, 1]``."""
         return self.clipped((tokens.logprobs - tokens.old).exp(), tokens.advantages)
 
     def clipped(self, ratio: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
-        """PPO's clipped loss of importance ratios, and where clipping removes the gradient."""
+        """PPO's clipped loss for importance ratios, and the tokens that lose their gradient by clipping."""
         from src.algorithms.formulas import clipped_loss
 
         return clipped_loss(ratio, advantages, self.clip_low, self.clip_high, self.dual_clip)
 
     def token_loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
-        """The surrogate, times the sampler correction, plus beta * KL, minus bonus * entropy.
+        """Token loss: surrogate * sampler correction + beta * KL - bonus * entropy.
 
-        The correction does not multiply the KL (as in TRL). The entropy is aggregated as the loss is (as in verl; TRL
-        averages it over tokens whatever the loss type). ``kl_unbiased`` multiplies the KL by the ratio, which gives k1
-        and k3 the gradient of the divergence (DeepSeek-V3.2, arXiv 2512.02556; TRL's ``use_bias_correction_kl``; the
-        ratio is per token, in sequence-level algorithms too).
+        The correction does not multiply the KL (as in TRL). The entropy is aggregated like the loss (as in verl; TRL
+        always averages it over tokens). ``kl_unbiased`` multiplies the KL by the importance ratio, so that k1 and k3
+        have the gradient of the divergence (DeepSeek-V3.2, arXiv 2512.02556; TRL's ``use_bias_correction_kl``). This
+        ratio is per token, also in sequence-level algorithms.
         """
         mask = tokens.mask
         loss, clipped = self.surrogate(tokens)

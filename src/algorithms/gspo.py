@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class GSPO(GRPO):
-    """l = -min(s A, clip(s) A), s = (pi(y) / pi_old(y))^(1/T), the same for every token (equations 5 to 7).
+    """l = -min(s A, clip(s) A) with s = (pi(y) / pi_old(y))^(1/T), the same for every token (equations 5 to 7).
 
-    Clip ranges are small, since s is a geometric mean. The paper's objective is ``aggregation=grpo``; a mean over
-    tokens counts a sequence's ratio once for each of its tokens.
+    Clip ranges are small because s is a geometric mean. The paper's objective is ``aggregation=grpo``; token-level
+    aggregations count the ratio of a sequence once for each of its tokens.
     """
 
     def surrogate(self, tokens: Tokens) -> tuple[Tensor, Tensor]:

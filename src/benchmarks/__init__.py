@@ -1,1 +1,1 @@
-"""Benchmarks: problems in, and the verdict on their answers. One source a file."""
+"""Benchmarks: problems, and the scoring of answers to them. One source per file."""

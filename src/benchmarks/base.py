@@ -1,4 +1,4 @@
-"""The contract of a benchmark: problems in splits, and the judge of their answers."""
+"""Abstract base class of a benchmark: problems in splits, and the scoring of answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from src.types import Problem
 
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test problems; no question is in two of them."""
+    """Training, validation and test problems. No question is in two of them, except in perturbed copies."""
 
     train: Sequence[Problem]
     validation: Sequence[Problem]
@@ -28,35 +28,35 @@ class Splits:
 
 
 class Benchmark(Section, ABC):
-    """Problems with the judge of their answers."""
+    """A source of problems, with the verifier of their answers."""
 
     name: str
     tests: Mapping[str, Any]  # test splits by name
-    train_size: int | None = Field(None, ge=1)  # problems; null takes all
+    train_size: int | None = Field(None, ge=1)  # number of problems; null: all
     validation_size: int = Field(128, ge=0)
     test_size: int | None = Field(None, ge=1)
-    seed: int = 0  # of the problems, not of the run
-    verify_seconds: float = Field(5.0, gt=0)  # processor time that one verdict may take
-    perturb: Sequence[str] = ()  # every test split once more for each of these; see src/benchmarks/perturbations.py
+    seed: int = 0  # seed of the problems, independent of the run's seed
+    verify_seconds: float = Field(5.0, gt=0)  # maximum CPU time for one answer
+    perturb: Sequence[str] = ()  # perturbations; each adds a copy of every test split (benchmarks/perturbations.py)
 
     @property
     def trains(self) -> bool:
-        """Whether there are problems to train on."""
+        """Whether the benchmark has training problems."""
         return True
 
     @property
     def judging(self) -> dict[str, Any]:
-        """The settings that decide its own verdicts, as plain data."""
+        """The settings that its own verdicts depend on, as plain data."""
         return {"verify_seconds": self.verify_seconds}
 
     @abstractmethod
     def load(self) -> Splits:
-        """The problems; the same settings give the same ones."""
+        """Load the problems. The same settings give the same problems."""
 
     @abstractmethod
     def origin(self, split: str) -> str:
-        """The exact source of a split, for results to cite: a file's hash, a repository's commit, a version."""
+        """The exact source of a split, recorded with results: the hash of a file, a commit, or a package version."""
 
     @abstractmethod
     def score(self, problem: Problem, text: str) -> float:
-        """1 if ``text`` states a right answer, else 0. Never raises, hangs or runs code, whatever the text."""
+        """1 if ``text`` states a correct answer, else 0. Never raises, hangs or executes code, for any text."""

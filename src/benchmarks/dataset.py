@@ -1,4 +1,4 @@
-"""Data sets of questions and answers: rows of local files or of the Hugging Face hub, judged by what answers mean."""
+"""Question-answer data sets from local files or the Hugging Face hub, scored by mathematical equivalence."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from src.verifiers.equivalence import Equivalence
 
 SUFFIXES = (".jsonl", ".parquet")
 SHOWN = 10
-"""Mistakes of the data that are named; more are counted."""
+"""Maximum number of data errors in a message; further ones are only counted."""
 
 
 class Table(Section):
-    """Where rows are, and what their columns hold.
+    """The location and the columns of a table of problems.
 
-    ``file`` lies below ``benchmark.source``, with or without its suffix; ``hub`` is a repository of data sets, read at
-    ``revision`` where no source is given.
+    ``file`` is a path below ``benchmark.source``, with or without its suffix. ``hub`` is a dataset repository on the
+    Hugging Face hub, which is read at ``revision`` if there is no ``benchmark.source``.
     """
 
-    name: str  # starts the ids of its problems, and is their metadata's source
+    name: str  # prefix of the problem ids, and metadata["source"] of the problems
     question: str = "question"  # column
     answer: str = "answer"  # column
-    id: str | None = None  # column; null numbers the rows from 0
-    after: str | None = None  # the gold is what follows the last of these marks in the answer
+    id: str | None = None  # column; null: the row number, from 0
+    after: str | None = None  # marker in the answer column: the gold is the text after its last occurrence
     file: str | None = None
     hub: str | None = None
     subset: str | None = None  # configuration of the repository
@@ -42,10 +42,10 @@ class Table(Section):
 
 
 class Dataset(Benchmark):
-    """Problems of one table to train on and of others to test on.
+    """A training table and test tables of problems.
 
-    Validation is cut from training by ``seed``. A training question that was seen before, in a test or in training, is
-    left out; test questions must differ.
+    The validation problems are drawn from the training table with ``seed``. Training questions that repeat or that are
+    in a test split are removed. A test question must not occur twice.
     """
 
     tests: Mapping[str, Table]
@@ -56,7 +56,7 @@ class Dataset(Benchmark):
         taken = sorted({"train", "validation"} & set(self.tests))
         yield from (f"benchmark.tests.{name}: a test split cannot be named {name}" for name in taken)
         if not self.tests:
-            yield "benchmark.tests names no test split; give one at least"
+            yield "benchmark.tests is empty; use at least one test split"
         yield from mistakes(self.perturb)
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
@@ -71,10 +71,10 @@ class Dataset(Benchmark):
         return self.train is not None
 
     def load(self) -> Splits:
-        """Every row, checked.
+        """Load all problems and validate every row.
 
         Raises:
-            InputError: rows that cannot be problems (all of them, the first few named), or too few rows.
+            InputError: invalid rows (the first few are named, the others counted), or too few training questions.
         """
         errors: list[str] = []
         problems = {where: list(self._problems(where, table, errors)) for where, table in self._tables().items()}
@@ -84,7 +84,7 @@ class Dataset(Benchmark):
             for problem in split:
                 first = seen.setdefault(_plain(problem.question), problem.id)
                 if first != problem.id:
-                    errors.append(f"benchmark={self.name}: {problem.id} asks what {first} asks")
+                    errors.append(f"benchmark={self.name}: {problem.id} has the same question as {first}")
         if errors:
             more = [f"… and {len(errors) - SHOWN} more"] if len(errors) > SHOWN else []
             raise InputError(*errors[:SHOWN], *more)
@@ -96,7 +96,7 @@ class Dataset(Benchmark):
         return self._equivalence.score(problem, text)
 
     def origin(self, split: str) -> str:
-        """Where a split's rows come from, exactly: the file and its SHA-256, or the repository and its commit."""
+        """The exact source of a split: the file and its SHA-256, or the repository and its commit."""
         where = "train" if split in ("train", "validation") else f"tests.{unperturbed(split, self.perturb)}"
         table = self._tables()[where]
         place = self._place(where, table)
@@ -116,37 +116,39 @@ class Dataset(Benchmark):
         """The local file of a table, or the name of its repository.
 
         Raises:
-            InputError: neither is there.
+            InputError: the file does not exist, or the table has no file or revision.
         """
         if self.source is None and table.hub is not None:
             if table.revision is None:
-                raise InputError(f"benchmark.{where}.revision is null: name the commit of {table.hub} that is meant")
+                raise InputError(f"benchmark.{where}.revision is null; use a commit of {table.hub}")
             return table.hub
         if self.source is not None and Path(self.source).is_file():
             if len(self._tables()) > 1:
                 raise InputError(
                     f"benchmark.source={self.source} is one file, but benchmark={self.name} reads "
-                    f"{len(self._tables())}; name their folder"
+                    f"{len(self._tables())} files; use their folder"
                 )
             return Path(self.source)
         if table.file is None:
-            raise InputError(f"benchmark.{where}.file is null: name a file below benchmark.source={self.source}")
+            raise InputError(f"benchmark.{where}.file is null; use a file below benchmark.source={self.source}")
         stem = Path(self.source or "") / table.file
         tried = [stem] if stem.suffix in SUFFIXES else [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
         for path in tried:
             if path.is_file():
                 return path
-        raise InputError(f"benchmark.{where}: there is no {' or '.join(map(str, tried))}; see benchmark.source")
+        raise InputError(
+            f"benchmark.{where}: the file {' or '.join(map(str, tried))} does not exist; check benchmark.source"
+        )
 
     def _problems(self, where: str, table: Table, errors: list[str]) -> Iterator[Problem]:
-        """The problems of a table; what is wrong with its other rows goes to ``errors``."""
+        """The problems of a table. A message for each invalid row is appended to ``errors``."""
         place = self._place(where, table)
         ids: set[str] = set()
         for index, row in enumerate(_rows(place, table)):
             try:
                 problem = self._problem(table, index, row)
                 if problem.id in ids:
-                    raise InputError(f"the id {problem.id} was there before")
+                    raise InputError(f"the id {problem.id} occurs twice")
             except InputError as error:
                 errors.append(f"{place}, row {index + 1}: {error}")
             else:
@@ -160,24 +162,24 @@ class Dataset(Benchmark):
             raise InputError(str(row))
         columns = [table.question, table.answer, *([table.id] if table.id else [])]
         if missing := [column for column in columns if row.get(column) is None]:
-            raise InputError(f"no column {', '.join(missing)}; it has {', '.join(map(str, row)) or 'none'}")
+            raise InputError(f"no column {', '.join(missing)}; its columns: {', '.join(map(str, row)) or 'none'}")
         question, gold = str(row[table.question]).strip(), str(row[table.answer]).strip()
         if not question:
             raise InputError(f"the question ({table.question}) is empty")
         metadata = {"source": table.name}
         if table.after is not None:
             if table.after not in gold:
-                raise InputError(f"the answer ({table.answer}) holds no {table.after!r}")
+                raise InputError(f"the answer ({table.answer}) does not contain {table.after!r}")
             solution, _, gold = (part.strip() for part in gold.rpartition(table.after))
             metadata["solution"] = solution
         number = row[table.id] if table.id else index
         problem = Problem(f"{table.name}/{number}", question, gold, metadata)
         if self.score(problem, f"\\boxed{{{gold}}}") != 1:
-            raise InputError(f"the gold {gold!r} would not be judged right itself")
+            raise InputError(f"the verifier rejects the gold answer {gold!r} itself")
         return problem
 
     def _cut(self, problems: Sequence[Problem], seen: Mapping[str, str]) -> tuple[list[Problem], list[Problem]]:
-        """Training and validation problems, in a random order that ``seed`` fixes."""
+        """Training and validation problems, shuffled with ``seed`` and without repeated or test questions."""
         if self.train is None:
             return [], []
         new = list({_plain(problem.question): problem for problem in reversed(problems)}.values())[::-1]
@@ -185,20 +187,20 @@ class Dataset(Benchmark):
         random.Random(self.seed).shuffle(new)
         if len(new) < self.validation_size + (self.train_size or 1):
             raise InputError(
-                f"benchmark={self.name} has {len(new)} training questions, benchmark.validation_size="
-                f"{self.validation_size} and benchmark.train_size={self.train_size} ask for more"
+                f"benchmark={self.name} has only {len(new)} different training questions, but benchmark.validation_size"
+                f"={self.validation_size} and benchmark.train_size={self.train_size} need more; lower one of them"
             )
         chosen = new[self.validation_size :][: self.train_size]
         return chosen, new[: self.validation_size]
 
 
 def _plain(question: str) -> str:
-    """A question as it is compared with others."""
+    """A question with normalised white space, to compare it with others."""
     return " ".join(question.split())
 
 
 def _rows(place: Path | str, table: Table) -> Iterator[Any]:
-    """The rows of a table; a line that is no row is given as words that say why.
+    """The rows of a table. An invalid line gives a string with the reason instead.
 
     Raises:
         InputError: the file or repository cannot be read at all.
@@ -212,9 +214,9 @@ def _rows(place: Path | str, table: Table) -> Iterator[Any]:
             with tempfile.TemporaryDirectory() as cache:
                 return iter(datasets.Dataset.from_parquet(str(place), cache_dir=cache, keep_in_memory=True).to_list())
         return iter(datasets.load_dataset(place, table.subset, split=table.split, revision=table.revision))
-    except Exception as error:  # the library raises a dozen kinds, none of which names what was asked for
+    except Exception as error:  # the library raises many types, and their messages do not name the table
         first = (str(error) or type(error).__name__).splitlines()[0]
-        advice = "" if isinstance(place, Path) else "; a local copy is read with benchmark.source=<folder>"
+        advice = "" if isinstance(place, Path) else "; to use a local copy, set benchmark.source=<folder>"
         raise InputError(f"{place} cannot be read: {first}{advice}") from error
 
 

@@ -1,4 +1,4 @@
-"""Test problems asked in another way, so that what was understood can be told from what was memorised.
+"""Perturbations of test problems, to measure robustness and to tell reasoning from memorisation.
 
 Numbers and names: GSM-Symbolic (arXiv 2410.05229); order of premises: arXiv 2402.08939; irrelevant context: GSM-IC
 (arXiv 2302.00093); typing errors: PromptRobust (arXiv 2306.04528).
@@ -16,17 +16,17 @@ from src.benchmarks.base import Splits
 from src.types import InputError, Problem
 
 TRIES = 20
-"""Draws after which a problem that comes out the same, or as one of the training problems, is left as it is."""
+"""Attempts to perturb a problem. It stays unchanged if each result equals the original or a training question."""
 
 WORD = re.compile(r"[^\W\d_]+")
 
 MATHS = re.compile(
     r"(?<!\\)\$\$.+?\$\$"
-    r"|(?<!\\)\$(?!\s)(?:[^$\\]|\\.)+(?<!\s)\$(?!\d)"  # pandoc's rule: `$20 and $30` are prices
+    r"|(?<!\\)\$(?!\s)(?:[^$\\]|\\.)+(?<!\s)\$(?!\d)"  # pandoc's rule, so that `$20 and $30` are prices
     r"|\\\[.*?\\\]|\\\(.*?\\\)|\[asy\].*?\[/asy\]|\\begin\{(\w+\*?)\}.*?\\end\{\1\}|\\[A-Za-z]+",
     re.DOTALL,
 )
-"""What is no prose: mathematics, drawings and LaTeX commands."""
+"""Text that is not prose: mathematics, Asymptote drawings and LaTeX commands."""
 
 ABBREVIATION = re.compile(r"\b(?:[A-Z]|Mrs?|Ms|Dr|St|Jr|Sr|No|vs|ft|in|oz|lbs?|e\.g|i\.e|[ap]\.m)\.")
 BOUNDARY = re.compile(r"[.?!][\"”\u2019')\]]*(\s+)(?![a-z])")
@@ -39,7 +39,7 @@ LEANS = re.compile(
     r"|remaining|left|others?|another|both|each|finally|however|instead|but)\b",
     re.I,
 )
-"""Words by which a sentence refers to the one before, so that the two stay together."""
+"""Words that refer to the sentence before; the two sentences stay together."""
 
 NUMERAL = re.compile(
     r"three|four|five|seven|eight|nine|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred"
@@ -84,7 +84,8 @@ NAMES = (
         )
     ),
 )
-"""Names of women and of men: a name gives way to one that the text's pronouns fit. No month, place or common word."""
+"""Names of women and names of men; a name is replaced by one of the same set, so that pronouns still fit. No name is
+also a month, a place or a common word."""
 
 PROSE = ("reordered", "distractor", "names", "typos")
 VALID = {
@@ -93,17 +94,18 @@ VALID = {
     "family_relationships": PROSE,
     **dict.fromkeys(("basic_arithmetic", "gcd", "lcm", "leg_counting"), ("distractor", "typos")),
 }
-"""What leaves the gold of a reasoning-gym task right, and all that its verifier reads. Problems of a data set, which
-are judged by their gold alone, take any of ``PROSE``."""
+"""The perturbations that keep the gold answer correct for each reasoning-gym task, and do not change anything that its
+verifier reads. Problems of data sets, whose verifier reads only the gold, allow all of ``PROSE``."""
 
 
 def perturbed(splits: Splits, names: Sequence[str], seed: int = 0) -> Splits:
-    """Each test split once more for each perturbation, as ``<split>-<name>``: the same ids in the same order.
+    """Add perturbed copies of each test split, as ``<split>-<name>``, with the same ids in the same order.
 
-    A problem's ``metadata["perturbed"]`` says whether it changed. What changed is no training or validation question.
+    ``metadata["perturbed"]`` of a problem tells whether it changed. A changed question is never a training or
+    validation question.
 
     Raises:
-        InputError: a perturbation that does not exist, does not suit the problems, or changes none of them.
+        InputError: a perturbation does not exist, is not valid for the problems, or changes none of them.
     """
     known = {problem.question for part in (splits.train, splits.validation) for problem in part}
     tests = dict(splits.tests)
@@ -113,7 +115,7 @@ def perturbed(splits: Splits, names: Sequence[str], seed: int = 0) -> Splits:
             raise InputError(*errors)
         for name in names:
             if f"{split}-{name}" in tests:
-                raise InputError(f"benchmark.perturb: there is a test split {split}-{name} already; rename it")
+                raise InputError(f"benchmark.perturb: the test split {split}-{name} exists already; rename it")
             tests[f"{split}-{name}"] = changed = [_perturb(problem, name, seed, known) for problem in problems]
             if not count_perturbed(changed):
                 raise InputError(
@@ -123,24 +125,24 @@ def perturbed(splits: Splits, names: Sequence[str], seed: int = 0) -> Splits:
 
 
 def unperturbed(split: str, names: Sequence[str]) -> str:
-    """The split that a split was made from; itself, if it is no perturbed one."""
+    """The original of a perturbed split, or the split itself if it is not perturbed."""
     return next((split.removesuffix(f"-{name}") for name in names if split.endswith(f"-{name}")), split)
 
 
 def count_perturbed(problems: Iterable[Problem]) -> int:
-    """How many problems of a perturbed split differ from their originals."""
+    """Number of problems of a perturbed split that differ from their originals."""
     return sum(problem.metadata["perturbed"] for problem in problems)
 
 
 def mistakes(names: Sequence[str], tasks: Iterable[str | None] = (None,)) -> list[str]:
-    """What is wrong with ``names``, in words, for problems of these reasoning-gym tasks (``None``: of a data set)."""
+    """Error messages for perturbation ``names`` on these reasoning-gym tasks (``None``: a data set)."""
     errors = [
-        f"benchmark.perturb: {name!r} is no perturbation; valid: {', '.join(PERTURBATIONS)}"
+        f"benchmark.perturb: {name!r} is not a perturbation; valid: {', '.join(PERTURBATIONS)}"
         for name in names
         if name not in PERTURBATIONS
     ]
     if len(set(names)) < len(names):
-        errors.append(f"benchmark.perturb=[{','.join(names)}] names a perturbation twice")
+        errors.append(f"benchmark.perturb=[{','.join(names)}] has a perturbation twice; remove one")
     for task in sorted(set(tasks), key=str):
         valid = PROSE if task is None else VALID.get(task, ())
         wrong = [name for name in names if name in PERTURBATIONS and name not in valid]
@@ -151,8 +153,10 @@ def mistakes(names: Sequence[str], tasks: Iterable[str | None] = (None,)) -> lis
 def _refusal(name: str, task: str | None) -> str:
     where = "a data set" if task is None else task
     if name == "renumbered":
-        return f"renumbered recomputes the gold, and nothing tells how for {where} (a chain_sum holds its expression)"
-    return f"{name} does not suit {where}: there is nothing to change, or its gold or verifier depends on it"
+        return (
+            f"renumbered cannot recompute the gold answer of {where} (only of chain_sum, which stores its expression)"
+        )
+    return f"{name} is not valid for {where}: it has nothing to change, or its gold or verifier depends on it"
 
 
 def _perturb(problem: Problem, name: str, seed: int, known: Collection[str]) -> Problem:
@@ -165,7 +169,7 @@ def _perturb(problem: Problem, name: str, seed: int, known: Collection[str]) -> 
 
 
 def _renumbered(problem: Problem, rng: random.Random) -> Problem:
-    """Other numbers of as many digits, with their own gold."""
+    """New numbers with the same number of digits, and the gold recomputed."""
     return _sum(problem, [(sign, _redrawn(number, rng)) for sign, number in _terms(problem)])
 
 
@@ -176,7 +180,7 @@ def _redrawn(number: str, rng: random.Random) -> str:
 
 
 def _reordered(problem: Problem, rng: random.Random) -> Problem:
-    """A chain sum's terms in another order, each with its sign; elsewhere the sentences before the question."""
+    """Reorder the terms of a chain sum, each with its sign; for other tasks, the sentences before the question."""
     if problem.metadata.get("source_dataset") == "chain_sum":
         terms = _terms(problem)
         first = terms.pop(rng.choice([place for place, (sign, _) in enumerate(terms) if sign == "+"]))
@@ -198,7 +202,7 @@ def _reordered(problem: Problem, rng: random.Random) -> Problem:
 
 
 def _distractor(problem: Problem, rng: random.Random) -> Problem:
-    """An irrelevant sentence, whose number is not the gold, before the one that asks."""
+    """Insert an irrelevant sentence before the question sentence. Its number is never the gold."""
     number = rng.choice([str(number) for number in range(11, 100) if str(number) != problem.answer])
     pieces = _sentences(problem.question)
     place = _question(pieces)
@@ -207,7 +211,7 @@ def _distractor(problem: Problem, rng: random.Random) -> Problem:
 
 
 def _names(problem: Problem, rng: random.Random) -> Problem:
-    """Other persons, one for one; whom the gold names keeps the name."""
+    """Replace each person's name by another one. Names in the gold stay."""
     stated = set(WORD.findall(problem.answer))
     words = set(WORD.findall(problem.question)) | stated
     renamed: dict[str, str] = {}
@@ -218,7 +222,7 @@ def _names(problem: Problem, rng: random.Random) -> Problem:
 
 
 def _typos(problem: Problem, rng: random.Random) -> Problem:
-    """Two neighbouring letters swapped in a tenth of the longer words, in one at least; first letters stay."""
+    """Swap two neighbouring letters in a tenth of the longer words, and in at least one. First letters stay."""
     text = problem.question
     words = [
         word
@@ -244,13 +248,13 @@ PERTURBATIONS: dict[str, Callable[[Problem, random.Random], Problem]] = {
 
 
 def _terms(problem: Problem) -> list[tuple[str, str]]:
-    """A chain sum's operators and numbers: ``3 - 4`` is ``[("+", "3"), ("-", "4")]``."""
+    """Signs and numbers of a chain sum: ``3 - 4`` is ``[("+", "3"), ("-", "4")]``."""
     first, *rest = problem.metadata["expression"].split(" ")
     return [("+", first), *zip(rest[::2], rest[1::2], strict=True)]
 
 
 def _sum(problem: Problem, terms: Sequence[tuple[str, str]]) -> Problem:
-    """The chain sum that asks for these terms."""
+    """The chain sum with these terms instead, and its gold."""
     before: str = problem.metadata["expression"]
     expression = terms[0][1] + "".join(f" {sign} {number}" for sign, number in terms[1:])
     total = sum(int(number) if sign == "+" else -int(number) for sign, number in terms)
@@ -259,7 +263,7 @@ def _sum(problem: Problem, terms: Sequence[tuple[str, str]]) -> Problem:
 
 
 def _masked(text: str) -> str:
-    """``text`` with as many digits in the place of what is no prose; a stop at its end stays."""
+    """``text`` with everything that is not prose replaced by as many digits; a full stop at its end stays."""
 
     def mask(found: re.Match[str]) -> str:
         stop = re.search(r"([.?!])\s*(?:\$+|\\\])$", found[0])
@@ -269,7 +273,7 @@ def _masked(text: str) -> str:
 
 
 def _sentences(text: str) -> list[tuple[str, str]]:
-    """Sentences, each with the white space after it; joined, they are the text."""
+    """Split ``text`` into sentences, each with the white space after it; joined, they are ``text`` again."""
     masked = ABBREVIATION.sub(lambda found: "0" * len(found[0]), _masked(text))
     spaces = [found.span(1) for found in BOUNDARY.finditer(masked)]
     starts = [0, *(end for _, end in spaces)]
@@ -283,7 +287,7 @@ def _joined(pieces: Iterable[tuple[str, str]]) -> str:
 
 
 def _question(pieces: Sequence[tuple[str, str]]) -> int:
-    """The place of the sentence that asks: the last with a question mark, else the last with a word that asks."""
+    """Index of the question sentence: the last one with a question mark, else with a question word, else of all."""
     asking = [place for place, (sentence, _) in enumerate(pieces) if ASKS.search(sentence)]
     marked = [place for place in asking if "?" in pieces[place][0]]
     return (marked or asking or [len(pieces) - 1])[-1]

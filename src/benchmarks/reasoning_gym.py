@@ -1,4 +1,4 @@
-"""Any task of reasoning-gym (arXiv 2505.24760): generated problems, judged by the task's own verifier."""
+"""Tasks of reasoning-gym (arXiv 2505.24760): generated problems, scored by the task's own verifier."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from src.verifiers.sandbox import LONGEST_ANSWER, IsolatedVerifier
 from src.verifiers.tags import stated_answer
 
 SEED_STRIDE = 10_000_000
-"""Distance between the generator seeds of two splits. A task draws problem i from seed + i, so splits that lie this far
-apart never share a seed."""
+"""Distance between the generator seeds of two splits. A task generates problem i from seed + i, so with this distance
+no two splits share a seed."""
 
 TRUSTED = frozenset({"chain_sum"})
-"""Tasks whose verifier only compares strings and decimals, and so runs in this process; all others run isolated."""
+"""Tasks whose verifier only compares strings and decimals. It runs in this process; all others run in a sandbox."""
 
 
 class ReasoningGym(Benchmark):
-    """Problems of one task, or of several.
+    """Problems of one reasoning-gym task, with test splits of the same or of other tasks.
 
-    ``params`` are the task's own options, for training and validation; each of ``tests`` names a split and what
-    differs in it. A split with the key ``task`` is drawn from that task, with its options alone, and judged by its
-    verifier. Sizes count distinct questions; a question that stands in a test split is never trained on.
+    ``params`` are the task's own options, for training and validation. ``tests`` maps each test split to the options
+    that differ. A test split with the key ``task`` uses that task instead: only its own options, and its own verifier.
+    Sizes are numbers of distinct questions. A question of a test split is never a training question.
     """
 
     task: str
@@ -42,16 +42,16 @@ class ReasoningGym(Benchmark):
     train_size: int = Field(4096, ge=1)
     validation_size: int = Field(128, ge=1)
     test_size: int = Field(512, ge=1)
-    threshold: float = Field(1.0, gt=0, le=1)  # a verifier's score from which an answer is right
+    threshold: float = Field(1.0, gt=0, le=1)  # minimum verifier score of a correct answer
     verify_seconds: float = Field(2.0, gt=0)
 
     def check(self) -> Iterable[str]:
         if max(self.train_size, self.validation_size, self.test_size) * 20 > SEED_STRIDE:
-            yield f"a split of benchmark={self.name} may hold {SEED_STRIDE // 20} problems at most"
+            yield f"a split of benchmark={self.name} can have at most {SEED_STRIDE // 20} problems; lower its size"
         taken = sorted({"train", "validation"} & set(self.tests))
         yield from (f"benchmark.tests.{name}: a test split cannot be named {name}" for name in taken)
         if not self.tests:
-            yield "benchmark.tests names no test split; give one at least, e.g. {test: {}}"
+            yield "benchmark.tests is empty; use at least one test split, e.g. {test: {}}"
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
         errors: list[str] = []
@@ -59,12 +59,14 @@ class ReasoningGym(Benchmark):
         for split in dict.fromkeys(["train", *self.tests]):
             task, options = self._options(split)
             where = "params" if split == "train" else f"tests.{split}"
-            inherits = split != "train" and task == self.task  # then what is wrong there was said already
+            inherits = split != "train" and task == self.task  # errors of the task were reported for "train" already
             if task not in tasks:
                 near = difflib.get_close_matches(task, tasks, 3) or sorted(tasks)
                 place = "task" if split == "train" else f"{where}.task"
                 if not inherits:
-                    errors.append(f"benchmark.{place}={task!r} is no task of reasoning-gym; valid: {', '.join(near)} …")
+                    errors.append(
+                        f"benchmark.{place}={task!r} is not a reasoning-gym task; valid, e.g.: {', '.join(near)}"
+                    )
                 continue
             valid = {option.name for option in fields(tasks[task][1])} - {"seed", "size"}
             unknown = sorted(set(options) - valid - set(self.params if inherits else ()))
@@ -76,7 +78,7 @@ class ReasoningGym(Benchmark):
                 try:
                     _dataset(task, options, 0, 1)
                 except (AssertionError, ValueError, TypeError) as error:
-                    errors.append(f"benchmark.{where}: {task} refuses these options: {error}")
+                    errors.append(f"benchmark.{where}: {task} rejects these options: {error}")
         return errors + mistakes(self.perturb, {self._options(split)[0] for split in self.tests} & set(tasks))
 
     @property
@@ -84,10 +86,10 @@ class ReasoningGym(Benchmark):
         return {**super().judging, "threshold": self.threshold}
 
     def load(self) -> Splits:
-        """Test splits first, then training problems that are in none of them.
+        """Generate all splits, the test splits first, so that no test question is a training question.
 
         Raises:
-            InputError: the task cannot give that many different questions, or nothing that ``perturb`` could change.
+            InputError: the task has too few different questions, or a perturbation is not valid or changes nothing.
         """
         taken: set[str] = set()
         tests = {
@@ -111,7 +113,7 @@ class ReasoningGym(Benchmark):
         return float(verifier(answer, entry) >= self.threshold)
 
     def _options(self, split: str) -> tuple[str, dict[str, Any]]:
-        """A split's task, and the options that its problems are drawn with."""
+        """The task of a split, and the options that generate its problems."""
         options = dict(self.tests.get(split, {}))
         task = str(options.pop("task", self.task))
         return task, {**self.params, **options} if task == self.task else options
@@ -121,7 +123,7 @@ class ReasoningGym(Benchmark):
         return {}
 
     def _verifier(self, split: str) -> Callable[[str, dict[str, Any]], float]:
-        """The verifier of a split's task; splits that are drawn alike share it."""
+        """The verifier of a split's task. Splits with the same task and options share it."""
         task, options = self._options(split)
         key = f"{task} {sorted(options.items())}"
         if key not in self._verifiers:
@@ -133,18 +135,19 @@ class ReasoningGym(Benchmark):
         return self._verifiers[key]
 
     def _draw(self, split: str, index: int, size: int, taken: set[str]) -> list[Problem]:
-        """``size`` problems whose questions nobody has ``taken``."""
-        found = list(itertools.islice(self._fresh(split, index, size, taken), size))
-        if len(found) < size:
+        """Generate ``size`` problems whose questions are not in ``taken``."""
+        problems = list(itertools.islice(self._new_problems(split, index, size, taken), size))
+        if len(problems) < size:
             task, _ = self._options(split)
             raise InputError(
-                f"benchmark={self.name}: {task} gave only {len(found)} new questions for the split {split!r}, "
-                f"{size} are asked for. Lower benchmark.{'test' if index > 1 else split}_size or widen its options in "
+                f"benchmark={self.name}: {task} gave only {len(problems)} new questions for the split {split!r}, but "
+                f"{size} are needed. Lower benchmark.{'test' if index > 1 else split}_size or widen its options in "
                 f"benchmark.{'tests' if index > 1 else 'params'}."
             )
-        return found
+        return problems
 
-    def _fresh(self, split: str, index: int, size: int, taken: set[str]) -> Iterator[Problem]:
+    def _new_problems(self, split: str, index: int, size: int, taken: set[str]) -> Iterator[Problem]:
+        """Problems whose questions are not in ``taken``, which grows, from at most 20 * ``size`` generated ones."""
         tries = 20 * size
         start = (self.seed * 100 + index) * SEED_STRIDE
         dataset = _dataset(*self._options(split), start, tries)
@@ -152,8 +155,8 @@ class ReasoningGym(Benchmark):
             entry = dataset[position]
             if entry["question"] not in taken:
                 taken.add(entry["question"])
-                about = {**entry["metadata"], "split": split}
-                yield Problem(f"{split}-{position}", entry["question"], _text(entry["answer"]), about)
+                metadata = {**entry["metadata"], "split": split}
+                yield Problem(f"{split}-{position}", entry["question"], _text(entry["answer"]), metadata)
 
 
 def _dataset(task: str, options: Mapping[str, Any], seed: int, size: int) -> Any:
@@ -165,15 +168,15 @@ def _dataset(task: str, options: Mapping[str, Any], seed: int, size: int) -> Any
 
 
 def _text(answer: Any) -> str:
-    """A task's gold answer; empty where any answer that passes its verifier is right (a few puzzles)."""
+    """The gold answer of a task; empty for puzzles where every answer that passes the verifier is correct."""
     return "" if answer is None else str(answer)
 
 
 def build_verifier(task: str, params: dict[str, Any]) -> Callable[[str, dict[str, Any]], float]:
     """The task's own ``score_answer``."""
     dataset, config = _tasks()[task]
-    judge: Callable[[str, dict[str, Any]], float] = dataset(config(**params, seed=0, size=1)).score_answer
-    return judge
+    verifier: Callable[[str, dict[str, Any]], float] = dataset(config(**params, seed=0, size=1)).score_answer
+    return verifier
 
 
 def _tasks() -> dict[str, tuple[Any, Any]]:

@@ -1,1 +1,1 @@
-"""Credit: a tree and its scores become rows with advantages. One rule a file."""
+"""Credit assignment: turns rollout trees and their scores into training rows with advantages. One rule per file."""

@@ -1,4 +1,4 @@
-"""Only the first round learns: a response against its siblings (GRPO; with continuations below it, MOTIF)."""
+"""Train the first round only, each response against its siblings (GRPO; MOTIF, if responses have continuations)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from src.types import Rollout, Row, Scores
 
 
 class First(CreditRule):
-    """Advantage of a first-round turn = its value against the other first-round turns of its problem."""
+    """Advantages of first-round turns; the group is all first-round turns of a problem."""
 
     learns: ClassVar[Literal["first", "all"]] = "first"
 

@@ -1,4 +1,4 @@
-"""Every turn learns from two comparisons: with the whole tree, and with its parent (TreeRL, arXiv 2506.11902)."""
+"""Train every turn with a global and a local advantage: against the whole tree and its parent (TreeRL, 2506.11902)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from src.types import Path, Rollout, Scores
 
 
 class GlobalLocal(CreditRule):
-    """A = [(V - V(root)) + (V - V(parent))] / sqrt(leaves below), V the mean outcome below a turn.
+    """A = [(V - V(root)) + (V - V(parent))] / sqrt(leaves below), where V is the mean outcome below a turn.
 
-    The root of the number of leaves keeps turns near the root, which stand above many of them, from weighing the most.
+    The division by the square root keeps turns near the root, which have many leaves below them, from dominating.
     """
 
     learns: ClassVar[Literal["first", "all"]] = "all"
-    across_rounds: ClassVar[bool] = True  # values of one round are compared with those of another
+    across_rounds: ClassVar[bool] = True
     weighting: Weighting = "turn"
 
     def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited:
@@ -31,8 +31,8 @@ class GlobalLocal(CreditRule):
             own, below = own_share(rollout, score), _leaves_below(rollout)
             credited = []
             for turn in turns:
-                both = 2 * score.ahead(turn.path) - score.prior - score.ahead(turn.parent)
-                credited.append((turn, both / math.sqrt(below.get(turn.path, 1)) + own[turn.path]))
+                global_and_local = 2 * score.ahead(turn.path) - score.prior - score.ahead(turn.parent)
+                credited.append((turn, global_and_local / math.sqrt(below.get(turn.path, 1)) + own[turn.path]))
             rows += weighed(credited, self.weighting)
         return Credited(rows, len(rollouts) - lonely, lonely)
 

@@ -1,7 +1,7 @@
-"""Every turn learns from its own progress: what the state is worth after it, less what it was worth before.
+"""Train every turn with a process advantage: the value of the state after the turn minus the value before it.
 
-Values come from probes alone: chains that run to the end from the question and from every round, and that no gradient
-touches (VinePPO, arXiv 2410.01679).
+Values are Monte Carlo estimates from probes, i.e. chains that run to the end from the question and from every round and
+are not trained (VinePPO, arXiv 2410.01679).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from src.types import Path, Rollout, Scores
 
 
 class Process(CreditRule):
-    """A = V(after) - V(before), unbiased for any number of probes, since neither value depends on the turn's siblings.
+    """A = V(after) - V(before), unbiased for any number of probes, because neither value depends on the siblings.
 
-    The last round's value after it is its own score. ``scale=batch`` divides by the standard deviation of all
-    advantages of the step; the algorithm's own scaling compares groups and is not used.
+    After the last round, the value is the turn's own score. ``scale=batch`` divides by the standard deviation of all
+    advantages of the step. The algorithm's own baseline and scaling are for groups, and are not used.
     """
 
     learns: ClassVar[Literal["first", "all"]] = "all"
-    across_rounds: ClassVar[bool] = True  # values of one round are compared with those of another
+    across_rounds: ClassVar[bool] = True
     weighting: Weighting = "level"
     scale: Literal["batch", "none"] = "batch"
     epsilon: float = Field(1e-4, ge=0)  # added to the standard deviation
@@ -34,23 +34,23 @@ class Process(CreditRule):
         yield from super().check_run(run)
         if run.rounds is not None and run.rounds.probes < 1:
             yield (
-                "credit=process takes the values before and after a round from probes, but "
-                f"rounds.probes={run.rounds.probes} samples none; use 1 or more (reward=process sets 4)"
+                "credit=process estimates the values before and after a round from probes, but "
+                f"rounds.probes={run.rounds.probes}; use 1 or more (reward=process sets 4)"
             )
 
     def rows(self, rollouts: Sequence[Rollout], scores: Sequence[Scores], advantages: Advantages) -> Credited:
-        earned = [self._differences(rollout, score) for rollout, score in zip(rollouts, scores, strict=True)]
-        everything = [advantage for tree in earned for advantage in tree.values()]
-        spread = statistics.stdev(everything) if self.scale == "batch" and len(everything) > 1 else 0.0
-        divisor = spread + self.epsilon if spread else 1.0
+        differences = [self._differences(rollout, score) for rollout, score in zip(rollouts, scores, strict=True)]
+        of_step = [difference for tree in differences for difference in tree.values()]
+        deviation = statistics.stdev(of_step) if self.scale == "batch" and len(of_step) > 1 else 0.0
+        divisor = deviation + self.epsilon if deviation else 1.0
         rows = [
             row
-            for rollout, tree in zip(rollouts, earned, strict=True)
+            for rollout, tree in zip(rollouts, differences, strict=True)
             for row in weighed(
                 [(turn, tree[turn.path] / divisor) for turn in rollout.turns if turn.path in tree], self.weighting
             )
         ]
-        return Credited(rows, sum(map(bool, earned)), sum(not tree for tree in earned))
+        return Credited(rows, sum(map(bool, differences)), sum(not tree for tree in differences))
 
     def _differences(self, rollout: Rollout, scores: Scores) -> dict[Path, float]:
         own = own_share(rollout, scores)

@@ -1,8 +1,8 @@
-"""Every turn learns: its value against its siblings'; an only child inherits its parent's advantage.
+"""Train every turn against its siblings; an only child inherits its parent's advantage.
 
-On MOTIF's tree this is tree credit (TreeRPO, arXiv 2506.05183; Tree-GRPO, 2509.21240): the continuations that MOTIF
-samples, scores and throws away learn too. On chains it is one outcome shared by all rounds of a trajectory (MemAgent,
-2507.02259; InftyThink+, 2602.06960), with a baseline that counts one value per trajectory.
+On MOTIF's tree this is tree credit (TreeRPO, arXiv 2506.05183; Tree-GRPO, 2509.21240): it also trains the continuations
+that MOTIF samples only to estimate values. On chains, all rounds of a trajectory share one outcome advantage (MemAgent,
+2507.02259; InftyThink+, 2602.06960), and the baseline counts each trajectory once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from src.types import Path, Rollout, Scores, Turn
 
 
 class Siblings(CreditRule):
-    """Siblings stand before the same choice, so the mean of their values is a baseline for each of them."""
+    """Advantages of turns; a group is all children of one turn. Siblings share a state, so their mean is a baseline."""
 
     learns: ClassVar[Literal["first", "all"]] = "all"
     weighting: Weighting = "level"
@@ -36,17 +36,18 @@ class Siblings(CreditRule):
                 else:
                     lonely += 1
         values = [[scores[tree].values[turn.path] for turn in family] for tree, family in groups]
-        earned: list[dict[Path, float]] = [{} for _ in rollouts]
+        by_path: list[dict[Path, float]] = [{} for _ in rollouts]
         for (tree, family), group in zip(groups, advantages(values), strict=True):
-            earned[tree].update((turn.path, advantage) for turn, advantage in zip(family, group, strict=True))
-        for tree, heir in heirs:  # parents come first
-            if heir.parent in earned[tree]:
-                earned[tree][heir.path] = earned[tree][heir.parent]
+            by_path[tree].update((turn.path, advantage) for turn, advantage in zip(family, group, strict=True))
+        for tree, heir in heirs:  # in order of rounds, so that a parent has its advantage before its child
+            if heir.parent in by_path[tree]:
+                by_path[tree][heir.path] = by_path[tree][heir.parent]
         rows = [
             row
             for tree, rollout in enumerate(rollouts)
             for row in weighed(
-                [(turn, earned[tree][turn.path]) for turn in rollout.turns if turn.path in earned[tree]], self.weighting
+                [(turn, by_path[tree][turn.path]) for turn in rollout.turns if turn.path in by_path[tree]],
+                self.weighting,
             )
         ]
         return Credited(rows, len(groups), lonely)

@@ -1,1 +1,1 @@
-"""Optimizers and learning-rate schedules. One optimizer a file."""
+"""Optimizers and learning-rate schedules. One optimizer per file."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AdamW(OptimizerSettings):
-    """Decoupled weight decay, linear warm-up, then ``schedule`` down to ``final`` x lr."""
+    """AdamW with a learning-rate schedule: linear warm-up, then ``schedule`` down to ``final`` x lr."""
 
     lr: float = Field(gt=0)
     betas: Sequence[float] = Field((0.9, 0.99), min_length=2, max_length=2)
@@ -35,7 +35,7 @@ class AdamW(OptimizerSettings):
             yield f"optimizer.betas={list(self.betas)} must be two numbers in [0, 1)"
 
     def factor(self, step: int, steps: int) -> float:
-        """The learning rate of a step (0-based) as a share of ``lr``."""
+        """Learning rate of a step (0-based) as a share of ``lr``."""
         return factor(step, steps, self.warmup, self.schedule, self.final)
 
     def build(self, parameters: Iterable[Parameter], steps: int, iterations: int = 1) -> tuple[Optimizer, LRScheduler]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class AdamW8bit(AdamW):
-    """AdamW whose moments take 8 bits each, in tensors of 4,096 parameters or more."""
+    """AdamW with 8-bit moments for tensors of 4,096 parameters or more."""
 
     moment_bytes: ClassVar[int | None] = 1
 
@@ -22,7 +22,7 @@ class AdamW8bit(AdamW):
         if importlib.util.find_spec("bitsandbytes") is None:
             yield (
                 "optimizer=adamw-8bit needs the package bitsandbytes, which is not installed: "
-                "`pip install bitsandbytes`, or optimizer=adamw"
+                "`pip install bitsandbytes`, or use optimizer=adamw"
             )
 
     def _kind(self) -> Callable[..., Optimizer]:

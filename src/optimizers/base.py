@@ -1,4 +1,4 @@
-"""The contract of an optimizer section."""
+"""Abstract base class of the optimizer settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class OptimizerSettings(Section, ABC):
     """An optimizer with its learning-rate schedule."""
 
-    moment_bytes: ClassVar[int | None] = None  # of each moment of a parameter; None is the parameter's own size
+    moment_bytes: ClassVar[int | None] = None  # bytes per moment and parameter; None: the size of the parameter
 
     @abstractmethod
     def build(self, parameters: Iterable[Parameter], steps: int, iterations: int = 1) -> tuple[Optimizer, LRScheduler]:

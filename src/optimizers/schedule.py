@@ -9,9 +9,9 @@ Shape = Literal["cosine", "linear", "constant"]
 
 
 def factor(step: int, steps: int, warmup: float, shape: Shape, final: float) -> float:
-    """The learning rate of a step (0-based) of ``steps``, as a share of the peak.
+    """Learning rate of a step (0-based) of ``steps``, as a share of the peak.
 
-    ``warmup`` is the share of the steps that warm up linearly; afterwards the rate decays to ``final``.
+    The rate rises linearly over the first ``warmup`` (a share of ``steps``), then decays to ``final``.
     """
     warm = round(warmup * steps)
     if step < warm:

@@ -1,1 +1,1 @@
-"""Reward terms: what is scored. One term a file; a yaml of the reward group combines them with weights."""
+"""Reward terms. One term per file; a yaml of the reward group combines them with weights."""

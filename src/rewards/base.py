@@ -1,4 +1,4 @@
-"""What a reward term is, and how terms on turns and on leaves become values on the whole tree."""
+"""Reward terms, and the backup of their scores from leaves and turns to values on the whole tree."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from src.types import Path, Problem, Rollout, Scorer, Scores, Table, Turn
 class Term(Section, ABC):
     """One term of the reward.
 
-    ``at="leaves"`` scores the last turn of each branch, and an earlier turn is worth the mean of its children;
-    ``at="turns"`` scores every turn for itself.
+    ``at="leaves"`` scores the last turn of each branch, and the value of an earlier turn is the mean over its children.
+    ``at="turns"`` scores every turn on its own.
     """
 
     at: ClassVar[Literal["leaves", "turns"]]
@@ -29,16 +29,17 @@ class Term(Section, ABC):
 
 
 def correctness(problem: Problem, turn: Turn, scorer: Scorer) -> float:
-    """Whether the answer that a turn states is right, 0 to 1."""
+    """The verifier's score of the answer that a turn states, 0 to 1."""
     return scorer(problem, turn.said)
 
 
 def backed_up(rollout: Rollout, leaf: Callable[[Turn], float]) -> dict[Path, float]:
-    """Values on a tree: ``leaf`` where it ends, elsewhere the mean over children.
+    """Monte Carlo values of the turns of a tree: ``leaf`` at the leaves, elsewhere the mean over children.
 
-    Counting children and not leaves keeps an early ending from weighing less than a long one. Where a state has probes,
-    they alone tell its value: they are independent of what was chosen after it. A pruned turn is worth what its probes
-    say, or its own score if it is final; a turn without either, and one that was not written, has no value.
+    The mean is over children and not over leaves, so that a branch that ends early weighs as much as a long one. If a
+    state has probes, its value is their mean alone, because probes do not depend on the search or on later choices. The
+    value of a pruned turn is the mean of its probes, or its own score if it is final. A pruned turn with neither, and a
+    turn that was never generated, have no value.
     """
     values: dict[Path, float] = {}
     below: dict[tuple[Path, bool], list[float]] = {}
@@ -55,8 +56,8 @@ def backed_up(rollout: Rollout, leaf: Callable[[Turn], float]) -> dict[Path, flo
 
 
 def normalised(table: Table, epsilon: float = 1e-4) -> Table:
-    """Each turn's number against its siblings': minus their mean, over their standard deviation (Bessel-corrected) +
-    ``epsilon``; exactly 0 where all are equal."""
+    """Normalise each number among siblings: subtract their mean, divide by their standard deviation (Bessel-corrected)
+    + ``epsilon``. The result is exactly 0 if all siblings are equal."""
     siblings: dict[Path, list[Path]] = {}
     for path in table:
         siblings.setdefault(path[:-1], []).append(path)
@@ -74,11 +75,11 @@ def _score_of(term: Term, problem: Problem, scorer: Scorer, turn: Turn) -> float
 
 
 class Reward(Section):
-    """A weighted sum of terms.
+    """The reward: a weighted sum of terms.
 
-    ``normalise="before"`` normalises each term among siblings and then sums them, so that a term of small variance
-    still counts (GDPO, arXiv 2601.05242, whose second step is ``algorithm.scale=batch``). Such values compare siblings
-    only; they are not comparable across rounds. ``after`` leaves scaling to the algorithm.
+    ``normalise="before"`` normalises each term among siblings before the sum, so that a term of small variance still
+    counts (GDPO, arXiv 2601.05242, whose second step is ``algorithm.scale=batch``). Such values can be compared among
+    siblings only, not across rounds. ``after`` leaves the scaling to the algorithm.
     """
 
     terms: Mapping[str, Term]
@@ -86,11 +87,11 @@ class Reward(Section):
 
     def check(self) -> Iterable[str]:
         if not self.terms:
-            yield "reward.terms is empty: there is nothing to learn from; name one term at least"
+            yield "reward.terms is empty; use at least one term, e.g. reward=outcome"
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether any term needs the rounds after the first: without one, they are not sampled in training."""
+        """Whether a term needs the rounds after the first. If none does, training does not sample them."""
         return any(term.at == "leaves" for term in self.terms.values())
 
     def score(self, rollouts: Sequence[Rollout], scorer: Scorer) -> list[Scores]:
@@ -99,7 +100,7 @@ class Reward(Section):
 
     def _score(self, rollout: Rollout, scorer: Scorer) -> Scores:
         problem = rollout.problem
-        scorer = cache(scorer)  # a term and the plain correctness often ask for the same verdict
+        scorer = cache(scorer)  # several terms, and the correctness below, ask for the same verdicts
         correct = backed_up(rollout, lambda turn: correctness(problem, turn, scorer))
         terms: dict[str, Table] = {}
         for name, term in self.terms.items():
@@ -111,13 +112,14 @@ class Reward(Section):
                 }
         plain = self._sum(terms, terms, correct)
         if self.normalise == "before":
-            compared = {name: normalised(table) for name, table in terms.items()}
-            return Scores(terms, self._sum(terms, compared, correct), correct, plain=plain)
+            by_term = {name: normalised(table) for name, table in terms.items()}
+            return Scores(terms, self._sum(terms, by_term, correct), correct, plain=plain)
         own = [name for name, term in self.terms.items() if term.at == "turns"]
         scores = Scores(terms, plain, correct, self._sum(own, terms, correct))
         first = [turn for turn in rollout.turns if turn.round == 1 and turn.path in correct]
-        told = [scores.ahead(turn.path) for turn in first if turn.probe] or [scores.ahead(turn.path) for turn in first]
-        return replace(scores, prior=sum(told) / len(told) if told else 0.0)
+        values = [scores.ahead(turn.path) for turn in first if turn.probe]
+        values = values or [scores.ahead(turn.path) for turn in first]
+        return replace(scores, prior=sum(values) / len(values) if values else 0.0)
 
     def _sum(self, names: Iterable[str], terms: Mapping[str, Table], paths: Iterable[Path]) -> Table:
         """The weighted sum of some of the terms."""

@@ -1,4 +1,4 @@
-"""Efficiency: a right answer is worth more the fewer rounds it took (InftyThink+, arXiv 2602.06960)."""
+"""Efficiency: correctness, discounted by the number of rounds (InftyThink+, arXiv 2602.06960)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from src.types import Problem, Scorer, Turn
 
 
 class Efficiency(Term):
-    """R = correct * (1 - ((rounds - 1) / limit)^2): 1 for a right answer in one round, 0 for a wrong one."""
+    """R = correct * (1 - ((rounds - 1) / limit)^2): 1 for a correct answer after one round, 0 for a wrong answer."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "leaves"
-    limit: int = Field(ge=1)  # rounds at most
+    limit: int = Field(ge=1)  # maximum number of rounds
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
         rounds = run.rounds

@@ -1,4 +1,4 @@
-"""Format: is a turn written in the protocol's tags?"""
+"""Format: whether a turn has the expected reasoning and answer tags."""
 
 from __future__ import annotations
 

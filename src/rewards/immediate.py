@@ -1,4 +1,4 @@
-"""Immediate: is the answer that a turn states itself right? The ablation that asks whether looking ahead matters."""
+"""Immediate: correctness of each turn's own answer. The ablation of MOTIF's outcome reward, without later rounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from src.types import Problem, Scorer, Turn
 
 
 class Immediate(Term):
-    """Correctness of each turn's own stated answer, whatever the rounds after it make of it."""
+    """Correctness of each turn's own stated answer; the rounds after it do not count."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
 

@@ -1,4 +1,4 @@
-"""Length: every token of the budget costs."""
+"""Length: a penalty on the used share of the token budget."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from src.types import Problem, Scorer, Turn
 
 
 class Length(Term):
-    """0 for nothing written to -1 for the whole budget: ``linear`` in the tokens, or along half a ``cosine``, flat at
-    both ends (the shape of arXiv 2502.03373, there between the rewards of right and wrong answers)."""
+    """From 0 for an empty completion to -1 for the whole budget: ``linear`` in the tokens, or half a ``cosine`` wave,
+    flat at both ends (arXiv 2502.03373, which interpolates the rewards of correct and wrong answers this way)."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
     shape: Literal["linear", "cosine"] = "linear"

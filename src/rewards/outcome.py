@@ -1,4 +1,4 @@
-"""Outcome: where thinking ends, is the answer right? MOTIF's accuracy reward (arXiv 2507.02851, section 3)."""
+"""Outcome: correctness of the final answer, MOTIF's accuracy reward (arXiv 2507.02851, section 3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from src.types import Problem, Scorer, Turn
 
 
 class Outcome(Term):
-    """Correctness at the leaves: a first response is worth the mean over its continuations; with one round, its own."""
+    """Correctness at the leaves. The value of a first response is the mean over its continuations; with one round it
+    is its own correctness."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "leaves"
 

@@ -1,4 +1,4 @@
-"""Overlong: a soft penalty for coming close to the token budget (DAPO, arXiv 2503.14476, equation 13)."""
+"""Overlong: soft punishment of completions close to the token budget (DAPO, arXiv 2503.14476, equation 13)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from src.types import Problem, Scorer, Turn
 
 
 class Overlong(Term):
-    """0 until the last ``buffer`` of the turn's budget, falling to -1 where the budget ends.
+    """0 before the last ``buffer`` of the turn's token budget, then linear down to -1 at its end.
 
     ``buffer`` is a share of the budget; DAPO's 4,096 of 20,480 tokens are 0.2.
     """

@@ -1,6 +1,6 @@
-r"""The rewards of MOTIF's released code (arXiv 2507.02851), oddities included; numbers are those of docs/published.md.
+r"""The reward terms of MOTIF's released code (arXiv 2507.02851), with its oddities, numbered as in docs/paper.md.
 
-Each term has a ``corrected`` form, which does what the term is for.
+With ``corrected``, each term does what the paper describes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ SOFT = r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>"
 
 
 class Accuracy(Term):
-    r"""2 for a right answer in the last ``<answer>``, 1 for one elsewhere in the last response, else 0 (oddity 3).
+    r"""2 for a correct answer in the last ``<answer>``, 1 for one elsewhere in the last response, else 0 (oddity 3).
 
-    With one round, as in the released vanilla GRPO, 2 for a right answer anywhere. Right is ``\boxed{gold}`` as a
-    substring (oddity 4), and a response without the tag counts as all answer (oddity 2). Corrected: right is what the
-    verifier says, and an answer in the tag needs the tag.
+    With one round, as in the released vanilla GRPO, 2 for a correct answer anywhere. An answer is correct if
+    ``\boxed{gold}`` is a substring (oddity 4), and without the tag the whole response is the answer (oddity 2).
+    Corrected: the verifier decides, and without the tag there is no answer in the tag.
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "leaves"
@@ -31,17 +31,17 @@ class Accuracy(Term):
         def right(text: str) -> float:
             return scorer(problem, text) if self.corrected else float(f"\\boxed{{{problem.answer}}}" in text)
 
-        if turn.final and turn.round == 1:  # one round is all there is
+        if turn.final and turn.round == 1:  # a rollout of one round
             return 2 * right(turn.said)
         inside = "" if self.corrected and ANSWER not in turn.said else progress(turn.said)
         return max(2 * right(inside), right(turn.said))
 
 
 class Strict(Term):
-    """0.5 for both blocks with every tag on a line of its own, and a last newline, else 0.
+    """0.5 for both blocks with every tag on its own line and a newline at the end, else 0.
 
-    Oddity 5: each block may hold one line only, since the dot matches no newline. Corrected: any number of lines, and
-    the last newline may be missing.
+    Oddity 5: each block must be a single line, because the dot does not match newlines. Corrected: any number of lines,
+    and the last newline is optional.
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
@@ -56,8 +56,8 @@ class Strict(Term):
 class Soft(Term):
     """0.5 for a response that begins with both blocks, else 0.
 
-    Oddity 5: each block must stand on one line together with its tags, which is what the strict form excludes; an
-    ordinary response scores 0 on both. Corrected: any number of lines.
+    Oddity 5: each block must be on the same line as its tags, which the strict form excludes. An ordinary response
+    scores 0 on both. Corrected: any number of lines.
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
@@ -68,12 +68,12 @@ class Soft(Term):
 
 
 class Tags(Term):
-    r"""0.125 for each of the four tags that stands there once, with its newlines; 0.001 off for what follows the last.
+    r"""0.125 for each of the four tags that occurs once, with its newlines; minus 0.001 per character after the last.
 
-    Oddity 6: what follows is counted twice, by each of the last two tags' rules, and the first of them takes what
-    follows ``\n</answer>\n``: where that newline is missing, as after a response that just ends, the whole text. A
-    well-formed response of 1,377 characters scores -0.876, and 0.5 with a newline at its end. Corrected: what follows
-    ``\n</answer>`` counts once, a newline there not at all.
+    Oddity 6: the rules of the last two tags both subtract the excess characters. The first of them splits at
+    ``\n</answer>\n``; if a response ends without that last newline, the excess is the whole text. A well-formed
+    response of 1,377 characters scores -0.876, and 0.5 with a newline at its end. Corrected: characters after
+    ``\n</answer>`` are subtracted once, without a newline directly after the tag.
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"

@@ -1,4 +1,4 @@
-"""Repetition: how much of a turn repeats itself (as the n-gram penalty of arXiv 2502.03373 and Open-R1)."""
+"""Repetition: a penalty on repeated n-grams within a turn (as in arXiv 2502.03373 and Open-R1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from src.types import Problem, Scorer, Turn
 
 
 class Repetition(Term):
-    """Minus the share of n-grams of ``size`` tokens that stood in the turn before: 1 - distinct / all, 0 to -1."""
+    """Minus the share of n-grams of ``size`` tokens that occurred before in the turn: distinct / all - 1, 0 to -1."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
     size: int = Field(8, ge=1)

@@ -1,1 +1,1 @@
-"""How a tree of turns grows: prompts, branching, what is carried between rounds, and what ends them."""
+"""Multi-round rollouts as trees of turns: prompts, branching, text carried between rounds, search and early ending."""

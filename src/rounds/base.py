@@ -1,4 +1,4 @@
-"""The contracts of a rounds strategy, a carry rule and a search."""
+"""Abstract base classes of the rounds strategy, the carry rule and the search."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from src.types import Codec, Path, Problem, Turn
 
 
 class Carry(Section, ABC):
-    """What the next prompt quotes of earlier rounds, as text."""
+    """A carry rule: selects the text of earlier rounds that the next prompt quotes."""
 
     @abstractmethod
     def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> str | None:
-        """The progress to quote, from the finished turns that lead here (oldest first, at least one).
+        """The progress to quote, from the finished turns of this branch (oldest first, at least one).
 
-        ``None`` asks the question afresh.
+        ``None`` starts the next round with the first-round prompt, without any progress.
         """
 
 
 class TokenCarry(Section, ABC):
-    """What the next round continues, as tokens: all rounds write one message, which ends where the model ends it."""
+    """A carry rule on tokens: all rounds continue one assistant message, until the model ends it."""
 
     @abstractmethod
     def resume(self, lineage: Sequence[Turn], budget: int) -> tuple[int, ...]:
-        """At most ``budget`` of the tokens that the finished turns wrote; they open the round's own message."""
+        """At most ``budget`` tokens of the finished turns' completions; the next round's message starts with them."""
 
 
 class Search(Section, ABC):
-    """Which candidates of a level go on: tree of thoughts (arXiv 2305.10601) over rounds."""
+    """Beam search over rounds: keeps the best candidates of each round (tree of thoughts, arXiv 2305.10601)."""
 
-    probes: ClassVar[bool]  # whether candidates are judged by probes
-    candidates: int = 4  # children of the question, and of every turn that is kept
-    keep: int = 1  # turns of a level that go on
+    probes: ClassVar[bool]  # whether ranking needs probes
+    candidates: int = 4  # children of the question, and of every kept turn
+    keep: int = 1  # beam width: turns of a round that are continued
 
     def check(self) -> Iterable[str]:
         if self.candidates < 2:
@@ -45,23 +45,23 @@ class Search(Section, ABC):
 
     @abstractmethod
     def rank(self, pool: Sequence[Turn], probed: Mapping[Path, Sequence[Turn]]) -> list[int]:
-        """Indices of ``pool``, best first; ``probed`` holds the last turns of each candidate's probes.
+        """Indices of ``pool``, best first. ``probed`` maps each candidate's path to the last turns of its probes.
 
-        No gold answer is used.
+        The ranking never uses the gold answer.
         """
 
 
 class Strategy(Section, ABC):
-    """How the rollout of a problem grows, one turn at a time."""
+    """A rounds strategy: proposes the next turns of a problem's rollout tree."""
 
-    n: int  # rounds at most
+    n: int  # maximum number of rounds
     prompts: Prompts
     search: Search | None = None
-    probes: int = 0  # chains from each state that only estimate its value
+    probes: int = 0  # chains sampled from each state only to estimate its value
     temperature: float = 1.0  # of the first round
     later_temperature: float = 1.0
     later_top_p: float = 1.0
-    continuation: Literal["policy", "base"] = "policy"  # who writes later rounds in training
+    continuation: Literal["policy", "base"] = "policy"  # weights that sample later rounds in training
 
     @property
     @abstractmethod
@@ -71,7 +71,7 @@ class Strategy(Section, ABC):
     @property
     @abstractmethod
     def ends_early(self) -> bool:
-        """Whether a rollout may end before the last round."""
+        """Whether a rollout can end before round ``n``."""
 
     @abstractmethod
     def open(self, problem: Problem, codec: Codec) -> list[Turn]:
@@ -79,25 +79,25 @@ class Strategy(Section, ABC):
 
     @abstractmethod
     def extend(self, problem: Problem, lineage: Sequence[Turn], codec: Codec) -> list[Turn]:
-        """The turns that continue ``lineage[-1]``; none where the rollout ends."""
+        """The turns that continue ``lineage[-1]``; empty if the branch ends there."""
 
     @abstractmethod
     def settle(self, problem: Problem, turns: Sequence[Turn], codec: Codec) -> tuple[list[Turn], list[Turn]]:
-        """Called when no turn of a rollout is being written: the turns to prune, and further turns to write."""
+        """The turns to prune and the new turns to generate, once no turn of the rollout is being generated."""
 
     @abstractmethod
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> Strategy:
-        """The same strategy for evaluation: ``samples`` separate chains of ``n`` rounds, all written by the policy."""
+        """The strategy for evaluation: ``samples`` independent chains of ``n`` rounds, all sampled from the policy."""
 
     @property
     @abstractmethod
     def samples(self) -> int:
-        """Independent answers of a problem at evaluation."""
+        """Independent samples per problem at evaluation."""
 
     @abstractmethod
     def check_problem(self, problem: Problem, codec: Codec) -> None:
-        """Refuse a problem that leaves no room to write.
+        """Check that every prompt of a problem leaves room for a completion.
 
         Raises:
-            InputError: names the problem, its length and the settings that bound it.
+            InputError: a prompt fills the context. The message names the problem, its length and the settings.
         """

@@ -1,4 +1,4 @@
-"""Grow trees: a rounds strategy proposes turns, an engine writes them, all waiting turns of all trees in one batch."""
+"""Generate rollout trees: the strategy proposes turns, and the engine samples the turns of all trees in one batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from src.types import Codec, Engine, OnToken, Path, Problem, Rollout, Status, Tu
 
 
 def stream(*key: object) -> int:
-    """A 128-bit key for a turn's random numbers, from what identifies it: seed, step, problem and path."""
+    """The 128-bit random key of a turn, hashed from its identity: seed, step, problem and path."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=16).digest(), "little")
 
 
@@ -25,13 +25,13 @@ def grow(
     on_token: OnToken | None = None,
     interrupt: Callable[[], None] | None = None,
 ) -> list[Rollout]:
-    """One finished tree per problem, in order.
+    """Generate one finished rollout tree per problem, in the order of ``problems``.
 
-    ``key`` names the occasion (seed, step …): the same key gives the same trees. ``depth`` stops growth after that many
-    rounds, for rewards that do not look further ahead. ``interrupt`` is called at every finished turn and may raise.
+    ``key`` seeds the sampling (run seed, step …): the same key gives the same trees. ``depth`` limits the number of
+    rounds, for rewards that only need the first ones. ``interrupt`` is called after every finished turn and may raise.
     """
     grown: list[dict[Path, Turn]] = [{} for _ in problems]
-    open_turns = [0] * len(problems)  # of each tree, being written or about to be
+    open_turns = [0] * len(problems)  # per tree: turns that are queued or being generated
 
     def stamp(tree: int, turn: Turn) -> Turn:
         return replace(turn, tree=tree, stream=stream(*key, problems[tree].id, turn.path))
@@ -46,9 +46,8 @@ def grow(
             lineage = [tree[turn.path[:length]] for length in range(1, turn.round + 1)]
             new = strategy.extend(problem, lineage, codec)
         open_turns[turn.tree] += len(new) - 1
-        if (
-            open_turns[turn.tree] == 0 and depth is None
-        ):  # in path order, so that what is kept does not depend on who finished first
+        if open_turns[turn.tree] == 0 and depth is None:
+            # Sorted by path, so that the search does not depend on which turn finished first.
             pruned, new = strategy.settle(problem, sorted(tree.values(), key=_place), codec)
             tree |= {one.path: replace(one, status=Status.PRUNED) for one in pruned}
             open_turns[turn.tree] = len(new)

@@ -1,4 +1,4 @@
-"""Think over n rounds, each a fresh context with the question and the progress so far (MOTIF, arXiv 2507.02851)."""
+"""Multi-round reasoning: each round's context is the question and the progress so far (MOTIF, arXiv 2507.02851)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from src.verifiers.tags import boxed, progress
 
 
 class MultiRound(Strategy):
-    """n rounds, a branching per round, and token budgets.
+    """Rollouts of n rounds with a branching factor and a token budget for each round.
 
-    From each of ``responses`` first-round turns, ``trajectories`` of rounds 2..n are sampled; ``branching`` gives
-    the number of children at every depth instead. From the question, and from every turn that is not the last,
-    ``probes`` more chains run to the end, only to estimate the value of the state they start from. With a ``search``,
-    a level holds its candidates, and only those that it keeps go on.
+    Each of ``responses`` first-round turns gets ``trajectories`` continuations over rounds 2..n. ``branching`` instead
+    sets the number of children at every depth. ``probes`` extra chains run to the end from the question and from every
+    turn before the last round; they only estimate the value of the state that they start from. With a ``search``, each
+    round generates candidates, and only the best of them are continued.
 
-    A round may write ``first_tokens`` or ``later_tokens``, or what the ``context`` leaves after its prompt, if that is
-    less. A carried progress over ``progress_tokens`` keeps its ``keep`` end and is marked as cut. ``continuation``
-    names the weights that write rounds 2..n in training.
+    A completion has at most ``first_tokens`` (round 1) or ``later_tokens``, and at most as many as the ``context``
+    leaves after the prompt. A progress of more than ``progress_tokens`` is truncated: its ``keep`` end (head or tail)
+    stays. ``continuation`` selects the weights that sample rounds 2..n in training.
     """
 
     n: int = Field(ge=1)
@@ -52,15 +52,19 @@ class MultiRound(Strategy):
     def check(self) -> Iterable[str]:
         if self.branching is not None and (len(self.branching) != self.n or min(self.branching, default=0) < 1):
             yield (
-                f"rounds.branching={list(self.branching)} must give the children of each of the {self.n} rounds, all 1+"
+                f"rounds.branching={list(self.branching)} must be {self.n} numbers of children, one for each round, "
+                "all 1 or more"
             )
         if self.ending == "concludes" and isinstance(self.carry, TokenCarry):
             yield (
-                "rounds.ending=concludes asks every round for an answer of its own, but rounds/carry=tail writes one "
-                "message that ends where the model ends it; use rounds.ending=fixed"
+                "rounds.ending=concludes looks for an answer in every round, but with rounds/carry=tail all rounds "
+                "continue one message; use rounds.ending=fixed"
             )
         if self.search is not None and self.search.probes and self.probes < 1:
-            yield f"rounds/search=value estimates candidates by probes, but rounds.probes={self.probes} samples none"
+            yield (
+                f"rounds/search=value estimates the value of candidates from probes, but rounds.probes={self.probes}; "
+                "use 1 or more"
+            )
         if self.n != 1 and self.progress_tokens >= self.context:
             yield (
                 f"rounds.progress_tokens={self.progress_tokens} fills the whole context of {self.context} "
@@ -72,16 +76,16 @@ class MultiRound(Strategy):
             return
         if self.search is not None and self.n != 1 and self.probes < 1:
             yield (
-                "rounds.search prunes candidates in training too, and without probes nothing estimates the value of a "
-                "pruned one; use rounds.probes=1 or more, or search at evaluation only (src.evaluate rounds/search=…)"
+                "rounds.search also prunes candidates in training, and without probes a pruned candidate has no value "
+                "estimate; use rounds.probes=1 or more, or search only at evaluation (src.evaluate rounds/search=…)"
             )
         if self.top_p < 1:
             yield (
-                f"rounds.top_p={self.top_p} cuts the distribution of turns that learn, so their log-probs would be "
-                "wrong; use rounds.top_p=1"
+                f"rounds.top_p={self.top_p} truncates the sampling distribution of trained turns, so their log-probs "
+                "would be wrong; use rounds.top_p=1"
             )
         if self.temperature == 0:
-            yield "rounds.temperature=0 makes all responses of a group equal, so nothing is learned; use e.g. 1.0"
+            yield "rounds.temperature=0 makes all responses of a group equal, so all advantages are 0; use e.g. 1.0"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -98,12 +102,12 @@ class MultiRound(Strategy):
 
     @property
     def samples(self) -> int:
-        """First-round branches, or with a ``search`` the trees that stand for them at evaluation."""
+        """Independent samples per problem at evaluation: first-round branches, or with a ``search`` whole trees."""
         return self.branching[0] if self.branching is not None else self.responses
 
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> MultiRound:
-        """The same rounds for evaluation, all written by the policy: ``samples`` separate chains of ``n`` rounds, or
-        with a ``search`` as many trees."""
+        """The strategy for evaluation: ``samples`` independent chains of ``n`` rounds, or as many trees with a
+        ``search``. The policy samples all rounds."""
         return self.replace(
             n=n,
             branching=(samples, *[1] * (n - 1)),
@@ -130,23 +134,23 @@ class MultiRound(Strategy):
         return [*([] if self.search is not None else self._copies(turn, self.widths[last.round])), *self._probes(turn)]
 
     def settle(self, problem: Problem, turns: Sequence[Turn], codec: Codec) -> tuple[list[Turn], list[Turn]]:
-        """A search, when nothing of a tree is being written: the turns to prune, and the turns that continue the rest.
+        """One step of the search: the turns to prune, and the next candidates below the kept turns.
 
-        The pool is every live turn that nothing but probes continues. While one of the kept can go on, the search keeps
-        ``keep`` of them, at the end a single one.
+        The search ranks the live leaves of the tree (probes aside). It keeps the best ``keep`` while one of them can be
+        continued, and otherwise the best one.
         """
         if self.search is None:
             return [], []
         by_path = {turn.path: turn for turn in turns}
         continued = {turn.parent for turn in turns if not turn.probe}
         pool = [turn for turn in turns if turn.live and not turn.probe and turn.path not in continued]
-        ends = _ends(turns)
+        ends = _last_probe_turns(turns)
         probed = {turn.path: [probe for probe in ends if probe.path[: turn.round] == turn.path] for turn in pool}
         ranked = [pool[index] for index in self.search.rank(pool, probed)] if pool else []
-        going = any(self._goes_on(turn) for turn in ranked[: self.search.keep])
-        kept = ranked[: self.search.keep if going else 1]
-        stays = {turn.path[:length] for turn in kept for length in range(1, turn.round + 1)}
-        pruned = [turn for turn in turns if turn.live and not turn.probe and turn.path not in stays]
+        unfinished = any(self._goes_on(turn) for turn in ranked[: self.search.keep])
+        kept = ranked[: self.search.keep if unfinished else 1]
+        kept_paths = {turn.path[:length] for turn in kept for length in range(1, turn.round + 1)}
+        pruned = [turn for turn in turns if turn.live and not turn.probe and turn.path not in kept_paths]
         lineages = [[by_path[turn.path[:length]] for length in range(1, turn.round + 1)] for turn in kept]
         new = [
             child
@@ -157,10 +161,10 @@ class MultiRound(Strategy):
         return pruned, new
 
     def check_problem(self, problem: Problem, codec: Codec) -> None:
-        """Refuse a problem whose longest prompt would leave no room to write.
+        """Check that the longest prompt of a problem leaves room for a completion.
 
         Raises:
-            InputError: names the problem, its length and the settings that bound it.
+            InputError: it fills the context. The message names the problem, its length and the settings.
         """
         first = len(self._ask(problem, 1, () if isinstance(self.carry, TokenCarry) else None, codec))
         needed, where = first, "its first prompt"
@@ -178,15 +182,15 @@ class MultiRound(Strategy):
             )
 
     def _goes_on(self, turn: Turn) -> bool:
-        """Whether a finished turn is continued."""
+        """Whether a finished turn is continued by another round."""
         if turn.final or not turn.live:
             return False
         if isinstance(self.carry, TokenCarry):
-            return turn.status == Status.TRUNCATED  # otherwise the model ended the message
+            return turn.status == Status.TRUNCATED  # any other status: the model ended the message
         return self.ending == "fixed" or boxed(progress(turn.text)) is None
 
     def _next(self, problem: Problem, lineage: Sequence[Turn], codec: Codec) -> Turn:
-        """The turn after ``lineage``, as first of its siblings."""
+        """The turn after ``lineage``, with the path of the first sibling."""
         last = lineage[-1]
         sampling = Sampling(self.later_tokens, self.later_temperature, self.later_top_p, self.stop_at_answer)
         if isinstance(self.carry, TokenCarry):
@@ -209,7 +213,11 @@ class MultiRound(Strategy):
         writer: Writer,
         codec: Codec,
     ) -> Turn:
-        """The first child of ``parent``, with the budget that its prompt leaves."""
+        """The first child of ``parent``; its token budget is limited to the context left by its prompt.
+
+        Raises:
+            InputError: the prompt fills the context.
+        """
         number = len(parent) + 1
         if parent == () and isinstance(self.carry, TokenCarry):
             carried = ()
@@ -218,7 +226,8 @@ class MultiRound(Strategy):
         if room < 1:
             raise InputError(
                 f"problem {problem.id!r}, round {number}: the prompt takes {len(prompt)} tokens of a context of "
-                f"{self.context} (model.context) and leaves no room to write."
+                f"{self.context} (model.context) and leaves no room for a completion; raise model.context or shorten "
+                "the question."
             )
         budget = replace(sampling, max_new_tokens=room)
         return Turn(path=(*parent, 0), prompt=prompt, sampling=budget, writer=writer, final=number == self.n)
@@ -226,7 +235,7 @@ class MultiRound(Strategy):
     def _ask(
         self, problem: Problem, number: int, carried: str | tuple[int, ...] | None, codec: Codec
     ) -> tuple[int, ...]:
-        """A round's prompt. One message over all rounds is asked for as if it were one round."""
+        """Prompt tokens of round ``number``. With a ``TokenCarry`` it is a one-round prompt plus the carried tokens."""
         if isinstance(carried, tuple):
             return (*codec.chat(self.prompts.messages(problem.question, None, 1, 1)), *carried)
         return codec.chat(self.prompts.messages(problem.question, carried, number, self.n))
@@ -235,25 +244,25 @@ class MultiRound(Strategy):
         return [replace(turn, path=(*turn.parent, index)) for index in range(count)]
 
     def _probes(self, turn: Turn) -> list[Turn]:
-        """The probes of the state before ``turn``; their paths come after those of its siblings."""
+        """Probes of the state before ``turn``; their child indices come after those of its siblings."""
         start = self.widths[turn.round - 1]
         return [replace(turn, path=(*turn.parent, start + index), probe=True) for index in range(self.probes)]
 
     def _fit(self, text: str, codec: Codec) -> tuple[str, bool]:
-        """Cut a progress to its budget, keeping the stated end."""
+        """Truncate a progress to ``progress_tokens``; returns it and whether it was truncated."""
         tokens = codec.encode(text)
         if len(tokens) <= self.progress_tokens:
             return text, False
         size = self.progress_tokens
-        while True:  # what was cut inside a character or a word may take more tokens than it had
+        while True:  # text cut inside a character or a word can encode to more tokens than before
             text = codec.decode(tokens[len(tokens) - size :] if self.keep == "tail" else tokens[:size])
             if size == 0 or len(codec.encode(text)) <= self.progress_tokens:
                 return text, True
             size -= 1
 
 
-def _ends(turns: Sequence[Turn]) -> list[Turn]:
-    """The last turns of finished probes."""
+def _last_probe_turns(turns: Sequence[Turn]) -> list[Turn]:
+    """The last turn of each finished probe chain."""
     probes = [turn for turn in turns if turn.probe and turn.live]
     parents = {probe.parent for probe in probes}
     return [probe for probe in probes if probe.path not in parents]

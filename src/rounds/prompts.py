@@ -1,4 +1,4 @@
-"""Prompt templates: the texts of a round's prompt, for one family of models."""
+"""Prompt templates of the rounds."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _FIELD = re.compile(r"\{(question|progress|round|previous|rounds)\}")
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    r"""Replace ``{question}``, ``{progress}`` … in one pass, so that text with braces (``\boxed{}``) stays as it is."""
+    r"""Fill in ``{question}``, ``{progress}`` …, in a single pass and no other braces (``\boxed{}`` stays as it is)."""
     return _FIELD.sub(lambda found: values.get(found[1], found[0]), template)
 
 
 class Prompts(Section):
     """Templates with the fields ``{question} {progress} {round} {previous} {rounds}``.
 
-    ``first`` opens round 1, ``later`` every other round, ``final`` is appended in the last one. ``item`` renders one
-    progress where several are carried.
+    ``first`` is the prompt of round 1 and ``later`` that of every other round; ``final`` is appended in the last round.
+    ``item`` formats each progress if several are carried.
     """
 
     first: str
@@ -30,7 +30,7 @@ class Prompts(Section):
     system: str = ""
 
     def messages(self, question: str, progress: str | None, round: int, rounds: int) -> list[Message]:
-        """The chat that opens a round; ``progress`` is ``None`` in round 1."""
+        """The chat messages of a round's prompt. ``progress`` is ``None`` in round 1."""
         values = {
             "question": question,
             "progress": progress or "",

@@ -1,8 +1,8 @@
-"""Worked examples that teach the embedded model the protocol: skill without strategy.
+"""Synthetic demonstrations for the embedded model: correct arithmetic, random strategy.
 
-A demonstration is one turn of a simulated multi-round chain sum. Its arithmetic is always right; its *strategy* is left
-to chance: how many operations a round works off, and whether it reasons at all or blurts out a guess. What to prefer is
-deliberately not in the data, so it is what reinforcement learning has to find.
+A demonstration is one turn of a simulated multi-round chain sum. Its arithmetic is always correct. Its *strategy* is
+random: how many operations a round computes, and whether it reasons at all or guesses. The data prefers no strategy, so
+that reinforcement learning has to find a good one.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from pydantic import Field
 from src.settings import Section
 
 QUESTION = "State the final answer to the following arithmetic problem: {expression} ="
-"""The question's wording in reasoning-gym's ``chain_sum`` (a test holds the two together)."""
+"""The wording of reasoning-gym's ``chain_sum`` (tests/unit/benchmarks/test_reasoning_gym.py checks that they agree)."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One turn to imitate: what the model is asked, what it was told before, and what it writes."""
+    """One turn to imitate: the question, the texts of the rounds before, and the completion."""
 
     question: str
     round: int  # 1-based
-    final: bool  # told that this is the last round
-    carry: str  # the carry rule that the prompt is made with
-    before: tuple[str, ...]  # what the rounds before wrote, oldest first
+    final: bool  # whether the prompt says that this is the last round
+    carry: str  # carry rule of the prompt
+    before: tuple[str, ...]  # texts of the rounds before, oldest first
     completion: str
 
 
 class Demonstrations(Section):
-    """How demonstrations are drawn; every probability leaves a strategy to chance."""
+    """Distribution of the demonstrations: problem sizes, and the probabilities of each strategy."""
 
     min_terms: int = Field(2, ge=2)
     max_terms: int = Field(12, ge=2)
     max_rounds: int = Field(8, ge=1)
-    max_operations: int = Field(5, ge=0)  # worked off in a round that is not the last, at most
-    guess: float = Field(0.25, ge=0, le=1)  # chance that a turn answers without reasoning, which ends its chain
-    restate: float = Field(0.07, ge=0, le=1)  # chance to show a turn whose progress already holds the final answer
-    history: float = Field(0.2, ge=0, le=1)  # chance that a chain carries every progress
-    memory: float = Field(0.15, ge=0, le=1)  # … or all that the previous round wrote
-    tail: float = Field(0.15, ge=0, le=1)  # … or is one long message, cut into rounds by tokens; else the last answer
+    max_operations: int = Field(5, ge=0)  # maximum number of operations in a round before the last
+    guess: float = Field(0.25, ge=0, le=1)  # probability that a turn guesses without reasoning, which ends its chain
+    restate: float = Field(0.07, ge=0, le=1)  # probability of a turn whose carried progress holds the final answer
+    history: float = Field(0.2, ge=0, le=1)  # probability of the carry rule `history` for a chain
+    memory: float = Field(0.15, ge=0, le=1)  # … of `memory`
+    tail: float = Field(0.15, ge=0, le=1)  # … of `tail`, i.e. one long message; otherwise the rule is `answer`
 
     def check(self) -> Iterable[str]:
         if self.min_terms > self.max_terms:
@@ -50,12 +50,12 @@ class Demonstrations(Section):
                 f"demonstrations.min_terms={self.min_terms} must be at most demonstrations.max_terms={self.max_terms}"
             )
         if self.history + self.memory + self.tail > 1:
-            yield "demonstrations.history, memory and tail are chances of one draw; their sum must be at most 1"
+            yield "demonstrations.history, memory and tail are probabilities whose sum must be at most 1"
 
 
 @dataclass(frozen=True)
 class _State:
-    """What is left of a chain: a running value, the operations to come, or the stated final answer."""
+    """State of a chain sum: the running total and the remaining operations, or the stated final answer."""
 
     value: int
     operations: tuple[tuple[str, int], ...]
@@ -72,7 +72,7 @@ def _boxed(value: int) -> str:
 
 
 def _play(state: _State, count: int) -> tuple[str, _State]:
-    """Work off ``count`` operations: the reasoning that shows them, and the state after them."""
+    """Compute ``count`` operations. Returns the reasoning text and the next state."""
     value, steps = state.value, [str(state.value)]
     for sign, term in state.operations[:count]:
         value = value + term if sign == "+" else value - term
@@ -82,7 +82,7 @@ def _play(state: _State, count: int) -> tuple[str, _State]:
 
 
 def _turn(state: _State, final: bool, rng: random.Random, settings: Demonstrations) -> tuple[str, _State]:
-    """One round: the text that it writes, and the state that it hands on."""
+    """Simulate one round. Returns its text and the next state."""
     if state.stated is not None:
         reasoning, after = "", state
     elif rng.random() < settings.guess:
@@ -96,7 +96,7 @@ def _turn(state: _State, final: bool, rng: random.Random, settings: Demonstratio
 
 
 def draw(rng: random.Random, settings: Demonstrations, exclude: Collection[str] = frozenset()) -> Demonstration:
-    """Simulate a chain over its rounds and return one of its turns; questions in ``exclude`` are never used."""
+    """Simulate a chain over its rounds and return one of its turns. Questions in ``exclude`` are never used."""
     while True:
         terms = [rng.randint(0, 9) for _ in range(rng.randint(settings.min_terms, settings.max_terms))]
         signs = [rng.choice("+-") for _ in terms[1:]]
@@ -109,7 +109,7 @@ def draw(rng: random.Random, settings: Demonstrations, exclude: Collection[str] 
     wants_copy = rng.random() < settings.restate
     state, turns = _State(terms[0], operations), []
     before: tuple[str, ...] = ()
-    # Every second chain is one whose budget of rounds is short, so that last rounds with work left are common.
+    # Half of the chains have at most 3 rounds, so that last rounds with many remaining operations are common.
     rounds = rng.randint(1, 3 if rng.random() < 0.5 else settings.max_rounds)
     for index in range(1, (1 if carry == "tail" else rounds) + 1):
         final = index == rounds or carry == "tail"
@@ -124,6 +124,6 @@ def draw(rng: random.Random, settings: Demonstrations, exclude: Collection[str] 
 def stream(
     seed: int, settings: Demonstrations, exclude: Collection[str] = frozenset()
 ) -> Callable[[int], list[Demonstration]]:
-    """A function that returns the next ``count`` demonstrations of the sequence that ``seed`` fixes."""
+    """A function that returns the next ``count`` demonstrations of the random sequence of ``seed``."""
     rng = random.Random(seed)
     return lambda count: [draw(rng, settings, exclude) for _ in range(count)]

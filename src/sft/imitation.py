@@ -1,6 +1,6 @@
-"""Imitation of worked solutions: the turns of a rollout, with the prompts that the rollout would use.
+"""Supervised warm-up on worked solutions, written as the turns of a rollout with the rollout's own prompts.
 
-The loss covers what a turn writes, never its prompt.
+The loss covers completions only, never prompts.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from src.types import Codec, InputError, Problem, Row, Status, Turn
 
 
 def lessons(problem: Problem, strategy: Strategy, codec: Codec, end: int, rng: random.Random) -> list[Row]:
-    """A problem's worked solution as the turns of one rollout: their prompts, and what is to be written.
+    """Training rows of a problem: its worked solution as the turns of one rollout.
 
-    A turn that is longer than its token budget is left out: it could not be written either.
+    A turn that is longer than its token budget is left out, because the policy could not generate it either.
 
     Raises:
-        InputError: the problem has no worked solution, or rounds do not carry what is written in them.
+        InputError: the problem has no worked solution, or the carry rule continues one message over all rounds.
     """
     texts = solutions.rounds(solutions.steps(problem), problem.answer, strategy.n, rng)
     chain = strategy.independent(len(texts), 1, 1.0, 1.0)
@@ -35,8 +35,8 @@ def lessons(problem: Problem, strategy: Strategy, codec: Codec, end: int, rng: r
         opened = chain.extend(problem, lineage, codec) if lineage else chain.open(problem, codec)
         if not opened or opened[0].opening:
             raise InputError(
-                "rounds.carry goes on writing one message, and worked solutions are written as rounds of their own; "
-                "use rounds/carry=answer or history"
+                "rounds.carry continues one message over all rounds, but worked solutions are split into separate "
+                "rounds; use rounds/carry=answer or history"
             )
         (turn,) = opened
         completion = (*codec.encode(text), end)
@@ -47,7 +47,7 @@ def lessons(problem: Problem, strategy: Strategy, codec: Codec, end: int, rng: r
 
 
 def stream(problems: Sequence[Problem], strategy: Strategy, codec: Codec, end: int, seed: int) -> Iterator[Row]:
-    """Turns to imitate without end: every epoch a new order of the problems and a new split of their solutions.
+    """Endless training rows. Every epoch shuffles the problems and splits their solutions into rounds anew.
 
     Raises:
         InputError: no turn of an epoch fits its token budget.
@@ -69,8 +69,8 @@ def stream(problems: Sequence[Problem], strategy: Strategy, codec: Codec, end: i
 
 
 def losses(policy: Policy, rows: Sequence[Row], budget: int) -> Iterator[Tensor]:
-    """The mean negative log-likelihood of the completions' tokens, in parts: one micro-batch of ``budget`` tokens at a
-    time."""
+    """Mean negative log-likelihood of the completion tokens of ``rows``, as a sum of parts: one per micro-batch of
+    ``budget`` tokens."""
     count = sum(len(row.completion) for row in rows)
     for packs in micro_batches(rows, policy.attention, budget):
         logprobs, _, mask = policy.completion_logprobs([[rows[index] for index in pack] for pack in packs])
@@ -78,6 +78,6 @@ def losses(policy: Policy, rows: Sequence[Row], budget: int) -> Iterator[Tensor]
 
 
 def mean_loss(policy: Policy, rows: Sequence[Row], budget: int) -> float:
-    """Mean negative log-likelihood of a completion's token, in nats."""
+    """Mean negative log-likelihood per completion token, in nats."""
     with torch.no_grad():
         return sum(float(part) for part in losses(policy, rows, budget))

@@ -1,4 +1,4 @@
-"""The supervised loop: gradient steps on the loss of batches."""
+"""The supervised training loop."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def supervise(
     schedule: LRScheduler,
     max_grad_norm: float,
 ) -> Iterator[dict[str, float]]:
-    """One optimizer step per batch; yields the metrics of each step.
+    """Take one optimizer step per batch, and yield its loss, gradient norm and learning rate.
 
-    ``losses`` gives the loss of a batch in parts that add up, one micro-batch at a time.
+    ``losses`` gives the loss of a batch as a sum of parts, one per micro-batch.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for rows in batches:

@@ -1,4 +1,4 @@
-"""The embedded model from nothing: its tokenizer, its architecture, and supervised training on demonstrations."""
+"""Pretraining of the embedded model from scratch: tokenizer, architecture, and supervised batches of demonstrations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from src.types import Message, Sampling, Turn
 from src.verifiers.tags import BOXED, TAGS
 
 CARRIES: Mapping[str, Carry] = {"answer": Answer(), "history": History(), "memory": Memory()}
-"""The carry rules whose prompts are demonstrated; a chain that carries its tail has one round."""
+"""Carry rules of demonstrations, by name. The rule ``tail`` needs no prompt of later rounds and is not among them."""
 
 Pair = tuple[list[int], list[int]]
 """Token ids of a prompt and of the completion to imitate."""
@@ -39,12 +39,12 @@ CHAT_TEMPLATE = (
     "{{ message['content'] | replace(' + ', '+') | replace(' - ', '-') | replace(' =', '=') }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Qwen's layout. Sums lose their spaces, so that an expression looks the same in a question and in a progress."""
+"""Qwen's chat template. It removes the spaces in sums, so that questions and progress write expressions alike."""
 
 
 def build_tokenizer(texts: Sequence[str]) -> Qwen2Tokenizer:
-    """A byte-level BPE that covers any text: the words of ``texts`` and the protocol's tags are single tokens, and
-    every digit and sign is one of its own."""
+    """Train a byte-level BPE tokenizer, which covers any text. Single tokens are the words of ``texts``, the
+    protocol's tags, and each digit and sign."""
     words = sorted({word for text in texts for word in re.findall(r" ?[^\W\d_]+", text)})
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -70,7 +70,7 @@ def build_tokenizer(texts: Sequence[str]) -> Qwen2Tokenizer:
 
 
 def messages(demonstration: Demonstration, prompts: Prompts) -> list[Message]:
-    """The chat that a demonstration answers, through the same templates and carry rules as a rollout's."""
+    """The prompt messages of a demonstration, from the same templates and carry rules as in rollouts."""
     lineage = [
         Turn((0,) * number, (), Sampling(1), text=text) for number, text in enumerate(demonstration.before, start=1)
     ]
@@ -82,9 +82,10 @@ def messages(demonstration: Demonstration, prompts: Prompts) -> list[Message]:
 
 
 def interrupted(pair: Pair, rng: random.Random, longest: int) -> Pair:
-    """A demonstration from somewhere in its middle: what was written so far, pinned to a budget, opens the completion.
+    """A demonstration continued from a random position, as with the carry rule ``tail``.
 
-    The place, the budget (8 to ``longest`` tokens) and the length of the pinned head (up to 8) are left to chance.
+    The tokens before the position are truncated to a random budget (8 to ``longest`` tokens) with a pinned head of
+    random length (up to 8), and become part of the prompt.
     """
     prompt, completion = pair
     done, budget = rng.randrange(len(completion)), rng.randint(8, longest)
@@ -99,7 +100,8 @@ def batches(
     prompts: Prompts,
     exclude: frozenset[str],
 ) -> Iterator[list[Pair]]:
-    """One batch a step, of rows of similar length; chains grow longer over the first ``ramp`` of the steps."""
+    """Yield one batch per step, of rows of similar length. The maximum number of terms grows over the first ``ramp`` of
+    the steps (curriculum)."""
     codec = TokenizerCodec(tokenizer)
     pool: list[list[Pair]] = []
     for step in range(training.steps):
@@ -107,9 +109,9 @@ def batches(
             share = min(1.0, step / (training.ramp * training.steps))
             longest = round(3 + (demonstrations.max_terms - 3) * share)
             drawn = [draw(rng, demonstrations.replace(max_terms=longest), exclude) for _ in range(4 * training.rows)]
-            asked = [list(codec.chat(messages(one, prompts))) for one in drawn]
-            written = tokenizer([one.completion + TURN_END for one in drawn], add_special_tokens=False)["input_ids"]
-            rows: list[Pair] = list(zip(asked, written, strict=True))
+            prompt_ids = [list(codec.chat(messages(one, prompts))) for one in drawn]
+            completions = tokenizer([one.completion + TURN_END for one in drawn], add_special_tokens=False)["input_ids"]
+            rows: list[Pair] = list(zip(prompt_ids, completions, strict=True))
             rows = [
                 interrupted(row, rng, training.longest_tail) if one.carry == "tail" else row
                 for row, one in zip(rows, drawn, strict=True)
@@ -121,7 +123,7 @@ def batches(
 
 
 def build_model(architecture: Mapping[str, Any], tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
-    """A Qwen2 with random weights for this tokenizer."""
+    """A Qwen2 model with random weights, with the vocabulary of ``tokenizer``."""
     return Qwen2ForCausalLM(
         Qwen2Config(
             **architecture,
@@ -135,13 +137,13 @@ def build_model(architecture: Mapping[str, Any], tokenizer: Qwen2Tokenizer) -> Q
 
 
 def words(prompts: Prompts) -> list[str]:
-    """The texts whose words are single tokens of the tokenizer."""
+    """Texts of all prompts; their words are single tokens of the tokenizer."""
     texts = (QUESTION, prompts.system, prompts.first, prompts.later, prompts.final, "system", "user", "assistant")
     return [re.sub(r"{\w+}", "", text) for text in texts]
 
 
 def build_optimizer(model: Qwen2ForCausalLM, training: Pretraining) -> tuple[torch.optim.Optimizer, LambdaLR]:
-    """AdamW that decays matrices only, with linear warm-up and a linear decay to 0 at the end."""
+    """AdamW with weight decay on matrices only, and a schedule with linear warm-up and linear decay to 0 at the end."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -158,7 +160,7 @@ def build_optimizer(model: Qwen2ForCausalLM, training: Pretraining) -> tuple[tor
 
 
 def loss(model: Qwen2ForCausalLM, pad: int, rows: Sequence[Pair]) -> Iterator[Tensor]:
-    """Cross-entropy of the completions' tokens, all in one part."""
+    """Mean cross-entropy of the completion tokens, in one part."""
     width = max(len(prompt) + len(completion) for prompt, completion in rows)
     ids = torch.full((len(rows), width), pad)
     taught = torch.zeros(len(rows), width, dtype=torch.bool)

@@ -17,7 +17,7 @@ from src.sft.demonstrations import Demonstrations
 
 
 class Imitation(Section):
-    """The supervised loop; each field is explained in conf/warmup.yaml."""
+    """Settings of the supervised warm-up. conf/warmup.yaml explains each field."""
 
     steps: int = Field(ge=1)
     turns: int = Field(ge=1)
@@ -31,15 +31,15 @@ class Imitation(Section):
             return
         if run.benchmark.validation_size == 0:
             yield (
-                f"imitation.validation_problems={self.validation_problems} looks at the validation split, and "
-                "benchmark.validation_size=0 leaves none"
+                f"imitation.validation_problems={self.validation_problems} needs a validation split, but "
+                "benchmark.validation_size=0; use 1 or more"
             )
         if not run.benchmark.trains:
-            yield f"benchmark={run.benchmark.name} has nothing to train on (benchmark.train is null)"
+            yield f"benchmark={run.benchmark.name} has no training problems (benchmark.train is null)"
 
 
 class Pretraining(Section):
-    """The supervised training of the embedded model; each field is explained in conf/pretrain.yaml."""
+    """Settings of the embedded model's pretraining. conf/pretrain.yaml explains each field."""
 
     steps: int = Field(ge=1)
     rows: int = Field(ge=1)

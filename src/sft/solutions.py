@@ -1,7 +1,7 @@
-r"""Worked solutions written as rounds: what a model that does not know the protocol is taught it with.
+r"""Worked solutions written as multi-round texts, to teach a model the protocol.
 
-A solution's steps are spread over rounds at random, so that no strategy is taught: a round's reasoning holds the next
-steps, its answer all steps so far, and the last round's answer is the gold one, ``\boxed{…}``.
+The steps of a solution are split over rounds at random, so that no strategy is taught. A round's reasoning is the next
+steps and its answer all steps so far; the answer of the last round is the gold, ``\boxed{…}``.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ _SUM = re.compile(r"-?\d+( [+-] -?\d+)+")
 
 
 def steps(problem: Problem) -> list[str]:
-    """The steps of a problem's worked solution: its own (``metadata["solution"]``, as GSM8K has it, arXiv
-    2110.14168), or the running totals of a chain sum (``metadata["expression"]``).
+    """The steps of a problem's worked solution.
+
+    They are the lines of ``metadata["solution"]`` (as in GSM8K, arXiv 2110.14168), or the running totals of a chain sum
+    (``metadata["expression"]``).
 
     Raises:
-        InputError: it has neither.
+        InputError: the problem has neither.
     """
     if solution := problem.metadata.get("solution"):
         lines = [_CALCULATOR.sub("", line).strip() for line in str(solution).splitlines() if not _FINAL.match(line)]
-        if found := [line for line in lines if line]:
-            return found
+        if worked := [line for line in lines if line]:
+            return worked
     if _SUM.fullmatch(expression := str(problem.metadata.get("expression", ""))):
         return _running_totals(expression)
     raise InputError(
-        f"problem {problem.id!r} has no worked solution (metadata 'solution'), so there is nothing to imitate; valid: "
+        f"problem {problem.id!r} has no worked solution (metadata 'solution') to imitate; valid: "
         "benchmark=gsm8k, or benchmark=chain-sum"
     )
 
 
 def _running_totals(expression: str) -> list[str]:
-    """``4 - 9 + 3`` as ``4 - 9 = -5`` and ``-5 + 3 = -2``."""
+    """The steps of a chain sum: ``4 - 9 + 3`` gives ``4 - 9 = -5`` and ``-5 + 3 = -2``."""
     first, *rest = expression.split(" ")
     total, written = int(first), []
     for sign, term in zip(rest[::2], rest[1::2], strict=True):
@@ -49,7 +51,7 @@ def _running_totals(expression: str) -> list[str]:
 
 
 def rounds(worked: Sequence[str], answer: str, count: int, rng: random.Random) -> list[str]:
-    """The texts of at most ``count`` rounds that work off all steps, one at least in each."""
+    """Texts of at most ``count`` rounds that contain all steps, at least one step per round."""
     count = rng.randint(1, min(count, len(worked)))
     ends = [*sorted(rng.sample(range(1, len(worked)), count - 1)), len(worked)]
     texts = []

@@ -1,4 +1,4 @@
-r"""Published: answers compared as MOTIF's released code compares them, with its oddities (docs/published.md).
+r"""Published: answers compared as MOTIF's released code compares them, with its oddities (docs/paper.md).
 
 Oddity 4: the gold must stand in the text, character by character, as ``\boxed{gold}``; ``\boxed{ 18 }``,
 ``\boxed{18.0}`` and ``\dfrac`` for ``\frac`` are wrong, and so is 1080 for 1,080. Any ``\boxed{gold}`` counts, whatever

@@ -163,7 +163,7 @@ def test_a_rule_that_goes_on_writing_one_message_has_no_lessons(codec):
     chain, problem = strategy("rounds=3", "rounds/carry=tail"), a_sum("1 + 2 + 3 + 4")
     plain = {seed: lessons(problem, strategy("rounds=3"), codec, 7, random.Random(seed)) for seed in range(9)}
     several = next(seed for seed, rows in plain.items() if len(rows) > 1)  # one round needs no rule
-    with pytest.raises(InputError, match=r"rounds\.carry goes on writing one message.*use rounds/carry=answer"):
+    with pytest.raises(InputError, match=r"rounds\.carry continues one message.*use rounds/carry=answer"):
         lessons(problem, chain, codec, 7, random.Random(several))
 
 

@@ -1,1 +1,1 @@
-"""Carry rules: what is handed from one round to the next. One rule a file."""
+"""Carry rules: the text or tokens of earlier rounds in the next prompt. One rule per file."""

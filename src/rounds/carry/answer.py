@@ -1,4 +1,4 @@
-"""Carry the last progress only (MOTIF, InftyThink): the context of a round never grows with their number."""
+"""Carry only the last progress (MOTIF, InftyThink), so that the context does not grow with the number of rounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from src.verifiers.tags import progress
 
 
 class Answer(Carry):
-    """The previous round's ``<answer>``; without the tag, its whole text."""
+    """Carries the previous round's ``<answer>``, or its whole text if it has no such tag."""
 
     def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> str:
         return progress(lineage[-1].text)

@@ -1,4 +1,4 @@
-"""Carry every progress so far, oldest first."""
+"""Carry the progress of all earlier rounds, oldest first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from src.verifiers.tags import progress
 
 
 class History(Carry):
-    """The ``<answer>`` of each round, one ``item`` of the prompts a line."""
+    """Carries the ``<answer>`` of each round on its own line, formatted with the prompts' ``item``."""
 
     def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> str:
         items = ({"progress": progress(turn.text), "round": str(turn.round)} for turn in lineage)

@@ -1,4 +1,4 @@
-"""Carry a memory that every round writes anew (MemAgent, arXiv 2507.02259)."""
+"""Carry a memory that every round rewrites (MemAgent, arXiv 2507.02259)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from src.types import Turn
 
 
 class Memory(Carry):
-    """All that the previous round wrote, as free text: whatever the model leaves out of it is forgotten."""
+    """Carries the previous round's whole text. Anything that the model does not repeat there is lost."""
 
     def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> str:
         return lineage[-1].text.strip()

@@ -1,4 +1,4 @@
-"""Carry nothing: every round is a new try at the question."""
+"""Carry nothing: every round is a new attempt at the question."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from src.types import Turn
 
 
 class Nothing(Carry):
-    """The control of every other rule: the same number of rounds and tokens, and no memory."""
+    """The control for all other carry rules: the same number of rounds and tokens, without memory."""
 
     def carry(self, lineage: Sequence[Turn], prompts: Prompts) -> None:
         return None

@@ -1,4 +1,4 @@
-"""Carry the last tokens, with the first ones pinned (Delethink, "The Markovian Thinker", arXiv 2510.06557)."""
+"""Carry the first and the last tokens of the message so far (Delethink, "The Markovian Thinker", arXiv 2510.06557)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from src.types import Turn
 
 
 class Tail(TokenCarry):
-    """The head of the first round, then the tail of everything written: a message whose middle is dropped.
+    """Carries the head of the first round and the tail of all rounds; the tokens between them are dropped.
 
-    ``head`` is the share of the carried tokens that is pinned; the paper keeps 100 of 4,096.
+    ``head`` is the head's share of the carried tokens; the paper keeps 100 of 4,096.
     """
 
     head: float = Field(100 / 4096, ge=0, lt=1)
@@ -23,7 +23,7 @@ class Tail(TokenCarry):
 
 
 def pinned(tokens: Sequence[int], budget: int, head: float) -> tuple[int, ...]:
-    """``tokens`` cut to ``budget`` of them: the first ``head * budget`` (rounded), and the last ones."""
+    """``tokens`` truncated to ``budget``: the first ``head * budget`` (rounded) and then the last ones."""
     if len(tokens) <= budget:
         return tuple(tokens)
     first = min(round(head * budget), budget - 1)

@@ -1,1 +1,1 @@
-"""Searches: which candidates of a level go on. One rule a file; none looks at a gold answer."""
+"""Search rules: rank the candidates of a round without the gold answer. One rule per file."""

@@ -1,4 +1,4 @@
-"""Comparing thoughts: what the searches share."""
+"""Comparison of candidates by their answers, shared by the search rules."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from src.verifiers.tags import progress, stated_answer
 
 
 def thought(turn: Turn) -> str:
-    """What a turn came to, for comparison with others: the answer that it states, else its progress; no white space."""
+    """The result of a turn, to compare it with others: its stated answer, else its progress, without white space."""
     answer = stated_answer(turn.said)
     return "".join((progress(turn.said) if answer is None else answer).split())
 
 
 def by_votes(thoughts: Sequence[str]) -> list[int]:
-    """Indices ordered so that the most common thought comes first, then one of the second … and only then its copies,
-    so that a wide beam holds different thoughts; ties in order of appearance."""
+    """Indices of ``thoughts`` by number of votes: first one copy of each distinct thought, most common first, then the
+    second copies and so on. A beam therefore holds different thoughts. Ties keep their order."""
     counts, seen = Counter(thoughts), Counter[str]()
     keys = []
     for index, one in enumerate(thoughts):

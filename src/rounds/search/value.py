@@ -1,4 +1,4 @@
-"""Value estimates: candidates whose probes agree with the majority of all probes go on."""
+"""Search by value estimates: the share of a candidate's probes that agree with the majority of all probes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from src.types import Path, Turn
 
 
 class Value(Search):
-    """A candidate's value = the share of its probes that end with the answer most probes of the pool end with.
+    """Ranks candidates by value: the share of their probes whose answer is the most common one among all probes.
 
-    Without a gold answer, agreement stands for correctness (self-consistency, arXiv 2203.11171). A candidate that has
-    no probes, since it ends, counts as its own probe. Ties in order of appearance.
+    Agreement replaces the gold answer (self-consistency, arXiv 2203.11171). A finished candidate has no probes and
+    counts as its own probe. Ties keep their order.
     """
 
     probes: ClassVar[bool] = True

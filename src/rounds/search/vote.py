@@ -1,4 +1,4 @@
-"""Self-consistency (arXiv 2203.11171): the thought that most candidates came to goes on."""
+"""Search by majority vote (self-consistency, arXiv 2203.11171)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from src.types import Path, Turn
 
 
 class Vote(Search):
-    """A majority vote over progresses, and over final answers in the last round."""
+    """Ranks candidates by the number of votes for their stated answer, or for their progress if they state none."""
 
     probes: ClassVar[bool] = False
 

@@ -73,7 +73,7 @@ def test_test_splits_can_be_perturbed_and_are_still_cited(tmp_path: Path) -> Non
     assert all("What is" in problem.question for problem in tests["test-distractor"])
     assert tests["test-distractor"][0].question != tests["test"][0].question
     (error,) = mistakes(Dataset, "benchmark", **values(tmp_path, None, rows, perturb=["renumbered"]))
-    assert "renumbered recomputes the gold, and nothing tells how for a data set" in error
+    assert "renumbered cannot recompute the gold answer of a data set" in error
 
 
 def test_the_cut_is_its_seeds(tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ def test_rows_without_an_id_are_numbered(tmp_path: Path) -> None:
 BAD = {
     '{"question": "open': r"row 2: not JSON \(",
     "[1, 2]": "row 2: not a JSON object",
-    '{"id": 1, "answer": "#### 2"}': "row 2: no column question; it has id, answer",
-    '{"id": null, "question": "?", "answer": "#### 2"}': "row 2: no column id; it has id, question, answer",
+    '{"id": 1, "answer": "#### 2"}': "row 2: no column question; its columns: id, answer",
+    '{"id": null, "question": "?", "answer": "#### 2"}': "row 2: no column id; its columns: id, question, answer",
     '{"id": 1, "question": " ", "answer": "#### 2"}': r"row 2: the question \(question\) is empty",
-    '{"id": 1, "question": "?", "answer": "2"}': r"row 2: the answer \(answer\) holds no '####'",
-    '{"id": 1, "question": "?", "answer": "####"}': "row 2: the gold '' would not be judged right itself",
-    '{"id": 1, "question": "?", "answer": "#### \\\\frac{1}{2"}': "row 2: the gold .* would not be judged right itself",
-    '{"id": "n0", "question": "?", "answer": "#### 2"}': "row 2: the id test/n0 was there before",
-    '{"id": 1, "question": "What is 0 + 1?", "answer": "#### 1"}': "test/1 asks what test/n0 asks",
+    '{"id": 1, "question": "?", "answer": "2"}': r"row 2: the answer \(answer\) does not contain '####'",
+    '{"id": 1, "question": "?", "answer": "####"}': "row 2: the verifier rejects the gold answer '' itself",
+    '{"id": 1, "question": "?", "answer": "#### \\\\frac{1}{2"}': "row 2: the verifier rejects the gold answer",
+    '{"id": "n0", "question": "?", "answer": "#### 2"}': "row 2: the id test/n0 occurs twice",
+    '{"id": 1, "question": "What is 0 + 1?", "answer": "#### 1"}': "test/1 has the same question as test/n0",
 }
 
 
@@ -125,7 +125,7 @@ def test_bad_rows_are_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(InputError, match=BAD[line]) as caught:
         make(tmp_path, None, [row(0), line, row(2)]).load()
     assert len(caught.value.problems) == 1
-    assert "asks" in str(caught.value) or str(tmp_path / "test.jsonl") in str(caught.value)
+    assert "same question" in str(caught.value) or str(tmp_path / "test.jsonl") in str(caught.value)
 
 
 def test_all_bad_rows_come_together_and_the_first_ten_are_named(tmp_path: Path) -> None:
@@ -138,7 +138,9 @@ def test_all_bad_rows_come_together_and_the_first_ten_are_named(tmp_path: Path) 
 
 
 def test_too_few_rows_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has 3 training questions, benchmark\.validation_size=2 and"):
+    with pytest.raises(
+        InputError, match=r"has only 3 different training questions, but benchmark\.validation_size=2 and"
+    ):
         make(tmp_path, [row(n) for n in range(3)], [row(9)], train_size=2).load()
     with pytest.raises(InputError, match="has no rows"):
         make(tmp_path, None, []).load()
@@ -149,13 +151,13 @@ def test_too_few_rows_are_refused(tmp_path: Path) -> None:
     [
         ({"train_size": 0}, "benchmark.train_size=0 must be 1 or more"),
         ({"verify_seconds": 0}, "benchmark.verify_seconds=0 must be above 0"),
-        ({"tests": {}}, "benchmark.tests names no test split"),
+        ({"tests": {}}, "benchmark.tests is empty"),
         ({"tests": {"train": Table(name="t", file="test")}}, "a test split cannot be named train"),
         (
             {"tests": {"test": Table(name="t", file="absent")}},
-            "benchmark.tests.test: there is no .*absent.jsonl or .*parquet",
+            "benchmark.tests.test: the file .*absent.jsonl or .*parquet does not exist",
         ),
-        ({"tests": {"test": Table(name="t", file="absent.jsonl")}}, r"there is no \S*absent.jsonl;"),
+        ({"tests": {"test": Table(name="t", file="absent.jsonl")}}, r"the file \S*absent.jsonl does not exist"),
         ({"tests": {"test": Table(name="t")}}, "benchmark.tests.test.file is null"),
         ({"source": None, "tests": {"test": Table(name="t", hub="a/b")}}, "benchmark.tests.test.revision is null"),
     ],
@@ -172,7 +174,7 @@ def test_one_file_is_a_source_for_one_table(tmp_path: Path) -> None:
     assert run_mistakes(alone) == []
     assert len(alone.load().tests["test"]) == 1
     both = make(tmp_path, [row(n) for n in range(5)], [row(9)], source=file)
-    assert "is one file, but benchmark=mine reads 2; name their folder" in run_mistakes(both)[0]
+    assert "is one file, but benchmark=mine reads 2 files; use their folder" in run_mistakes(both)[0]
 
 
 def test_parquet_holds_the_same_problems(tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def test_a_hub_out_of_reach_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Couldn't reach the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(InputError, match=r"openai/gsm8k cannot be read: Couldn't reach the Hub; a local copy is read"):
+    with pytest.raises(InputError, match=r"openai/gsm8k cannot be read: Couldn't reach the Hub; to use a local copy"):
         compose("train", ["benchmark=gsm8k"]).settings.benchmark.load()
 
 

@@ -315,16 +315,16 @@ def test_other_tasks_keep_their_golds_and_all_that_their_verifiers_read(task: st
 @pytest.mark.parametrize(
     ("task", "names", "text"),
     [
-        ("chain_sum", ["typo"], "'typo' is no perturbation; valid: renumbered, reordered, distractor, names, typos"),
-        ("chain_sum", ["names"], "names does not suit chain_sum"),
-        ("chain_sum", ["typos", "typos"], "benchmark.perturb=[typos,typos] names a perturbation twice"),
+        ("chain_sum", ["typo"], "'typo' is not a perturbation; valid: renumbered, reordered, distractor, names, typos"),
+        ("chain_sum", ["names"], "names is not valid for chain_sum"),
+        ("chain_sum", ["typos", "typos"], "benchmark.perturb=[typos,typos] has a perturbation twice"),
         (
             "gcd",
             ["renumbered"],
-            "nothing tells how for gcd (a chain_sum holds its expression); valid: distr",
+            "gold answer of gcd (only of chain_sum, which stores its expression); valid: distr",
         ),
-        ("gcd", ["reordered"], "reordered does not suit gcd"),
-        ("word_sorting", ["typos"], "typos does not suit word_sorting"),
+        ("gcd", ["reordered"], "reordered is not valid for gcd"),
+        ("word_sorting", ["typos"], "typos is not valid for word_sorting"),
         ("countdown", ["distractor"], "its gold or verifier depends on it; valid: none"),
     ],
 )
@@ -337,9 +337,9 @@ def test_what_does_not_suit_a_task_is_named(task: str, names: list[str], text: s
 
 
 def test_a_data_set_cannot_be_renumbered_and_a_name_is_not_given_twice() -> None:
-    with pytest.raises(InputError, match=r"how for a data set .*; valid: reordered, distractor, names, typos"):
+    with pytest.raises(InputError, match=r"gold answer of a data set .*; valid: reordered, distractor, names, typos"):
         perturbed(only(words(SHOP)), ["renumbered"])
-    with pytest.raises(InputError, match="there is a test split test-typos already"):
+    with pytest.raises(InputError, match="the test split test-typos exists already"):
         perturbed(Splits([], [], {"test": [words(SHOP)], "test-typos": [words(SHOP)]}), ["typos"])
 
 

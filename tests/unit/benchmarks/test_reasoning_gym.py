@@ -116,27 +116,27 @@ def test_a_verifier_that_evaluates_answers_cannot_be_used_to_run_code(tmp_path: 
 @pytest.mark.parametrize(
     ("task", "options", "text"),
     [
-        ("gdc", {}, "valid: gcd"),
+        ("gdc", {}, "valid, e.g.: gcd"),
         ("gcd", {"params": {"length": 3}}, "gcd has no option length; valid: "),
         ("chain_sum", {"params": {"min_terms": 5, "max_terms": 4}}, "max_terms must be >= min_terms"),
         ("gcd", {"tests": {"far": {"digits": 9}}}, "benchmark.tests.far: gcd has no option digits"),
         (
             "gcd",
             {"tests": {"other": {"task": "lmc"}}},
-            "benchmark.tests.other.task='lmc' is no task of reasoning-gym",
+            "benchmark.tests.other.task='lmc' is not a reasoning-gym task",
         ),
         (
             "gcd",
             {"tests": {"other": {"task": "lcm", "length": 3}}},
             "benchmark.tests.other: lcm has no option length",
         ),
-        ("gcd", {"tests": {"a": {"task": "lcm", "max_value": 0}}}, "benchmark.tests.a: lcm refuses these options"),
+        ("gcd", {"tests": {"a": {"task": "lcm", "max_value": 0}}}, "benchmark.tests.a: lcm rejects these options"),
         (
             "gdc",
             {"tests": {"other": {"task": "lcm", "length": 3}}},
             "benchmark.tests.other: lcm has no option length",
         ),
-        ("gcd", {"tests": {"a": {"task": "countdown"}}, "perturb": ["typos"]}, "typos does not suit countdown"),
+        ("gcd", {"tests": {"a": {"task": "countdown"}}, "perturb": ["typos"]}, "typos is not valid for countdown"),
         ("gcd", {"test_size": 0}, "benchmark.test_size=0 must be 1 or more"),
         ("gcd", {"threshold": 2.0}, "benchmark.threshold=2.0 must be in (0, 1]"),
     ],
@@ -155,7 +155,7 @@ def test_one_mistake_is_said_once() -> None:
 def test_a_test_split_of_another_task_has_its_own_options_and_verifier() -> None:
     tests = {"sums": {}, "longer": {"max_terms": 7}, "divisors": {"task": "gcd"}, "count": {"task": "countdown"}}
     params = {"min_terms": 4, "max_terms": 5}
-    assert "typos does not suit countdown" in "".join(
+    assert "typos is not valid for countdown" in "".join(
         errors("chain_sum", params=params, tests=tests, perturb=["typos"])
     )
     gym = small("chain_sum", params=params, tests=tests)
@@ -187,7 +187,7 @@ def test_each_split_is_judged_with_the_options_that_it_was_drawn_with() -> None:
 
 def test_a_task_without_enough_questions_says_so() -> None:
     tiny = {"min_terms": 1, "max_terms": 1, "min_digits": 1, "max_digits": 1}
-    with pytest.raises(InputError, match=r"only \d+ new questions for the split 'train', 50 are asked for"):
+    with pytest.raises(InputError, match=r"only \d+ new questions for the split 'train', but 50 are needed"):
         small("chain_sum", params=tiny, train_size=50).load()
 
 

@@ -124,7 +124,7 @@ def test_mistakes_name_the_setting(kind: Any, values: dict[str, Any], expected: 
 
 def test_rules_are_checked_even_if_other_values_are_invalid() -> None:
     values = {**ROUNDS, "n": 2, "branching": [1], "responses": 0, "ending": "concludes", "progress_tokens": 99}
-    expected = ["rounds.responses=0 must", "rounds.branching=[1] must", "rounds.ending=concludes asks", "no room"]
+    expected = ["rounds.responses=0 must", "rounds.branching=[1] must", "rounds.ending=concludes looks", "no room"]
     found = mistakes(MultiRound, "rounds", **values)
     assert [any(text in one for one in found) for text in expected] == [True] * 4
     assert len(found) == 4

@@ -111,7 +111,7 @@ def test_a_number_of_rounds_goes_with_a_branching_of_its_own(other_run: Path) ->
     assert found.settings.rounds.widths == (2, 1)
     assert found.changed["rounds.branching"] == ([3, 2, 1], [2, 1])
     (problem,) = refused(other_run, "rounds.n=2")  # rounds.n, unlike rounds, does not reset the branching
-    assert problem.startswith("rounds.branching=[3, 2, 1] must give the children of each of the 2 rounds")
+    assert problem.startswith("rounds.branching=[3, 2, 1] must be 2 numbers of children")
 
 
 def test_a_choice_replaces_its_section(other_run: Path) -> None:
@@ -287,8 +287,11 @@ def test_all_mistakes_come_in_one_error(other_run: Path) -> None:
         (["reward=tree"], "reward=tree: "),
         (["~rounds"], "rounds is missing"),
         (["~rounds.carry"], "rounds.carry is missing"),
-        (["rounds/carry=tail"], "rounds.ending=concludes asks every round for an answer of its own"),
-        (["rounds/search=value"], "rounds/search=value estimates candidates by probes, but rounds.probes=0"),
+        (["rounds/carry=tail"], "rounds.ending=concludes looks for an answer in every round"),
+        (
+            ["rounds/search=value"],
+            "rounds/search=value estimates the value of candidates from probes, but rounds.probes=0",
+        ),
         (["evaluation.temperature=0"], "evaluation.samples=3 answers would be equal; use evaluation.samples=1"),
         (["evaluation.also=[own]"], "evaluation.also=own: the verifier own is already in use"),
         (["evaluation.no_system=[far]"], "benchmark=chain-sum has no such test split; valid: easy, hard"),

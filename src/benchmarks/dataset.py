@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from src.benchmarks.base import Benchmark, Splits
 from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
-from src.settings import RunSettings, Section
+from src.benchmarks.rows import FORMATS, Rows, read_file, read_hub
+from src.benchmarks.table import Table
+from src.settings import RunSettings
 from src.types import InputError, Problem
 from src.verifiers.equivalence import Equivalence
 
-SUFFIXES = (".jsonl", ".parquet")
 SHOWN = 10
 """Maximum number of data errors in a message; further ones are only counted."""
-
-
-class Table(Section):
-    """The location and the columns of a table of problems.
-
-    ``file`` is a path below ``benchmark.source``, with or without its suffix. ``hub`` is a dataset repository on the
-    Hugging Face hub, which is read at ``revision`` if there is no ``benchmark.source``.
-    """
-
-    name: str  # prefix of the problem ids, and metadata["source"] of the problems
-    question: str = "question"  # column
-    answer: str = "answer"  # column
-    id: str | None = None  # column; null: the row number, from 0
-    after: str | None = None  # marker in the answer column: the gold is the text after its last occurrence
-    file: str | None = None
-    hub: str | None = None
-    subset: str | None = None  # configuration of the repository
-    split: str = "train"  # split of the repository
-    revision: str | None = None  # commit of the repository
 
 
 class Dataset(Benchmark):
@@ -132,51 +111,36 @@ class Dataset(Benchmark):
         if table.file is None:
             raise InputError(f"benchmark.{where}.file is null; use a file below benchmark.source={self.source}")
         stem = Path(self.source or "") / table.file
-        tried = [stem] if stem.suffix in SUFFIXES else [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
+        tried = [stem] if stem.suffix in FORMATS else [stem.with_name(stem.name + suffix) for suffix in FORMATS]
         for path in tried:
             if path.is_file():
                 return path
-        raise InputError(
-            f"benchmark.{where}: the file {' or '.join(map(str, tried))} does not exist; check benchmark.source"
-        )
+        names = str(stem) if len(tried) == 1 else f"{stem} ({', '.join(FORMATS)})"
+        raise InputError(f"benchmark.{where}: the file {names} does not exist; check benchmark.source")
 
     def _problems(self, where: str, table: Table, errors: list[str]) -> Iterator[Problem]:
         """The problems of a table. A message for each invalid row is appended to ``errors``."""
         place = self._place(where, table)
         ids: set[str] = set()
+        empty = True
         for index, row in enumerate(_rows(place, table)):
+            empty = False
+            if not table.keeps(row):
+                continue
             try:
-                problem = self._problem(table, index, row)
+                problem = table.problem(index, row)
                 if problem.id in ids:
                     raise InputError(f"the id {problem.id} occurs twice")
+                for gold in (problem.answer, *problem.metadata.get("answers", ())):
+                    if self.score(problem, f"\\boxed{{{gold}}}") != 1:
+                        raise InputError(f"the verifier rejects the gold answer {gold!r} itself")
             except InputError as error:
                 errors.append(f"{place}, row {index + 1}: {error}")
             else:
                 ids.add(problem.id)
                 yield problem
         if not ids and not errors:
-            errors.append(f"{place} has no rows")
-
-    def _problem(self, table: Table, index: int, row: Any) -> Problem:
-        if not isinstance(row, Mapping):
-            raise InputError(str(row))
-        columns = [table.question, table.answer, *([table.id] if table.id else [])]
-        if missing := [column for column in columns if row.get(column) is None]:
-            raise InputError(f"no column {', '.join(missing)}; its columns: {', '.join(map(str, row)) or 'none'}")
-        question, gold = str(row[table.question]).strip(), str(row[table.answer]).strip()
-        if not question:
-            raise InputError(f"the question ({table.question}) is empty")
-        metadata = {"source": table.name}
-        if table.after is not None:
-            if table.after not in gold:
-                raise InputError(f"the answer ({table.answer}) does not contain {table.after!r}")
-            solution, _, gold = (part.strip() for part in gold.rpartition(table.after))
-            metadata["solution"] = solution
-        number = row[table.id] if table.id else index
-        problem = Problem(f"{table.name}/{number}", question, gold, metadata)
-        if self.score(problem, f"\\boxed{{{gold}}}") != 1:
-            raise InputError(f"the verifier rejects the gold answer {gold!r} itself")
-        return problem
+            errors.append(f"{place} has no rows" if empty else f"{place} has no rows with {dict(table.where)}")
 
     def _cut(self, problems: Sequence[Problem], seen: Mapping[str, str]) -> tuple[list[Problem], list[Problem]]:
         """Training and validation problems, shuffled with ``seed`` and without repeated or test questions."""
@@ -199,32 +163,7 @@ def _plain(question: str) -> str:
     return " ".join(question.split())
 
 
-def _rows(place: Path | str, table: Table) -> Iterator[Any]:
-    """The rows of a table. An invalid line gives a string with the reason instead.
-
-    Raises:
-        InputError: the file or repository cannot be read at all.
-    """
-    if isinstance(place, Path) and place.suffix != ".parquet":
-        return _lines(place)
-    import datasets
-
-    try:
-        if isinstance(place, Path):
-            with tempfile.TemporaryDirectory() as cache:
-                return iter(datasets.Dataset.from_parquet(str(place), cache_dir=cache, keep_in_memory=True).to_list())
-        return iter(datasets.load_dataset(place, table.subset, split=table.split, revision=table.revision))
-    except Exception as error:  # the library raises many types, and their messages do not name the table
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        advice = "" if isinstance(place, Path) else "; to use a local copy, set benchmark.source=<folder>"
-        raise InputError(f"{place} cannot be read: {first}{advice}") from error
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                row = f"not JSON ({error})"
-            yield row if isinstance(row, (dict, str)) else "not a JSON object"
+def _rows(place: Path | str, table: Table) -> Rows:
+    if isinstance(place, Path):
+        return read_file(place)
+    return read_hub(place, table.subset, table.split, table.revision)

@@ -44,7 +44,9 @@ def digest(value: Any) -> str:
 
 def problems_digest(problems: Sequence[Problem]) -> str:
     """SHA-256 of the ids, questions and gold answers of problems, in order."""
-    return digest([[problem.id, problem.question, problem.answer] for problem in problems])
+    return digest(
+        [[problem.id, problem.question, problem.answer, *problem.metadata.get("answers", ())] for problem in problems]
+    )
 
 
 class Results:

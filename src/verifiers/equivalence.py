@@ -58,7 +58,8 @@ class Equivalence:
     def score(self, problem: Problem, text: str) -> float:
         """1 where the answer that ``text`` states means the problem's gold, else 0; a ``Scorer``."""
         answer = stated_answer(text)
-        return float(answer is not None and self(problem.answer, answer))
+        golds = (problem.answer, *problem.metadata.get("answers", ()))  # further right answers
+        return float(answer is not None and any(self(gold, answer) for gold in golds))
 
     def _judge(self, gold: str, answer: str) -> bool:
         gold, answer = tidy(gold), tidy(answer)

@@ -71,7 +71,8 @@ def test_the_command_that_a_run_prints_works_for_that_run(
 
 
 @pytest.mark.parametrize(
-    "text", ['"a" is "b"', "'a' or 'b'", "it's", "a, b = {c} [d]", "$x ${y}", r"a \"b\" \ c", "\\boxed{3}?", "a\\", r"\'\${x}"]
+    "text",
+    ['"a" is "b"', "'a' or 'b'", "it's", "a, b = {c} [d]", "$x ${y}", r"a \"b\" \ c", "\\boxed{3}?", "a\\", r"\'\${x}"],
 )
 def test_a_question_is_asked_as_typed(text: str) -> None:
     assert compose("solve", [quoted(f"question={text}")]).settings.question == text

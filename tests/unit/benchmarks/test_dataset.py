@@ -155,7 +155,7 @@ def test_too_few_rows_are_refused(tmp_path: Path) -> None:
         ({"tests": {"train": Table(name="t", file="test")}}, "a test split cannot be named train"),
         (
             {"tests": {"test": Table(name="t", file="absent")}},
-            "benchmark.tests.test: the file .*absent.jsonl or .*parquet does not exist",
+            r"benchmark\.tests\.test: the file \S*absent \(\.jsonl, \.parquet, .*\) does not exist",
         ),
         ({"tests": {"test": Table(name="t", file="absent.jsonl")}}, r"the file \S*absent.jsonl does not exist"),
         ({"tests": {"test": Table(name="t")}}, "benchmark.tests.test.file is null"),

@@ -35,8 +35,8 @@ PLACES = {"benchmark/table": "benchmark.train"}
 EXAMPLES = {"model.name": "embedded:tiny", "benchmark.task": "gcd", "name": "mine", "file": str(QUESTIONS)}
 """Example values of required settings, by dotted name or its last part."""
 
-MACHINE = re.compile("not installed|cannot compute on|no CUDA device")
-"""Mistakes that come from packages or devices that this machine lacks."""
+MACHINE = re.compile("not installed|cannot compute on|no CUDA device|revision is null; use a commit")
+"""Mistakes that come from packages, devices or data that this machine lacks."""
 
 
 def missing(node: DictConfig) -> list[str]:
@@ -267,7 +267,10 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["hydra/launcher=joblib"], "not installed; valid: basic, or .*pip install hydra-joblib-launcher"),
         (["engine.max_batch_tokens=0"], "engine.max_batch_tokens=0 must be 1 or more"),
         (["benchmark=math500"], "benchmark=math500 has nothing to train on"),
-        (["benchmark=gsm8k", "benchmark.source=nowhere"], "benchmark.train: the file nowhere/gsm8k/train.jsonl or"),
+        (
+            ["benchmark=gsm8k", "benchmark.source=nowhere"],
+            r"benchmark\.train: the file nowhere/gsm8k/train \(\.jsonl, ",
+        ),
     ],
 )
 def test_invalid_values_and_combinations_are_refused(overrides: list[str], text: str) -> None:

@@ -1,1 +1,1 @@
-"""Speed and memory, measured: one file for each section of ``src.speed``."""
+"""Benchmarks of speed and memory, one file per section of ``python -m src.speed``."""

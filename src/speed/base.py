@@ -1,4 +1,4 @@
-"""What a section of ``src.speed`` works with, and what it returns."""
+"""The inputs (``Workbench``) and the result (``Measured``) of a section of ``src.speed``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from src.types import Engine, InputError, Problem, Writer
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under headings."""
+    """A table of text."""
 
     title: str
     headings: Sequence[str]
@@ -28,9 +28,9 @@ class Table:
 
 @dataclass
 class Measured:
-    """A section's results: tables for people, all numbers for programs."""
+    """Results of a section: tables to read, and all numbers for programs."""
 
-    about: str  # what was compared, in a sentence or two
+    about: str  # description of the comparison, in a sentence or two
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Workbench:
-    """The configuration of the measurements; nothing is loaded before a measurement asks for it."""
+    """Configuration of the measurements. Models and problems are loaded on demand."""
 
     config: Config[Any]
     directory: Path
@@ -56,7 +56,7 @@ class Workbench:
 
     @property
     def seed(self) -> int:
-        """The seed of everything that is drawn."""
+        """The seed of all random choices."""
         return int(self.run.seed)
 
     @property
@@ -66,18 +66,21 @@ class Workbench:
         return model
 
     def policy(self, lora: Lora | None) -> Policy:
-        """The model in its precision, with a fresh adapter or none (``dtype=auto`` would mean another without)."""
+        """The model with a new adapter or none, in the same precision for both.
+
+        The precision is set explicitly, because ``dtype=auto`` depends on whether there is an adapter.
+        """
         dtype = str(self.model.precision).removeprefix("torch.")
-        # Unvalidated: without an adapter, half precision is refused only because it cannot be trained.
+        # Without validation: it rejects half precision without an adapter, because that cannot be trained.
         settings = ModelSettings.model_construct(**{**dict(self.model), "lora": lora, "adapter": None, "dtype": dtype})
         return load_policy(settings, self.seed)
 
     def sampler(self) -> Policy:
-        """The policy to sample from where nothing is trained: the plain model, or with its adapter (``adapter``)."""
+        """The policy of sampling benchmarks: the plain model, or with ``measuring.adapter`` a new adapter on it."""
         return self.policy(self.model.lora if self.settings.adapter else None)
 
     def problems(self, count: int) -> list[Problem]:
-        """The training problems of the benchmark.
+        """All training problems of the benchmark.
 
         Raises:
             InputError: there are fewer than ``count``.
@@ -86,19 +89,19 @@ class Workbench:
         problems: list[Problem] = benchmark.load().train
         if len(problems) < count:
             raise InputError(
-                f"benchmark={benchmark.name} gives {len(problems)} training problems, and {count} are measured with; "
-                "choose another, or lower measuring.problems"
+                f"benchmark={benchmark.name} has {len(problems)} training problems, but {count} are needed; choose "
+                "another benchmark, or lower measuring.problems"
             )
         return problems
 
     def engine(self, weights: Any, **changes: Any) -> Engine:
-        """The engine, with some settings changed."""
+        """Build the configured engine, with ``changes`` to its settings."""
         engine: Engine = self.run.engine.replace(**changes).build(weights, self.model)
         return engine
 
 
 class Unending:
-    """A policy's weights as an engine sees them, but no token ends a turn: lengths are those that are asked for."""
+    """A policy without end-of-sequence tokens, so that every completion has exactly the requested length."""
 
     end_tokens: frozenset[int] = frozenset()
 
@@ -111,8 +114,8 @@ class Unending:
 
 
 def compared(case: str, timed: Mapping[str, Timed], reference: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """A row of text and one of numbers for each way: its seconds, tokens a second, and speed against ``reference`` for
-    each token."""
+    """For each method, a row of text and a dictionary of numbers: seconds, tokens per second, and speedup per token
+    over ``reference``."""
     for name, way in timed.items():
         ratio = speedup(timed[reference].paces, way.paces)
         text = "1" if name == reference else f"{ratio.estimate:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
@@ -131,13 +134,13 @@ def compared(case: str, timed: Mapping[str, Timed], reference: str) -> Iterator[
 
 
 def comparison(title: str, cases: Mapping[Any, Mapping[str, Timed]], reference: str) -> tuple[Table, list[Any]]:
-    """The table of several cases, and its numbers."""
+    """Compare methods in several cases: the table, and its numbers."""
     found = [row for case, timed in cases.items() for row in compared(case, timed, reference)]
-    headings = ("case", "way", "seconds", "tokens/s", f"times as fast as {reference}")
+    headings = ("case", "method", "seconds", "tokens/s", f"times as fast as {reference}")
     return Table(title, headings, [text for text, _ in found]), [numbers for _, numbers in found]
 
 
 def span(lengths: Sequence[int]) -> str:
-    """A number, or the smallest and the largest of several."""
+    """The range of ``lengths`` as text: ``12`` or ``3 to 12``."""
     low, high = min(lengths), max(lengths)
     return f"{low}" if low == high else f"{low} to {high}"

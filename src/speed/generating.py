@@ -1,4 +1,4 @@
-"""Ways to write completions of given lengths: this project's engine, transformers' ``generate``, vLLM, OpenVINO."""
+"""Generation of completions of given lengths: this project's engine, transformers' ``generate``, vLLM, OpenVINO."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GENERATE = "generate"
 TORCH, COMPILED = "ours, plain torch", "ours, compiled"
 
 ROWS, PREFILL = 256, 8192
-"""Rows that OpenVINO GenAI may write together, and prompt tokens that it may read at once."""
+"""OpenVINO GenAI's maximum batch size, and maximum prompt tokens per prefill."""
 
 ALL = 2**31 - 1
 """A ``top_k`` that keeps the whole vocabulary."""
@@ -34,21 +34,21 @@ ALL = 2**31 - 1
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt, and how many tokens are to follow it."""
+    """A prompt, and the number of new tokens."""
 
     prompt: tuple[int, ...]
     new: int
 
 
 def random_prompt(rng: random.Random, policy: Policy, tokens: int) -> tuple[int, ...]:
-    """Tokens of the model's vocabulary, none of which ends a turn or pads."""
+    """Random tokens of the model's vocabulary, without end-of-sequence and padding tokens."""
     special = {*policy.end_tokens, policy.pad_token}
     usable = [token for token in range(policy.codec.size) if token not in special]
     return tuple(rng.choices(usable, k=tokens))
 
 
 def ours(engine: Engine, requests: Sequence[Request]) -> int:
-    """All requests at once, however the engine batches them. Returns the tokens written."""
+    """Generate all requests with this project's engine in one call. Returns the number of new tokens."""
     turns = [
         Turn((index,), request.prompt, Sampling(request.new), stream=index) for index, request in enumerate(requests)
     ]
@@ -56,8 +56,13 @@ def ours(engine: Engine, requests: Sequence[Request]) -> int:
 
 
 def generate(policy: Policy, requests: Sequence[Request], batch: int) -> int:
-    """``model.generate`` in batches of ``batch`` rows, each padded and run to its longest. Returns the tokens that were
-    asked for: what a row gets beyond them is thrown away."""
+    """Generate with ``model.generate`` in padded batches of ``batch`` rows; each batch runs to its longest request.
+
+    Returns the number of requested tokens. Surplus tokens of shorter requests are discarded and do not count.
+
+    Raises:
+        RuntimeError: ``generate`` stopped before the longest request of a batch was complete.
+    """
     written = 0
     with policy.writing(Writer.POLICY) as model, unending(model), torch.inference_mode():
         for start in range(0, len(requests), batch):
@@ -77,14 +82,14 @@ def generate(policy: Policy, requests: Sequence[Request], batch: int) -> int:
             )
             if tokens.shape[1] != ids.shape[1] + new:
                 raise RuntimeError(
-                    f"generate wrote {tokens.shape[1] - ids.shape[1]} tokens a row where {new} were asked for"
+                    f"generate produced {tokens.shape[1] - ids.shape[1]} tokens per row instead of {new}"
                 )
             written += sum(request.new for request in part)
     return written
 
 
 def padded(prompts: Sequence[Sequence[int]], policy: Policy) -> tuple[Tensor, Tensor]:
-    """Prompts side by side, padded on the left, and the mask of their tokens; both ``[prompts, longest]``."""
+    """Left-padded prompts and their attention mask; both ``[prompts, longest]``."""
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), policy.pad_token)
     mask = torch.zeros_like(ids)
@@ -96,7 +101,7 @@ def padded(prompts: Sequence[Sequence[int]], policy: Policy) -> tuple[Tensor, Te
 
 @contextmanager
 def unending(model: Any) -> Iterator[None]:
-    """No token ends what ``model.generate`` writes, for a while."""
+    """Inside this context, ``model.generate`` has no end-of-sequence token."""
     places = [place for place in (model.generation_config, model.config) if place is not None]
     ends = [place.eos_token_id for place in places]
     try:
@@ -110,7 +115,7 @@ def unending(model: Any) -> Iterator[None]:
 
 @dataclass
 class Generating:
-    """``model.generate`` as an engine: all turns of a round in one padded batch, run to its longest."""
+    """``model.generate`` as an engine: all turns of a round in one padded batch, which runs to its longest turn."""
 
     policy: Policy
 
@@ -118,21 +123,21 @@ class Generating:
         finished: list[Turn] = []
         waiting = list(turns)
         while waiting:
-            # One batch is sampled one way; no configuration has two within a round.
+            # A batch has one set of sampling parameters, and so do all turns of a round.
             kind = (waiting[0].writer, waiting[0].sampling)
             batch = [turn for turn in waiting if (turn.writer, turn.sampling) == kind]
-            written = self._written(batch)
-            finished += written
+            done = self._generate_batch(batch)
+            finished += done
             waiting = [turn for turn in waiting if (turn.writer, turn.sampling) != kind]
-            waiting += [child for turn in written for child in children(turn)]
+            waiting += [child for turn in done for child in children(turn)]
         return finished
 
-    def _written(self, turns: Sequence[Turn]) -> list[Turn]:
+    def _generate_batch(self, turns: Sequence[Turn]) -> list[Turn]:
         sampling = turns[0].sampling
-        tag = (
+        stop = (
             {"stop_strings": [ANSWER_END], "tokenizer": self.policy.codec.tokenizer} if sampling.stop_at_answer else {}
         )
-        drawing = {"temperature": sampling.temperature, "top_k": 0, "top_p": sampling.top_p}
+        distribution = {"temperature": sampling.temperature, "top_k": 0, "top_p": sampling.top_p}
         ids, mask = padded([turn.prompt for turn in turns], self.policy)
         with self.policy.writing(turns[0].writer) as model, torch.inference_mode(), torch.random.fork_rng():
             torch.manual_seed(turns[0].stream % 2**63)
@@ -144,13 +149,13 @@ class Generating:
                 max_new_tokens=sampling.max_new_tokens,
                 eos_token_id=sorted(self.policy.end_tokens),
                 pad_token_id=self.policy.pad_token,
-                **(drawing if sampling.temperature > 0 else {}),
-                **tag,
+                **(distribution if sampling.temperature > 0 else {}),
+                **stop,
             )[:, ids.shape[1] :].tolist()
-        return [self._closed(turn, own) for turn, own in zip(turns, tokens, strict=True)]
+        return [self._finished(turn, own) for turn, own in zip(turns, tokens, strict=True)]
 
-    def _closed(self, turn: Turn, tokens: Sequence[int]) -> Turn:
-        """The turn up to what ended it; ``generate`` pads the rest, and gives no log-probs of what it drew."""
+    def _finished(self, turn: Turn, tokens: Sequence[int]) -> Turn:
+        """The finished turn, cut after its end token or answer. Its log-probs are 0, since ``generate`` gives none."""
         count = next((place for place, _ in enumerate(tokens, 1) if self._ends(turn, tokens[:place])), None)
         completion = tuple(tokens[:count])
         shown = completion[:-1] if completion[-1] in self.policy.end_tokens else completion
@@ -170,10 +175,10 @@ class Generating:
 
 
 class VLLM:
-    """The same model in vLLM; wants the package and a free accelerator, or its build for CPUs."""
+    """The same model in vLLM; needs the package and a free accelerator, or its CPU build."""
 
     def __init__(self, bench: Workbench) -> None:
-        # Its build for CPUs leaves a core alone, and takes nearly all memory, unless it is told otherwise.
+        # By default, the CPU build leaves one core unused and allocates nearly all memory.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{torch.get_num_threads() - 1}")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
         self.vllm = importlib.import_module("vllm")
@@ -200,9 +205,9 @@ class VLLM:
 
 
 class OpenVINO:
-    """The same model in OpenVINO GenAI, on the CPU, from a folder that ``optimum-cli export openvino`` wrote.
+    """The same model in OpenVINO GenAI on the CPU, from a folder written by ``optimum-cli export openvino``.
 
-    Every call begins its prompts with another token: what prompts share is read once, but not once for all calls.
+    Each call changes the first token of its prompts, so that the prefix cache works within a call, not across calls.
     """
 
     def __init__(self, bench: Workbench, folder: str) -> None:
@@ -241,9 +246,9 @@ Way = Callable[[Sequence[Request]], int]
 
 
 def own_engines(bench: Workbench, weights: Any) -> tuple[dict[str, Engine], list[str]]:
-    """The engine without and with compiled code; why there is no such code, if there is none."""
+    """This project's engine without and with compiled code, and notes with the reason if there is no compiled code."""
     plain, compiled = (bench.engine(weights, native=native) for native in (False, True))
-    ours(plain, [Request((0,), 1)])  # what the first call alone takes is no part of a measurement
+    ours(plain, [Request((0,), 1)])  # one-time costs of the first call are not measured
     try:
         ours(compiled, [Request((0,), 1)])
     except InputError as error:
@@ -252,13 +257,13 @@ def own_engines(bench: Workbench, weights: Any) -> tuple[dict[str, Engine], list
 
 
 def own_ways(bench: Workbench, policy: Policy) -> tuple[dict[str, Way], list[str]]:
-    """What ``own_engines`` write for requests, and what is left out."""
+    """Generation functions of ``own_engines``, and notes on what is left out."""
     engines, notes = own_engines(bench, Unending(policy))
     return {name: partial(ours, engine) for name, engine in engines.items()}, notes
 
 
 def others(bench: Workbench) -> tuple[dict[str, Way], list[str]]:
-    """Engines of others that are installed; which are not."""
+    """Generation functions of the other engines that are installed, and notes on those that are left out."""
     ways: dict[str, Way] = {}
     notes = []
     if importlib.util.find_spec("vllm") is None:

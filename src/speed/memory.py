@@ -1,4 +1,4 @@
-"""That memory is bounded by settings: a process for each point, and how its peak grows along the points."""
+"""Peak memory against vocabulary size and row length, each point in its own process: settings bound the memory."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from src.speed.timing import slope
 VOCABULARIES = (16384, 32768, 49152)
 LENGTHS = (1024, 2048, 4096)
 TIMES = 2
-"""Tokens of all rows, as a multiple of the budget: so that it has to hold them back."""
+"""Tokens of all rows, as a multiple of the budget, so that the budget is the limit."""
 
 
 def measure(bench: Workbench) -> Measured:
-    """Peaks of the head over vocabulary x length, and of training and rollouts over the longest sample."""
+    """Peak memory of the head over vocabulary x length, and of training and rollouts over the row length."""
     about = (
-        "MiB that a process of its own takes at its peak, beyond what it held before the work began. `head`: log-probs "
-        "and their gradient, in pieces as training computes them, and with all logits at once. `training` and "
-        "`rollouts`: the same number of tokens in ever longer rows, under the same budget."
+        "Peak memory in MiB of a separate process, minus its memory before the work. `head`: log-probs and their "
+        "gradient, in pieces as in training, and with all logits at once. `training` and `rollouts`: the same number "
+        "of tokens in rows of increasing length, under the same token budget."
     )
     if not STATUS.exists():
         return Measured(about, notes=[f"left out: this system has no {STATUS}"], numbers={"left_out": str(STATUS)})
@@ -36,14 +36,14 @@ def measure(bench: Workbench) -> Measured:
 
 
 NOTES = [
-    "slope: least squares, in MiB per thousand tokens (head) and per thousand tokens that the longest row has more",
-    "under a budget a peak should stay where it is; what still grows in training is attention, whose share of memory "
-    "is the budget times the longest row",
+    "slope: least squares, in MiB per 1,000 tokens (head) or per 1,000 tokens of row length (training, rollouts)",
+    "under a token budget the peak should be constant; in training it still grows with attention, whose memory is "
+    "proportional to budget x row length",
 ]
 
 
 def over_vocabulary(bench: Workbench) -> tuple[Table, list[Any]]:
-    """A row for each vocabulary and way: the peak at each length, and its slope."""
+    """Peak memory of the head at each length, and its slope; one row per vocabulary and method."""
     few = None if bench.settings.limit is None else 1
     lengths = LENGTHS if few is None else LENGTHS[:2]
     rows, numbers = [], []
@@ -61,7 +61,7 @@ def over_vocabulary(bench: Workbench) -> tuple[Table, list[Any]]:
 
 
 def over_length(bench: Workbench) -> tuple[Table, list[Any]]:
-    """A row for training and one for rollouts: the peak at each longest sample, and its slope."""
+    """Peak memory of training and of rollouts at each row length, and its slope."""
     budget, lengths = budgeted(bench)
     rows, numbers = [], []
     for work in ("training", "rollouts"):
@@ -87,7 +87,7 @@ def over_length(bench: Workbench) -> tuple[Table, list[Any]]:
 
 
 def budgeted(bench: Workbench) -> tuple[int, list[int]]:
-    """The budget of tokens, and the lengths of rows that divide it."""
+    """The token budget, and row lengths that divide it."""
     settings = bench.settings
     budget = settings.micro_batch_tokens if settings.limit is None else 16 * max(settings.limit, 2 * PROMPT)
     lengths = [budget // parts for parts in ((32, 16, 8, 4) if settings.limit is None else (16, 4))]
@@ -96,10 +96,10 @@ def budgeted(bench: Workbench) -> tuple[int, list[int]]:
 
 
 def peak(bench: Workbench, **task: Any) -> float:
-    """MiB of one point, from a process of its own.
+    """Peak memory of one point in MiB, measured in a separate process.
 
     Raises:
-        RuntimeError: it failed; its last words.
+        RuntimeError: the process failed. The message has the end of its stderr.
     """
     command: Sequence[str] = [sys.executable, "-m", "src.speed.peak"]
     asked = json.dumps({**task, "threads": torch.get_num_threads()})

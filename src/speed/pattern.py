@@ -1,4 +1,4 @@
-"""MOTIF's published call pattern, one prompt at a time, against whole rounds in a batch."""
+"""MOTIF's published call pattern, one ``generate`` call per prompt, against whole rounds as one batch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from src.speed.timing import alternate
 from src.types import Engine, Sampling, Turn
 
 RESPONSES, TRAJECTORIES, LATER_ROUNDS = 8, 4, 2
-"""m, k and n - 1 of MOTIF's recipe (arXiv 2507.02851): its code samples each of m x k x (n - 1) completions by a call
-of its own."""
+"""m, k and n - 1 of MOTIF's recipe (arXiv 2507.02851). Its code makes a separate ``generate`` call for each of the
+m x k x (n - 1) completions."""
 
 ONE_BY_ONE, BATCHED = "generate, one by one", "generate, a round at once"
 
 Rounds = Sequence[Sequence[Request]]
 """The requests of each later round; request i of a round continues request i of the round before."""
 
-
 LONG = (250, 340)
-"""Tokens of a later round's prompt, from and to: a question, and a progress of some length."""
+"""Minimum and maximum length of a later round's prompt in tokens: a question and a progress."""
 
 
 def measure(bench: Workbench) -> Measured:
-    """Seconds of a problem's later rounds, with short prompts and with long ones."""
+    """Seconds for the later rounds of a problem, with short and with long prompts."""
     policy, settings = bench.sampler(), bench.settings
     rng = random.Random(bench.seed)
     m, k, rounds = (settings.at_most(size) for size in (RESPONSES, TRAJECTORIES, LATER_ROUNDS))
@@ -58,15 +57,15 @@ def measure(bench: Workbench) -> Measured:
     }
     table, numbers = comparison("The published call pattern against batches", timed, ONE_BY_ONE)
     about = (
-        f"{m} responses x {k} trajectories x {rounds} later rounds of one problem, {new} new tokens each; long prompts "
-        f"open with the same {short} tokens, the question. The published code makes {m * k * rounds} calls of "
-        f"generate, one after the other; in a batch they are {rounds}."
+        f"{m} responses x {k} trajectories x {rounds} later rounds of one problem, {new} new tokens each. Long prompts "
+        f"start with the same {short} tokens, the question. The published code makes {m * k * rounds} calls of "
+        f"generate one after another; batched by round there are {rounds}."
     )
     return Measured(about, [table], notes, {"ways": numbers, "calls": m * k * rounds, "batches": rounds})
 
 
 def grown(engine: Engine, rounds: Rounds) -> int:
-    """All rounds by the engine, which asks for the next one of each turn when it is done. Returns the tokens."""
+    """Generate all rounds with the engine, which continues each turn when it is done. Returns the number of tokens."""
 
     def turn(number: int, index: int) -> Turn:
         request = rounds[number][index]

@@ -1,4 +1,4 @@
-"""A process of its own for one point of ``memory``: reads what to do as JSON, writes the memory that it took."""
+"""The subprocess that measures one point of ``memory``: reads a task as JSON and writes its peak memory."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ from src.models.settings import ModelSettings
 
 STATUS = Path("/proc/self/status")
 WIDTH = 64
-"""Of the hidden states in front of the head."""
+"""Hidden size of the head."""
 
 PROMPT = 8
+"""Prompt tokens of each row."""
 
 
 def resident(name: str) -> float:
-    """MiB that this process holds (``VmRSS``), or has held at most (``VmHWM``).
+    """Resident memory of this process in MiB: current (``VmRSS``) or peak (``VmHWM``).
 
-    Not ``getrusage``: on Linux its ``ru_maxrss`` begins with that of the process that started this one.
+    Not from ``getrusage``: on Linux, its ``ru_maxrss`` includes the peak of the parent process.
     """
     lines = STATUS.read_text(encoding="ascii").splitlines()
     return float(next(line for line in lines if line.startswith(f"{name}:")).split()[1]) / 1024
 
 
 def taken(work: Callable[[], object]) -> float:
-    """MiB that ``work`` needs at its peak, beyond what was held before."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far (loading) is forgotten
+    """Peak memory of ``work`` in MiB, minus the memory before."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak, which includes loading
     before = resident("VmRSS")
     work()
     return resident("VmHWM") - before
 
 
 def head(task: Mapping[str, Any]) -> Callable[[], object]:
-    """Log-probs of ``tokens`` tokens over a ``vocabulary``, with their gradient; all logits at once, or in pieces."""
+    """Log-probs of ``tokens`` tokens over a ``vocabulary`` and their gradient, with all logits at once or in pieces."""
     vocabulary, tokens = task["vocabulary"], task["tokens"]
     weight = torch.randn(vocabulary, WIDTH)
     hidden = torch.randn(tokens, WIDTH, requires_grad=True)
@@ -58,7 +59,7 @@ def head(task: Mapping[str, Any]) -> Callable[[], object]:
 
 
 def training(task: Mapping[str, Any]) -> Callable[[], object]:
-    """An optimizer step on ``tokens`` tokens in rows of ``longest``, in passes of ``budget``."""
+    """An optimizer step on ``tokens`` tokens in rows of ``longest``, in micro-batches of ``budget`` tokens."""
     from src.speed.training import own_learner
 
     policy, rng = _policy(task), random.Random(0)
@@ -81,7 +82,7 @@ def training(task: Mapping[str, Any]) -> Callable[[], object]:
 
 
 def rollouts(task: Mapping[str, Any]) -> Callable[[], object]:
-    """``tokens`` tokens in rows of ``longest`` (a prompt and what is written), a cache of ``budget``."""
+    """Rollouts of ``tokens`` tokens in rows of ``longest`` (prompt and completion), with a KV cache of ``budget``."""
     from src.config import build
     from src.speed.base import Unending
 
@@ -96,14 +97,14 @@ def rollouts(task: Mapping[str, Any]) -> Callable[[], object]:
 
 
 def _policy(task: Mapping[str, Any]) -> Policy:
-    """The model with a fresh adapter; loaded here, since ``head`` needs none of it."""
+    """The model with a new adapter. Imported here, because ``head`` does not need it."""
     from src.models.loading import load_policy
 
     return load_policy(_model(task), 0)
 
 
 def _model(task: Mapping[str, Any]) -> ModelSettings:
-    """The settings of the model with the adapter that is measured with."""
+    """Model settings with the adapter of the training benchmark."""
     from src.config import build
     from src.speed.training import LORA
 

@@ -1,4 +1,4 @@
-"""The picture of ``scaling``."""
+"""The plot of ``scaling``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from src.reporting.plots import PALETTE, style
 
 
 def scaling_plot(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """Seconds against multiples of the start, both logarithmic; the dotted line is what doubles with its factor."""
+    """Log-log plot of seconds against multiples of the smallest size; the dotted line is proportional growth."""
     with style():
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.subplots()

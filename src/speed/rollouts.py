@@ -1,4 +1,4 @@
-"""Rollouts of a training step, by this project's engine and by others, at equal tokens."""
+"""Rollouts of a training step with this project's engine and with others, at equal numbers of tokens."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from src.speed.settings import Measuring
 from src.speed.timing import alternate
 
 BATCH = 64
-"""Rows of a case, and of ``skewed`` those that ``generate`` writes at once."""
+"""Rows of a case; for ``skewed``, the batch size of ``generate``."""
 
 ABOUT = {
     "group": "rows from one prompt (the first round)",
     "mixed": "rows from different prompts (a later round)",
-    "skewed": "rows of very different lengths from one prompt; generate takes a quarter at a time, each to its longest",
-    "large": "rows from one prompt at once (small models)",
+    "skewed": "rows of very different lengths from one prompt; generate runs four batches, each to its longest row",
+    "large": "rows from one prompt in one batch (small models)",
 }
 
 
 def measure(bench: Workbench) -> Measured:
-    """Seconds and tokens a second of each case."""
+    """Seconds and tokens per second of each case."""
     policy = bench.sampler()
     ways, notes = own_ways(bench, policy)
     more, missing = others(bench)
@@ -39,8 +39,8 @@ def measure(bench: Workbench) -> Measured:
     table, numbers = comparison("Rollouts", timed, GENERATE)
     described = [f"{name}: {size(cases[name])}; {ABOUT[name]}" for name in bench.settings.cases]
     return Measured(
-        "Sampling at temperature 1 from the full distribution (generate: top_k=0); prompts are random tokens, and no "
-        "token ends a row, so that all ways write the same number.",
+        "Sampling at temperature 1 from the full distribution (generate: top_k=0). Prompts are random tokens. No token "
+        "ends a row, so that all methods generate the same number of tokens.",
         [table],
         [*described, *notes, *missing],
         {"ways": numbers},
@@ -48,8 +48,11 @@ def measure(bench: Workbench) -> Measured:
 
 
 def requests(settings: Measuring, policy: Policy, rng: random.Random) -> Mapping[str, list[Request]]:
-    """The requests of every case. With ``engine.max_batch_tokens`` as it is, all rows of ``skewed`` fit at once, so
-    that knowing their lengths beforehand is no help to the engine."""
+    """The requests of every case.
+
+    With the default ``engine.max_batch_tokens``, all rows of ``skewed`` fit into one batch, so that the engine has no
+    advantage from knowing their lengths.
+    """
 
     def prompt(tokens: int) -> tuple[int, ...]:
         return random_prompt(rng, policy, settings.at_most(tokens))
@@ -66,11 +69,11 @@ def requests(settings: Measuring, policy: Policy, rng: random.Random) -> Mapping
 
 
 def skewed_length(rng: random.Random, longest: int) -> int:
-    """A lognormal number of tokens, cut at ``longest``: 28 in the mean of 128."""
+    """A lognormal number of tokens, at most ``longest``; the mean is 28 if ``longest`` is 128."""
     return max(1, min(longest, round(rng.lognormvariate(2.85, 1.05) * longest / 128)))
 
 
 def size(case: list[Request]) -> str:
-    """Rows, and their lengths."""
+    """Description of a case: its number of rows and their lengths."""
     prompts, new = ([len(request.prompt) for request in case], [request.new for request in case])
     return f"{len(case)} rows, prompts of {span(prompts)}, {span(new)} new tokens (mean {sum(new) / len(new):.0f})"

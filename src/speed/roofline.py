@@ -1,4 +1,4 @@
-"""What this machine can do at most, and how near decoding comes: memory bandwidth, matrix products, tokens a second."""
+"""Roofline of decoding: this machine's memory bandwidth and FLOPs, and decoding speed against their bounds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from src.speed.timing import alternate
 
 BATCHES = (1, 8, 32, 64, 128)
 TRAFFIC = 512
-"""MiB that are read or copied to find the bandwidth: more than caches hold."""
+"""MiB read or copied to measure the bandwidth; more than the CPU caches hold."""
 
 WIDTH = 2048
-"""Rows and columns of the matrices whose product is timed."""
+"""Rows and columns of the matrices in the timed product."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The best that was measured: bytes and floating-point operations a second."""
+    """Measured peaks of the machine: bytes and floating-point operations per second."""
 
     bandwidth: float
     flops: float
@@ -33,8 +33,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Decoding:
-    """What a decoding step moves and computes: bytes of all weights once, and of a row's keys and values; operations of
-    a row (two a weight, and four a layer's width for every token that is attended to)."""
+    """Memory traffic and operations of a decoding step.
+
+    ``weight_bytes`` is read once per step, ``cache_bytes`` (keys and values) once per row. ``operations`` is per row: 2
+    per weight, plus 4 x layers x attention width per cached token.
+    """
 
     weight_bytes: float
     cache_bytes: float
@@ -42,15 +45,19 @@ class Decoding:
 
 
 def bounds(machine: Machine, decoding: Decoding, batch: int) -> tuple[float, float]:
-    """Tokens a second of a batch that memory and that arithmetic allow (Williams et al., CACM 52(4), 2009): rows /
-    (bytes / bandwidth) and rows / (operations / peak). The lower of the two is the bound."""
+    """Upper bounds on tokens per second by memory and by arithmetic (roofline; Williams et al., CACM 52(4), 2009).
+
+    They are rows x bandwidth / bytes and peak FLOPs / operations per row. The lower one applies.
+    """
     moved = decoding.weight_bytes + batch * decoding.cache_bytes
     return batch * machine.bandwidth / moved, machine.flops / decoding.operations
 
 
 def decoding_of(policy: Policy, tokens: float) -> Decoding:
-    """A decoding step of a model with ``tokens`` in a row's cache. A table of embeddings that is not the head's too is
-    read a row at a time, and left out."""
+    """The decoding step of a model with ``tokens`` cached tokens per row.
+
+    Untied embeddings are left out, because a step reads only one of their rows per token.
+    """
     model, config = policy.model, policy.model.config
     embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     used = [weight for weight in model.parameters() if weight is head or weight is not embeddings]
@@ -65,7 +72,7 @@ def decoding_of(policy: Policy, tokens: float) -> Decoding:
 
 
 def measure(bench: Workbench) -> Measured:
-    """Bandwidth, matrix products, and the bound on tokens a second beside what the engine reaches."""
+    """Measure bandwidth, matrix products and the engine's tokens per second, with the roofline bounds."""
     settings, policy = bench.settings, bench.policy(None)
     repeats, device = settings.repeats, policy.device
     size = settings.at_most(TRAFFIC) * 2**18  # float32 values
@@ -84,10 +91,10 @@ def measure(bench: Workbench) -> Measured:
     engine, tokens = bench.engine(Unending(policy)), random_prompt(random.Random(bench.seed), policy, prompt)
     batches = sorted({settings.at_most(batch) for batch in BATCHES})
 
-    def writing(batch: int) -> Callable[[], int]:
+    def decode(batch: int) -> Callable[[], int]:
         return lambda: ours(engine, [Request(tokens, new)] * batch)
 
-    timed = alternate({str(batch): writing(batch) for batch in batches}, repeats, settings.warmup, equal=False)
+    timed = alternate({str(batch): decode(batch) for batch in batches}, repeats, settings.warmup, equal=False)
     rows, numbers = [], []
     for batch in batches:
         memory, arithmetic = bounds(machine, decoding, batch)
@@ -102,17 +109,18 @@ def measure(bench: Workbench) -> Measured:
         *([f"matrix product, {name}", f"{flops / 1e12:.3f} TFLOP/s"] for name, flops in products.items()),
     ]
     return Measured(
-        f"The fastest of {repeats} repeats: {4 * size / 2**20:.0f} MiB read and copied, {width} x {width} matrices "
-        f"multiplied. Bounds are for {dtype}: a step reads every weight once, {decoding.weight_bytes / 2**20:.0f} MiB, "
-        f"and for each row {decoding.cache_bytes / 2**20:.2f} MiB (keys and values of {prompt + new / 2:.0f} tokens).",
+        f"Peaks: the fastest of {repeats} repeats; {4 * size / 2**20:.0f} MiB are read and copied, {width} x {width} "
+        f"matrices multiplied. Bounds are for {dtype}: a step reads all weights ({decoding.weight_bytes / 2**20:.0f} "
+        f"MiB) once, and {decoding.cache_bytes / 2**20:.2f} MiB per row (keys and values of {prompt + new / 2:.0f} "
+        "tokens).",
         [
             Table("This machine", ("what", "peak"), peaks),
-            Table("Tokens a second", ("batch", "bound by memory", "bound by arithmetic", "ours", "of the bound"), rows),
+            Table("Tokens per second", ("batch", "memory bound", "arithmetic bound", "ours", "ours / bound"), rows),
         ],
         [
-            f"ours: prompts of {prompt} tokens, {new} new ones a row, prefill included, median of the repeats",
-            "the bound is a model: weights that stay in a cache are read faster than from memory, so a small model can "
-            "go over its bound by memory",
+            f"ours: prompts of {prompt} tokens and {new} new tokens per row, including prefill; median of the repeats",
+            "a small model can exceed its memory bound, because weights in the CPU cache are read faster than from "
+            "memory",
         ],
         {
             "read_bytes_per_second": read,
@@ -125,14 +133,14 @@ def measure(bench: Workbench) -> Measured:
 
 
 def product(width: int, dtype: torch.dtype, device: torch.device) -> Callable[[], Tensor]:
-    """A product of two square matrices."""
+    """A function that multiplies two square matrices."""
     a, b = (torch.ones(width, width, dtype=dtype, device=device) for _ in range(2))
     out = torch.empty_like(a)
     return lambda: torch.mm(a, b, out=out)
 
 
 def fastest(work: Callable[[], object], repeats: int) -> float:
-    """Seconds of the fastest repeat, after one that does not count."""
+    """Seconds of the fastest repeat, after one warm-up call."""
     times: Sequence[float] = [_seconds(work) for _ in range(repeats + 1)][1:]
     return min(times)
 

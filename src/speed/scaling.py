@@ -1,4 +1,4 @@
-"""How the seconds of a training step grow as m, k, n, the problems and the tokens of a round double."""
+"""Scaling of a training step: its seconds as m, k, n, the number of problems and the tokens per turn double."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOUBLINGS = 2
 
 @dataclass(frozen=True)
 class Point:
-    """The size of a step's rollouts."""
+    """Size of the rollouts of a training step."""
 
     m: int
     k: int
@@ -30,7 +30,7 @@ class Point:
 
     @property
     def turns(self) -> int:
-        """Of all trees: m first responses, and m x k in every round after."""
+        """Turns of all trees: m first responses per problem, and m x k turns in every later round."""
         return self.problems * self.m * (1 + self.k * (self.n - 1))
 
 
@@ -39,7 +39,7 @@ START = Point(m=4, k=2, n=2, problems=2, tokens=32)
 
 
 def points(start: Point) -> dict[str, Point]:
-    """The start, and it with one factor doubled once, twice …"""
+    """The start, and the start with one factor doubled once, twice …"""
     found = {"start": start}
     for factor in FACTORS:
         for power in range(1, DOUBLINGS + 1):
@@ -49,7 +49,7 @@ def points(start: Point) -> dict[str, Point]:
 
 
 def measure(bench: Workbench) -> Measured:
-    """Seconds of every point, all points in turns."""
+    """Seconds of every point; repeats of all points alternate."""
     settings, policy = bench.settings, bench.policy(bench.model.lora)
     engine, strategy = bench.engine(Unending(policy)), bench.run.rounds
     most = START.problems * 2**DOUBLINGS
@@ -110,19 +110,19 @@ def measure(bench: Workbench) -> Measured:
     ]
     return Measured(
         f"A training step with m={start.m} first responses, k={start.k} continuations of each, n={start.n} rounds, "
-        f"{start.problems} problems of {bench.run.benchmark.name} and {start.tokens} new tokens a turn; then one "
-        "of the five doubled, and doubled again. No token ends a turn.",
+        f"{start.problems} problems of {bench.run.benchmark.name} and {start.tokens} new tokens per turn; then with "
+        "one of the five doubled once and twice. No token ends a turn.",
         [Table("Scaling", HEADINGS, rows)],
-        ["scaling.png and scaling.svg show the same: seconds against a start's multiple, a line for each factor"],
+        ["scaling.png and scaling.svg plot seconds against multiples of the start, one line per factor"],
         {"points": numbers},
     )
 
 
-HEADINGS = ("what", "turns", "tokens", "rollouts, seconds", "by doubling", "step, seconds", "by doubling")
+HEADINGS = ("size", "turns", "tokens", "rollouts, seconds", "by doubling", "step, seconds", "by doubling")
 
 
 def before(name: str, plan: Mapping[str, Point]) -> str | None:
-    """The point that a factor's doubling leads to ``name`` from; none leads to the start."""
+    """The point with one factor half as large as in ``name``; None for the start."""
     halves = [
         replace(plan[name], **{factor: getattr(plan[name], factor) // 2})
         for factor in FACTORS
@@ -132,7 +132,7 @@ def before(name: str, plan: Mapping[str, Point]) -> str | None:
 
 
 def _growth(name: str, plan: Mapping[str, Point], seconds: Mapping[str, Sequence[float]]) -> str:
-    """How many times as long as before the factor was doubled, as ``timing.speedup``."""
+    """Ratio of seconds after and before the factor was doubled, with the interval of ``timing.speedup``."""
     half = before(name, plan)
     if half is None:
         return ""
@@ -143,7 +143,7 @@ def _growth(name: str, plan: Mapping[str, Point], seconds: Mapping[str, Sequence
 def course(
     factor: str, start: Point, plan: Mapping[str, Point], seconds: Mapping[str, float]
 ) -> list[tuple[float, float]]:
-    """How many times a factor's start (1, 2, 4 …), and seconds."""
+    """The line of a factor: pairs of its multiple of the start (1, 2, 4 …) and seconds."""
     base = getattr(start, factor)
     others = {name for name in FACTORS if name != factor}
     along = {

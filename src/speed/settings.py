@@ -1,4 +1,4 @@
-"""What is measured, and how large."""
+"""Settings of ``python -m src.speed``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Case = Literal["group", "mixed", "skewed", "large"]
 
 
 class Measuring(Section):
-    """Settings of all measurements; each field is explained in conf/speed.yaml."""
+    """Settings of the measurements. conf/speed.yaml explains each field."""
 
     sections: Sequence[Measurement]
     cases: Sequence[Case]
@@ -41,24 +41,24 @@ class Measuring(Section):
 
     def check(self) -> Iterable[str]:
         if not self.sections:
-            yield "measure=[] measures nothing; name one section at least, e.g. measure=[rollouts]"
+            yield "measure=[] measures nothing; use at least one section, e.g. measure=[rollouts]"
         if "rollouts" in self.sections and not self.cases:
-            yield "measuring.cases=[] leaves measure=[rollouts] nothing to do; name one, e.g. [group]"
+            yield "measuring.cases=[] leaves no case for measure=[rollouts]; use at least one, e.g. [group]"
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
         if self.openvino is not None and not (Path(self.openvino) / "openvino_model.xml").is_file():
             yield (
-                f"measuring.openvino={self.openvino}: there is no openvino_model.xml; valid: null, or a folder that "
-                "`optimum-cli export openvino --model … --task text-generation-with-past` wrote"
+                f"measuring.openvino={self.openvino}: there is no openvino_model.xml; valid: null, or a folder written "
+                "by `optimum-cli export openvino --model … --task text-generation-with-past`"
             )
         if run.engine is not None and not isinstance(run.engine, Local):
             yield (
-                "engine: speed measures engine=local, with and without compiled code; vLLM is compared with it if it "
-                "is installed"
+                "engine: src.speed measures engine=local, with and without compiled code, and compares it with vLLM if "
+                "that is installed; use engine=local"
             )
 
     def at_most(self, size: int) -> int:
-        """A number of rows, tokens or problems, or ``limit`` where that is less."""
+        """``size`` (rows, tokens or problems), but at most ``limit``."""
         return size if self.limit is None else min(size, self.limit)
 
 

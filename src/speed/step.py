@@ -1,4 +1,4 @@
-"""A whole training step of the configured model, rounds and reward: by `generate`, by the engine, phase by phase."""
+"""A whole training step of the configured model, rounds and reward, by engine and by phase."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from src.types import Engine
 
 
 def measure(bench: Workbench) -> Measured:
-    """Seconds of every way to write, and of each phase; every repeat is a step on problems of its own."""
+    """Seconds of a step with each engine, and of each phase. Every repeat uses different problems."""
     settings, benchmark = bench.settings, bench.run.benchmark
     policy = bench.policy(bench.model.lora)
     strategy = bench.run.rounds
@@ -53,27 +53,27 @@ def measure(bench: Workbench) -> Measured:
     phases = [[name, *row] for name, taken in counted.items() for row in table(taken)]
     return Measured(
         f"{count} problems of {benchmark.name}, {strategy.n} rounds with {' x '.join(map(str, strategy.widths))} "
-        f"children and at most {strategy.first_tokens} and {strategy.later_tokens} new tokens; every repeat is a step "
-        "of its own, from the same weights. Ways differ in who writes: generate takes a round at once.",
+        f"children and at most {strategy.first_tokens} and {strategy.later_tokens} new tokens. Every repeat is a step "
+        "on different problems from the same weights. Methods differ in the engine; generate runs one batch per round.",
         [compared, Table("By phase", HEADINGS, phases)],
         [
             *notes,
-            "tokens/s are written tokens, and times as fast are for each token: ways draw other tokens, so a little "
-            "more or fewer",
-            "rounds overlap, since a turn is continued as soon as it is done: a round's seconds are those from the "
+            "tokens/s counts generated tokens, and speedups are per token, because methods sample different tokens and "
+            "so slightly different numbers of them",
+            "rounds overlap, because a turn is continued as soon as it is done: the seconds of a round are from the "
             "last turn of the round before to its own last turn",
-            "training is that of a step in which every row has an advantage; rows without one are skipped, so a real "
-            "step can only be faster",
+            "in training every row has an advantage here; a real step skips rows whose advantage is 0, so it can only "
+            "be faster",
         ],
         {"ways": numbers, "steps": {name: [asdict(one) for one in taken] for name, taken in counted.items()}},
     )
 
 
-HEADINGS = ("way", "phase", "seconds", "smallest to largest", "share", "tokens")
+HEADINGS = ("method", "phase", "seconds", "smallest to largest", "share", "tokens")
 
 
 def table(steps: Sequence[Step]) -> list[list[str]]:
-    """Median seconds of each phase, and its share of the median step; the whole step at last."""
+    """Median seconds of each phase and its share of the median step; the last row is the whole step."""
     phases = list(dict.fromkeys(phase for step in steps for phase in step.seconds))
     whole = statistics.median(sum(step.seconds.values()) for step in steps)
     rows = []

@@ -1,4 +1,4 @@
-"""A whole training step, taken apart by a clock: rollouts round by round, reward and credit, training."""
+"""Timing of the phases of a training step: the rollouts of each round, reward and credit, training."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from src.types import Children, Engine, OnToken, Problem, Row, Turn
 
 MAX_GRAD_NORM = 1.0
 MOST_STEPS = 10_000
-"""Steps that a learning-rate schedule has room for."""
+"""Length of the learning-rate schedule; more steps than any measurement takes."""
 
 SCORING, TRAINING = "reward and credit", "training"
 
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of each phase, and the tokens of those that write or train some."""
+    """Seconds of each phase, and tokens of the phases that generate or train them."""
 
     seconds: Mapping[str, float]
     tokens: Mapping[str, int]
 
     @property
     def rollout_seconds(self) -> float:
-        """Of all rounds."""
+        """Seconds of all rounds."""
         return sum(seconds for phase, seconds in self.seconds.items() if phase not in (SCORING, TRAINING))
 
     @property
     def written(self) -> int:
-        """Tokens of all rounds."""
+        """Generated tokens of all rounds."""
         return sum(tokens for phase, tokens in self.tokens.items() if phase != TRAINING)
 
 
 class Stepper:
-    """Steps of a policy under the configured reward, algorithm and optimizer; each begins with the same weights."""
+    """Takes training steps with the configured reward, algorithm and optimizer, each from the same weights."""
 
     def __init__(self, bench: Workbench, policy: Policy) -> None:
         settings = bench.settings
@@ -51,7 +51,7 @@ class Stepper:
         self.start = [parameter.detach().clone() for parameter in policy.parameters()]
 
     def run(self, engine: Engine, strategy: Strategy, problems: Sequence[Problem], key: tuple[object, ...]) -> Step:
-        """One step on ``problems``; the same key gives the same trees."""
+        """Take one step on ``problems``. The same key gives the same rollouts."""
         for parameter, value in zip(self.policy.parameters(), self.start, strict=True):
             parameter.data.copy_(value)
         clocked = _Clocked(engine, {})
@@ -75,26 +75,29 @@ class Stepper:
 
 @dataclass
 class _Clocked:
-    """An engine that notes when the last turn of each round was done."""
+    """An engine that records when the last turn of each round finished."""
 
     engine: Engine
     done: dict[int, float]
 
     def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
-        def noted(turn: Turn) -> Sequence[Turn]:
+        def timed_children(turn: Turn) -> Sequence[Turn]:
             self.done[turn.round] = time.perf_counter()
             return children(turn)
 
-        return self.engine.generate(turns, noted, on_token)
+        return self.engine.generate(turns, timed_children, on_token)
 
 
 def all_learn(rows: Sequence[Row]) -> list[Row]:
-    """The rows with advantages 1 and -1 in turns, so that none is skipped."""
+    """The rows with alternating advantages 1 and -1, so that none is skipped."""
     return [replace(row, advantage=-1.0 if index % 2 else 1.0) for index, row in enumerate(rows)]
 
 
 def by_round(begin: float, done: Mapping[int, float], end: float) -> dict[str, float]:
-    """Seconds from the last turn of the round before to the last of each round; what is left belongs to the last."""
+    """Seconds of each round, from the last turn of the round before to its own last turn.
+
+    The last round lasts until ``end``.
+    """
     result = {}
     last = max(done)
     for number in sorted(done):

@@ -1,4 +1,4 @@
-"""A training step against TRL's GRPOTrainer, on the same tokens with the same adapter; then with generation."""
+"""A training step against TRL's GRPOTrainer: on the same tokens with the same adapter, and including generation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from src.training.learner import Learner
 from src.types import Engine, Row, Sampling, Turn
 
 ROWS = 8
-"""Completions of one prompt: a group."""
+"""Completions per prompt: the group size."""
 
 LORA = Lora(r=16, alpha=16)
 RATE, MAX_GRAD_NORM = 1e-6, 1.0
@@ -30,13 +30,13 @@ OURS, TRL = "ours", "TRL's GRPOTrainer"
 
 
 def measure(bench: Workbench) -> Measured:
-    """Seconds of both steps, ours and TRL's."""
+    """Seconds of a step of this project and of TRL."""
     settings = bench.settings
     count, new = settings.at_most(ROWS), settings.at_most(settings.new_tokens)
     about = (
         f"GRPO, LoRA r={LORA.r}: a group of {count} completions of {new} tokens. `training`: loss, gradient, clipping "
-        "and AdamW on the same tokens. `whole step`: generation, reward and training, rewards 0 and 1 in turns. No "
-        "gradient checkpointing on either side (TRL's default is on, and slower)."
+        "and AdamW on the same tokens. `whole step`: generation, reward and training, with alternating rewards 0 and "
+        "1. Neither side uses gradient checkpointing (TRL's default does, and is slower)."
     )
     if reason := missing():
         return Measured(about, notes=[f"left out: {reason}"], numbers={"left_out": reason})
@@ -74,7 +74,7 @@ def group(
     completions: Sequence[tuple[int, ...]],
     logprobs: Sequence[tuple[float, ...]] | None = None,
 ) -> list[Row]:
-    """Rows of one prompt, with the advantages of rewards 0 and 1 in turns."""
+    """Rows of one prompt, with the advantages of alternating rewards 0 and 1."""
     rewards = alternating([""] * len(completions))
     advantages = GRPO().advantages([rewards])[0]
     return [
@@ -93,7 +93,7 @@ def group(
 
 
 def own_learner(policy: Policy, micro_batch_tokens: int) -> Learner:
-    """This project's training step: plain GRPO, with the optimizer that TRL has too."""
+    """This project's learner with plain GRPO and the same optimizer as TRL's."""
     algorithm: Any = GRPO()
     settings = AdamW(lr=RATE, betas=(0.9, 0.999), warmup=0.0, schedule="constant")
     optimizer, schedule = settings.build(policy.parameters(), MOST_STEPS)
@@ -101,15 +101,15 @@ def own_learner(policy: Policy, micro_batch_tokens: int) -> Learner:
 
 
 def train(learner: Learner, rows: Sequence[Row]) -> int:
-    """One optimizer step on given rows. Returns their completion tokens."""
+    """Take one optimizer step on ``rows``. Returns the number of completion tokens."""
     learner.update(rows)
     return sum(len(row.completion) for row in rows)
 
 
 def whole_step(engine: Engine, learner: Learner, prompt: tuple[int, ...], rows: int, new: int) -> int:
-    """Generation, reward and optimizer step for one group. Returns its completion tokens."""
+    """Generation, reward and optimizer step for one group. Returns the number of completion tokens."""
     turns = [Turn((index,), prompt, Sampling(new), stream=index) for index in range(rows)]
     written = engine.generate(turns, lambda turn: ())
     for turn in written:
-        learner.policy.codec.decode(turn.completion)  # what a reward would read
+        learner.policy.codec.decode(turn.completion)  # the cost of decoding the text for a reward
     return train(learner, group(prompt, [turn.completion for turn in written], [turn.logprobs for turn in written]))

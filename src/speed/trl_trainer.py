@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer, driven one step at a time. The only door to TRL, which is installed for the tests alone."""
+"""TRL's GRPOTrainer, one step at a time. The only module that imports TRL, which is installed for tests only."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from src.models.policy import Policy
 from src.types import Row
 
 ENDLESS = [-1]
-"""Ends of sequence that no model writes: all of a completion counts."""
+"""End-of-sequence tokens that no model generates, so that TRL's mask covers whole completions."""
 
 
 def missing() -> str | None:
-    """Why TRL cannot be compared with; ``None`` where it can."""
+    """The reason why TRL is not available, or ``None``."""
     names = [name for name in ("trl", "datasets") if importlib.util.find_spec(name) is None]
     return f"{' and '.join(names)}: not installed (pip install trl)" if names else None
 
 
 class TrlTrainer:
-    """A GRPOTrainer of TRL on a policy's own model and adapter; plain GRPO: no KL term, one iteration.
+    """TRL's GRPOTrainer on a policy's model and adapter, with plain GRPO: no KL term, one iteration.
 
-    Everything but the prompts, which are given as tokens, is TRL's code. Gradient checkpointing, TRL's default, is off:
-    this project's step does not use it either at these sizes.
+    Everything is TRL's code, except that prompts are given as tokens. Gradient checkpointing, TRL's default, is off,
+    because this project's step does not use it at these sizes either.
     """
 
     def __init__(self, policy: Policy, rows: int, new_tokens: int, max_grad_norm: float, lr: float, out: str) -> None:
@@ -59,13 +59,13 @@ class TrlTrainer:
         )
         self.prompt: tuple[int, ...] = ()
 
-        class Given(GRPOTrainer):  # type: ignore[misc]
-            """TRL's trainer with its prompts given as tokens."""
+        class TokenPrompts(GRPOTrainer):  # type: ignore[misc]
+            """TRL's trainer with prompts given as tokens."""
 
             def _tokenize_prompts(own, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:  # noqa: N805
                 return [list(self.prompt) for _ in prompts], None, {}
 
-        self.trainer = Given(
+        self.trainer = TokenPrompts(
             model=policy.model,
             reward_funcs=alternating,
             args=config,
@@ -79,7 +79,7 @@ class TrlTrainer:
         self.policy, self.rows, self.max_grad_norm = policy, rows, max_grad_norm
 
     def loss(self, rows: Sequence[Row]) -> torch.Tensor:
-        """TRL's loss of rows of one length each for prompts and for completions."""
+        """TRL's loss on ``rows``, whose prompts have equal lengths, and whose completions too."""
         prompt = torch.tensor([row.prompt for row in rows])
         completion = torch.tensor([row.completion for row in rows])
         batch = {
@@ -95,14 +95,14 @@ class TrlTrainer:
         return loss
 
     def train(self, rows: Sequence[Row]) -> int:
-        """Loss, gradient and optimizer step on rows that are given. Returns their completion tokens."""
+        """Loss, gradient and optimizer step on ``rows``. Returns the number of completion tokens."""
         self.optimizer.zero_grad()
         torch.autograd.backward(self.loss(rows))
         self._step()
         return sum(len(row.completion) for row in rows)
 
     def whole_step(self, prompt: tuple[int, ...]) -> int:
-        """Generation, reward, loss and optimizer step for one group of one prompt. Returns its completion tokens."""
+        """A whole step for the group of one prompt, with generation. Returns the number of completion tokens."""
         self.prompt = prompt
         self.optimizer.zero_grad()
         self.trainer.training_step(self.trainer.model, [{"prompt": ""} for _ in range(self.rows)], None)
@@ -116,5 +116,5 @@ class TrlTrainer:
 
 
 def alternating(completions: Sequence[str], **_: Any) -> list[float]:
-    """Rewards 0 and 1 in turns, so that every row has an advantage."""
+    """Alternating rewards 0 and 1, so that every row has a nonzero advantage."""
     return [float(index % 2) for index in range(len(completions))]

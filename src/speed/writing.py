@@ -1,4 +1,4 @@
-"""Results for people and for programs: a table on the screen, markdown and JSON in the run directory."""
+"""Output of the results: tables on the screen, Markdown and JSON in the run directory."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from src.speed.timing import coverage
 from src.utils import tables
 from src.utils.files import write_json, write_text
 
+LEFT = ("case", "method", "phase", "what", "size")
+"""Headings of the left-aligned columns."""
+
 
 def show(name: str, measured: Measured) -> None:
     """Print a section."""
@@ -22,7 +25,7 @@ def show(name: str, measured: Measured) -> None:
     for table in measured.tables:
         rich = RichTable(title=table.title)
         for heading in table.headings:
-            rich.add_column(heading, justify="left" if heading in ("case", "way", "phase", "what") else "right")
+            rich.add_column(heading, justify="left" if heading in LEFT else "right")
         for row in table.rows:
             rich.add_row(*row)
         console.print(rich)
@@ -31,7 +34,7 @@ def show(name: str, measured: Measured) -> None:
 
 
 def write(run: Path, about: Mapping[str, Any], found: Mapping[str, Measured]) -> None:
-    """``speed.json`` and ``speed.md``, whole at any time: called after every section."""
+    """Write ``speed.json`` and ``speed.md`` atomically; called after every section."""
     sections = {
         name: {"about": measured.about, "notes": measured.notes, **measured.numbers} for name, measured in found.items()
     }
@@ -40,9 +43,9 @@ def write(run: Path, about: Mapping[str, Any], found: Mapping[str, Measured]) ->
 
 
 def markdown(about: Mapping[str, Any], found: Mapping[str, Measured]) -> str:
-    """A page with the machine, then every section."""
+    """The results as Markdown: the machine, then every section."""
     machine, repeats = about["environment"], about["settings"]["repeats"]
-    held = f" (they hold the median with a probability of {100 * coverage(repeats):.0f} %)" if repeats > 1 else ""
+    confidence = f" (a {100 * coverage(repeats):.0f} % confidence interval of the median)" if repeats > 1 else ""
     plural = "" if repeats == 1 else "s"
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     lines = [
@@ -54,9 +57,9 @@ def markdown(about: Mapping[str, Any], found: Mapping[str, Measured]) -> str:
         f"cores, {machine['threads']} threads, {machine['instructions']}; {versions}, Python {machine['python']}; "
         f"commit {machine['commit']}, seed {about['seed']}; load average {machine['load']:.1f} at the start.",
         "",
-        f"Ways that are compared ran in turns in one process, {repeats} repeat{plural} each. Seconds are medians; a "
-        "ratio is the median of the ratios of repeats that ran one after the other, in brackets the smallest and the "
-        f"largest of them{held}.",
+        f"Compared methods alternate in one process, {repeats} repeat{plural} each. Seconds are medians. A ratio is "
+        "the median of the ratios of adjacent repeats; brackets give the smallest and the largest of "
+        f"them{confidence}.",
     ]
     for name, measured in found.items():
         lines += ["", f"## {name}", "", measured.about]

@@ -93,7 +93,7 @@ def test_advantages_of_a_group_sum_to_zero(scale):
 
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
-def test_a_single_value_has_nothing_to_differ_from(scale):
+def test_a_single_value_has_advantage_zero(scale):
     assert GRPO(scale=scale).advantages([[0.5], [0.0, 1.0]])[0] == [0.0]
 
 
@@ -121,12 +121,12 @@ def test_without_a_baseline_values_stay_as_they_are():
 # advantages of tokens
 
 
-def test_token_advantages_are_those_of_their_row():
+def test_token_advantages_equal_the_rows_advantage():
     rows = GRPO().token_advantages([0.5, -2.0, 1.0], [2, 3, 0], [1.0, 1.0, 1.0], None)
     assert [row.tolist() for row in rows] == [[0.5, 0.5], [-2.0, -2.0, -2.0], []]
 
 
-def test_a_divergence_in_the_reward_counts_against_the_tokens_up_to_it():
+def test_a_kl_in_the_reward_lowers_the_advantages_of_earlier_tokens():
     kl = [torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64), torch.tensor([-1.0], dtype=torch.float64)]
     rows = GRPO(kl_beta=0.5, kl_in="reward").token_advantages([1.0, 0.0], [3, 1], [1.0, 1.0], kl)
     assert rows[0].tolist() == pytest.approx([1 - 0.35, 1 - 0.3, 1 - 0.2], rel=1e-12)
@@ -190,7 +190,7 @@ def loop_loss(aggregation: str, losses: list[list[float]], weights: list[float],
     ("aggregation", "loss_batch"),
     [("grpo", 0), ("bnpo", 0), ("bnpo", 1), ("bnpo", 2), ("bnpo", 3), ("bnpo", 99), ("dapo", 0), ("dr_grpo", 0)],
 )
-def test_shares_are_those_of_a_loop_over_tokens(aggregation, loss_batch, lengths):
+def test_shares_equal_those_of_a_loop_over_tokens(aggregation, loss_batch, lengths):
     rng = random.Random(1)
     losses = [[rng.uniform(-1, 1) for _ in range(length)] for length in lengths]
     algorithm = GRPO(aggregation=aggregation, loss_batch=loss_batch, max_tokens=48)
@@ -227,7 +227,7 @@ def test_with_one_round_a_trajectory_is_a_row(lengths):
 
 
 @pytest.mark.parametrize("aggregation", ["grpo", "bnpo", "dapo", "dr_grpo", "trajectory"])
-def test_rows_without_a_token_share_nothing_that_is_infinite(aggregation):
+def test_rows_without_tokens_give_finite_shares(aggregation):
     algorithm = GRPO(aggregation=aggregation, max_tokens=8)
     assert bool(shares(algorithm, [0, 0], [1.0, 1.0], [0, 0]).isfinite().all())
     assert shares(algorithm, [], [], []).tolist() == []
@@ -395,7 +395,7 @@ def test_estimators_are_unbiased(estimator):
         ("k3", True, "forward"),
     ],
 )
-def test_what_an_estimator_teaches_as_a_loss(estimator, unbiased, expected):
+def test_expected_gradient_of_an_estimator_in_the_loss(estimator, unbiased, expected):
     logits, logprobs, reference, _, forward, reverse = divergences()
     algorithm = GRPO(kl_beta=1.0, kl=estimator, kl_unbiased=unbiased)
     batch = tokens(
@@ -407,7 +407,7 @@ def test_what_an_estimator_teaches_as_a_loss(estimator, unbiased, expected):
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-14)
 
 
-def test_a_divergence_in_the_reward_teaches_its_gradient():
+def test_a_kl_in_the_reward_has_the_gradient_of_the_divergence():
     # Two tokens, the second given the first; every sequence with its probability.
     generator = torch.Generator().manual_seed(7)
     first, second = (
@@ -614,7 +614,7 @@ def test_a_frozen_head_keeps_no_logits():
         (CISPO, {"dual_clip": 3.0}, "algorithm.dual_clip=3.0 bounds PPO's clipped loss"),
     ],
 )
-def test_settings_without_a_meaning_are_refused(kind, settings, text):
+def test_invalid_settings_are_refused(kind, settings, text):
     assert [text in error for error in mistakes(kind, "algorithm", **settings)] == [True]
     with pytest.raises(ValidationError):
         kind(**settings)

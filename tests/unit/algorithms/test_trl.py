@@ -1,4 +1,4 @@
-"""Losses and advantages are those of TRL's own code, on random tensors with masks and padding."""
+"""Losses and advantages equal those of TRL's own code, on random tensors with masks and padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Problems from files and from the hub: what is read, what is refused, what is cited."""
+"""Data sets from files and from the hub: reading, validation errors, recorded origins."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_test_splits_can_be_perturbed_and_are_still_cited(tmp_path: Path) -> Non
     assert "renumbered cannot recompute the gold answer of a data set" in error
 
 
-def test_the_cut_is_its_seeds(tmp_path: Path) -> None:
+def test_the_validation_split_depends_on_the_seed(tmp_path: Path) -> None:
     first = make(tmp_path, [row(n) for n in range(30)], [row(99)])
     same, other = (make(tmp_path, [row(n) for n in range(30)], [row(99)], seed=seed) for seed in (0, 1))
     assert first.load() == same.load()
@@ -128,7 +128,7 @@ def test_bad_rows_are_named(tmp_path: Path, line: str) -> None:
     assert "same question" in str(caught.value) or str(tmp_path / "test.jsonl") in str(caught.value)
 
 
-def test_all_bad_rows_come_together_and_the_first_ten_are_named(tmp_path: Path) -> None:
+def test_bad_rows_are_reported_together_and_the_first_ten_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         make(tmp_path, ["x"] * 7, ["y"] * 7).load()
     assert len(caught.value.problems) == 11
@@ -198,7 +198,7 @@ def test_the_origin_is_the_files_hash(tmp_path: Path) -> None:
     assert benchmark.origin("test") != expected
 
 
-def test_the_hub_is_asked_for_the_pinned_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_read_at_the_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def load_dataset(path: str, name: str | None, **options: Any) -> datasets.Dataset:
@@ -224,7 +224,7 @@ def test_the_hub_is_asked_for_the_pinned_rows(monkeypatch: pytest.MonkeyPatch) -
     assert benchmark.origin("math500") == f"HuggingFaceH4/MATH-500@{pins[1]} default test"
 
 
-def test_a_hub_out_of_reach_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(path: str, *arguments: Any, **options: Any) -> None:
         raise ConnectionError("Couldn't reach the Hub")
 

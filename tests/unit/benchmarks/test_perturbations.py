@@ -1,4 +1,4 @@
-"""Test problems asked in another way: the same ids, the right golds, and nothing touched that must not be."""
+"""Perturbed test problems: same ids, correct golds, and no unintended changes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def expressions(draw: st.DrawFn) -> str:
     return f"{numbers[0]}" + "".join(f" {sign} {one}" for sign, one in zip(signs, numbers[1:], strict=False))
 
 
-def test_the_oracle_of_these_tests_reads_signs() -> None:
+def test_the_reference_parser_of_these_tests_reads_signs() -> None:
     assert signed("-3 + -12 - 4 - -5 + 60") == [-3, -12, -4, 5, 60]
 
 
@@ -100,7 +100,7 @@ def test_a_reordered_sum_has_the_same_terms_and_gold(expression: str, seed: int)
     assert new.metadata["perturbed"] == (new.question != original.question)
 
 
-def test_nothing_is_left_to_chance_in_the_order_of_one_sum() -> None:
+def test_reordering_a_sum_is_deterministic() -> None:
     found = {after(chain("1 + 2 - 3"), "reordered", seed).metadata["expression"] for seed in range(40)}
     assert found == {"1 - 3 + 2", "2 + 1 - 3", "2 - 3 + 1"}  # not the one that was given, and none starts with a minus
 
@@ -115,7 +115,7 @@ def test_a_sum_that_cannot_change_is_left_as_it_is() -> None:
         perturbed(only(chain("3 - 4")), ["reordered"])
 
 
-def test_what_changes_is_no_question_of_training() -> None:
+def test_a_changed_question_is_never_a_training_question() -> None:
     known = (chain("1 - 3 + 2"), chain("2 + 1 - 3"))
     found = {
         perturbed(only(chain("1 + 2 - 3"), train=known), ["reordered"], seed).tests["test-reordered"][0].question
@@ -152,7 +152,7 @@ def many() -> list[Problem]:
 
 
 @pytest.mark.parametrize("name", CHAIN)
-def test_a_problem_changes_the_same_way_whatever_stands_beside_it(name: str) -> None:
+def test_a_perturbation_does_not_depend_on_other_problems(name: str) -> None:
     problems = many()
     together = perturbed(Splits([], [], {"test": problems}), [name]).tests[f"test-{name}"]
     backwards = perturbed(Splits([], [], {"test": problems[::-1]}), CHAIN).tests[f"test-{name}"]
@@ -160,7 +160,7 @@ def test_a_problem_changes_the_same_way_whatever_stands_beside_it(name: str) -> 
     assert together != perturbed(Splits([], [], {"test": problems}), [name], seed=1).tests[f"test-{name}"]
 
 
-def test_originals_stay_and_nothing_asked_changes_nothing() -> None:
+def test_originals_stay_and_no_perturbation_changes_nothing() -> None:
     splits = Splits([chain("1 + 1")], [chain("2 + 2")], {"test": many(), "more": many()})
     assert perturbed(splits, []) == splits
     found = perturbed(splits, ["typos", "distractor"])
@@ -227,13 +227,13 @@ def test_persons_are_renamed_as_whole_words_one_for_one() -> None:
         assert {tom, tommy} <= NAMES[1]
 
 
-def test_whom_the_gold_names_keeps_the_name() -> None:
+def test_names_in_the_gold_stay() -> None:
     new = after(words("Who is older, Tom or Mary?", "Mary"), "names").question
     assert new != "Who is older, Tom or Mary?"
     assert new.endswith("or Mary?")
 
 
-def test_no_name_is_two_things() -> None:
+def test_no_name_is_also_another_word() -> None:
     women, men = NAMES
     assert not women & men
     assert not (women | men) & {"May", "June", "April", "Mark", "Will", "Bill", "Rose", "Grace", "Jordan", "Monday"}
@@ -263,7 +263,7 @@ def test_typos_swap_neighbours_and_leave_numbers_and_mathematics_alone() -> None
 
 @given(st.text(max_size=200), st.sampled_from(PROSE))
 @settings(max_examples=300, deadline=None)
-def test_no_text_is_too_strange(text: str, name: str) -> None:
+def test_perturbations_accept_any_text(text: str, name: str) -> None:
     sure = replace(words("Tom has 3 cats. Mary has 4 dogs. How many animals?"), id="sure")
     odd, _ = perturbed(only(replace(words(text), id="odd"), sure), [name]).tests[f"test-{name}"]
     assert odd.answer == "1"
@@ -273,7 +273,7 @@ def test_no_text_is_too_strange(text: str, name: str) -> None:
         assert len(odd.question) > len(text)
 
 
-def test_prices_are_no_mathematics() -> None:
+def test_prices_are_not_mathematics() -> None:
     assert MATHS.findall("He pays $20 and then $30 or ($5) for $x$-rays") == [""]
     assert MATHS.search("He pays $20 and then $30 for $x + \\$3$ more")[0] == "$x + \\$3$"  # type: ignore[index]
 
@@ -328,7 +328,7 @@ def test_other_tasks_keep_their_golds_and_all_that_their_verifiers_read(task: st
         ("countdown", ["distractor"], "its gold or verifier depends on it; valid: none"),
     ],
 )
-def test_what_does_not_suit_a_task_is_named(task: str, names: list[str], text: str) -> None:
+def test_perturbations_that_are_invalid_for_a_task_are_named(task: str, names: list[str], text: str) -> None:
     gym = ReasoningGym(name=task, task=task, train_size=1, validation_size=1, test_size=1, perturb=names)
     errors = run_mistakes(gym)
     assert any(text in error for error in errors), errors

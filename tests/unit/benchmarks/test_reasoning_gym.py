@@ -1,4 +1,4 @@
-"""Problems, their splits and their verdicts; and the demonstrations made from the same kind of problem."""
+"""reasoning-gym problems, splits and verdicts; and the demonstrations of the same task."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parts(splits: Splits) -> dict[str, list]:
     return {"train": list(splits.train), "validation": list(splits.validation), **splits.tests}
 
 
-def test_no_question_stands_twice(splits: Splits) -> None:
+def test_no_question_occurs_twice(splits: Splits) -> None:
     questions = [problem.question for problems in parts(splits).values() for problem in problems]
     assert len(questions) == 4096 + 128 + 2 * 512
     assert len(set(questions)) == len(questions)
@@ -146,7 +146,7 @@ def test_mistakes_are_named(task: str, options: dict[str, Any], text: str) -> No
     assert any(text in error for error in found), found
 
 
-def test_one_mistake_is_said_once() -> None:
+def test_a_mistake_is_reported_once() -> None:
     tests: dict[str, dict[str, int]] = {"near": {}, "far": {"max_value": 9}}
     assert len(errors("gdc", tests=tests)) == 1
     assert len(errors("gcd", params={"length": 3}, tests=tests)) == 1
@@ -185,7 +185,7 @@ def test_each_split_is_judged_with_the_options_that_it_was_drawn_with() -> None:
     assert [gym.score(problem, box(answer)) for problem, answer in near.items()] == [1.0, 0.0]
 
 
-def test_a_task_without_enough_questions_says_so() -> None:
+def test_a_task_without_enough_questions_is_reported() -> None:
     tiny = {"min_terms": 1, "max_terms": 1, "min_digits": 1, "max_digits": 1}
     with pytest.raises(InputError, match=r"only \d+ new questions for the split 'train', but 50 are needed"):
         small("chain_sum", params=tiny, train_size=50).load()

@@ -1,4 +1,4 @@
-"""Values on trees, and the rows that they become."""
+"""Values on trees, and the training rows computed from them."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_outcome_is_the_mean_over_children_all_the_way_up() -> None:
     assert scores.correct == scores.values
 
 
-def test_dead_turns_have_no_value_and_lend_none() -> None:
+def test_dead_turns_have_no_value_and_do_not_count_for_their_parent() -> None:
     scores = Reward(terms={"outcome": Outcome()}).score([tree(MIXED, dead=((0, 1), (0, 1, 0), (0, 1, 1)))], scorer)[0]
     assert scores.values[0,] == 1.0
     assert (0, 1) not in scores.values
 
 
-def test_terms_are_kept_apart_and_summed_with_weights() -> None:
+def test_terms_are_recorded_separately_and_summed_with_weights() -> None:
     reward = Reward(terms={"outcome": Outcome(weight=2.0), "format": Format(weight=0.5)})
     scores = reward.score([tree({(0,): MESSY, (0, 0): RIGHT, (1,): RIGHT, (1, 0): WRONG})], scorer)[0]
     assert [scores.terms["outcome"][path] for path in ((0,), (1,))] == [1.0, 0.0]
@@ -72,7 +72,7 @@ def test_terms_are_kept_apart_and_summed_with_weights() -> None:
     assert [scores.values[path] for path in ((0,), (1,))] == [2.0, 0.5]
 
 
-def test_immediate_scores_what_each_turn_states_itself() -> None:
+def test_immediate_scores_each_turns_own_answer() -> None:
     rollout = tree({(0,): RIGHT, (0, 0): WRONG, (1,): WRONG})
     scores = Reward(terms={"immediate": Immediate()}).score([rollout], scorer)[0]
     assert scores.values == {(0,): 1.0, (0, 0): 0.0, (1,): 0.0}
@@ -96,7 +96,7 @@ def test_first_round_turns_learn_against_their_siblings() -> None:
     assert [(row.tree, row.path) for row in credited.rows] == [(0, (0,)), (0, (1,)), (0, (2,)), (1, (0,)), (1, (1,))]
 
 
-def test_a_group_of_one_is_counted_and_gives_nothing() -> None:
+def test_a_group_of_one_is_counted_and_gives_no_rows() -> None:
     rollouts = [tree({(0,): RIGHT, (1,): WRONG}, dead=((1,),)), tree({(0,): RIGHT, (1,): WRONG}, index=1)]
     credited = First().rows(rollouts, Reward(terms={"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
     assert (len(credited.rows), credited.groups, credited.lonely_groups) == (2, 1, 1)
@@ -128,7 +128,7 @@ def shifted(groups: list[list[float]]) -> list[list[float]]:
     return [[value - group[0] for value in group] for group in groups]
 
 
-def test_a_row_is_its_turn_with_what_it_is_worth() -> None:
+def test_a_row_has_the_tokens_and_the_advantage_of_its_turn() -> None:
     turns = tuple(
         Turn(
             (index,),
@@ -152,14 +152,14 @@ def test_a_row_is_its_turn_with_what_it_is_worth() -> None:
     assert {row.group for row in credited.rows} == {(3, ())}
 
 
-def test_equal_siblings_give_rows_without_an_advantage() -> None:
+def test_equal_siblings_give_rows_with_advantage_zero() -> None:
     rollouts = [tree({(0,): WRONG, (1,): WRONG, (2,): WRONG})]
     credited = First().rows(rollouts, Reward(terms={"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
     assert [row.advantage for row in credited.rows] == [0.0] * 3
     assert (credited.groups, credited.lonely_groups) == (1, 0)
 
 
-def test_lonely_groups_alone_give_nothing() -> None:
+def test_only_lonely_groups_give_no_rows() -> None:
     rollouts = [tree({(0,): RIGHT}), tree({(0,): RIGHT, (1,): RIGHT}, dead=((0,), (1,)), index=1)]
     credited = First().rows(rollouts, Reward(terms={"o": Outcome()}).score(rollouts, scorer), GRPO().advantages)
     assert (credited.rows, credited.groups, credited.lonely_groups) == ([], 0, 2)

@@ -1,4 +1,4 @@
-"""The verdicts and rewards of MOTIF's released code, number by number, and verdicts side by side."""
+"""Verdicts and rewards of MOTIF's released code, and evaluation with two verifiers."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_verdicts(problem: Problem, text: str, published: float, math: float) ->
     assert Own().scorer(own)(problem, text) == 0.25
 
 
-def test_on_aime_the_box_can_be_asked_for() -> None:
+def test_aime_can_require_the_box() -> None:
     assert Published(anywhere=[]).score(AIME, "It is 025") == 0
     assert Published(anywhere=[]).score(AIME, "\\boxed{025}") == 1
 
 
 @needs_data
-def test_the_golds_that_plain_numbers_miss() -> None:
+def test_golds_that_differ_from_plain_numbers() -> None:
     overrides = ["benchmark=paper", f"benchmark.source={DATA}"]
     benchmark = compose("train", overrides).settings.benchmark
     assert isinstance(benchmark, Dataset)
@@ -197,7 +197,7 @@ def test_tags(text: str, published: float, corrected: float) -> None:
     assert Tags(corrected=True).score(GOLD, turn(text), judge) == pytest.approx(corrected)
 
 
-def test_the_accident_weighs_as_much_as_accuracy() -> None:
+def test_the_tag_oddity_weighs_as_much_as_accuracy() -> None:
     assert len(well_formed(1377)) == 1377
     reward = compose("train", ["reward=published"]).settings.reward
     assert isinstance(reward, Reward)
@@ -215,7 +215,7 @@ def test_the_accident_weighs_as_much_as_accuracy() -> None:
 @pytest.mark.parametrize(
     "text", ["</reasoning><answer>" * 1000, "<reasoning>" * 2000, "\n</answer>\n" * 2000, "\n" * 20_000]
 )
-def test_no_text_holds_the_terms_up(text: str) -> None:
+def test_terms_never_raise_or_hang(text: str) -> None:
     begin = time.process_time()
     for term, start in itertools.product([Accuracy, Strict, Soft, Tags], ["", "<reasoning>\n", "<reasoning>"]):
         for corrected in (False, True):
@@ -223,7 +223,7 @@ def test_no_text_holds_the_terms_up(text: str) -> None:
     assert time.process_time() - begin < 5
 
 
-def test_how_little_one_sample_of_500_says() -> None:
+def test_the_papers_intervals_overlap() -> None:
     before, after = wilson(0.448, 500), wilson(0.486, 500)
     assert [round(100 * value, 1) for value in (before.low, before.high)] == [40.5, 49.2]
     assert [round(100 * value, 1) for value in (after.low, after.high)] == [44.2, 53.0]
@@ -248,7 +248,7 @@ def test_disagreements_are_listed_with_their_verdicts() -> None:
     ]
 
 
-def test_verdicts_stand_side_by_side(tmp_path: Path) -> None:
+def test_verdicts_of_two_verifiers_are_recorded(tmp_path: Path) -> None:
     from src.models.loading import load_policy
 
     overrides = ["rounds=1", "evaluation.also=[published,math]", "benchmark.test_size=6"]
@@ -303,12 +303,12 @@ def test_mistakes_are_named(name: str, overrides: list[str], text: str) -> None:
     assert any(text in problem for problem in caught.value.problems), caught.value.problems
 
 
-def test_a_verifier_of_ones_own_can_be_asked_too() -> None:
+def test_a_custom_verifier_can_be_added() -> None:
     settings = compose("evaluate", ["evaluation.also=[src.verifiers.published.Published]"]).settings
     assert load_judges(settings, [GOLD]) == [Own(), Published()]
 
 
-def test_problems_without_a_gold_are_for_their_own_judge() -> None:
+def test_problems_without_a_gold_need_their_own_verifier() -> None:
     math = compose("evaluate", ["verifier=math"]).settings
     blank = Problem("n", "?", "")
     with pytest.raises(InputError, match="n of benchmark=chain-sum has no gold answer, which verifier=math needs"):

@@ -1,4 +1,4 @@
-"""What turns are worth, term by term, on trees small enough to reckon by hand."""
+"""Values of turns, term by term, on trees small enough to compute by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def exact(problem: Problem, text: str) -> float:
 
 
 def tree(texts: Mapping[Path, str], states: Mapping[Path, Status] | None = None) -> Rollout:
-    """A tree in its promised order, by round and then by path; every turn is done unless ``states`` says otherwise."""
+    """A tree ordered by round and then by path; every turn is done unless ``states`` says otherwise."""
     states = states or {}
     turns = [
         Turn(path, (1,), Sampling(9), text=texts[path], status=states.get(path, Status.DONE))
@@ -62,7 +62,7 @@ def test_terms_of_one_turn(text: str, right: float, formed: float) -> None:
 
 
 @pytest.mark.parametrize("opening", ["", "<reasoning>said before"])
-def test_the_scorer_gets_the_problem_and_all_that_was_said(opening: str) -> None:
+def test_the_scorer_gets_the_problem_and_the_whole_message(opening: str) -> None:
     seen: list[tuple[Problem, str]] = []
 
     def scorer(problem: Problem, text: str) -> float:
@@ -74,7 +74,7 @@ def test_the_scorer_gets_the_problem_and_all_that_was_said(opening: str) -> None
     assert seen == [(PROBLEM, opening + SILENT)]
 
 
-def test_a_turn_is_judged_once_however_many_terms_ask() -> None:
+def test_a_turn_is_verified_once_for_all_terms() -> None:
     seen: list[str] = []
 
     def scorer(problem: Problem, text: str) -> float:
@@ -150,7 +150,7 @@ def test_a_tree_without_a_live_turn_has_no_values(dead: Status) -> None:
     assert (scores.values, scores.correct, scores.terms) == ({}, {}, {"outcome": {}, "format": {}})
 
 
-def test_only_leaves_are_asked() -> None:
+def test_only_leaves_are_scored() -> None:
     asked: list[Path] = []
 
     def leaf(turn: Turn) -> float:
@@ -198,7 +198,7 @@ def test_the_breakdown_is_unweighted() -> None:
     assert scores.terms == {"a": {(0,): 0.0, (1,): 1.0, (0, 0): 0.0, (1, 0): 1.0}, "b": formed, "c": formed}
 
 
-def test_trees_are_scored_apart_and_in_order() -> None:
+def test_trees_are_scored_independently_and_in_order() -> None:
     trees = [tree({(0,): RIGHT}), tree({(0,): WRONG}), tree({(0,): WRONG, (0, 0): RIGHT, (0, 1): WRONG})]
     scores = Reward(terms={"outcome": Outcome()}).score(trees, exact)
     assert [score.values[0,] for score in scores] == [1.0, 0.0, 0.5]

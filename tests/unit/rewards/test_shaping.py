@@ -1,4 +1,4 @@
-"""Terms that shape: lengths, repetitions; and terms normalised before they are summed."""
+"""Shaping terms (length, repetition), and normalisation of terms before the sum."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def equation_13(length: int, longest: int, cache: int) -> float:
 
 
 @pytest.mark.parametrize("length", [0, 16383, 16384, 16385, 18432, 20479, 20480])
-def test_the_overlong_penalty_is_that_of_dapo(length: int) -> None:
+def test_the_overlong_penalty_equals_dapos(length: int) -> None:
     found = score(Overlong(), turn(length, 20480))
     assert found == pytest.approx(equation_13(length, 20480, 4096), abs=1e-12)
 
@@ -61,7 +61,7 @@ def test_the_buffer_is_a_share_of_the_turns_own_budget(length: int, expected: fl
         ("cosine", 40, -1.0),
     ],
 )
-def test_every_token_costs(shape: str, used: int, expected: float) -> None:
+def test_the_length_penalty_grows_with_every_token(shape: str, used: int, expected: float) -> None:
     assert score(Length(shape=shape), turn(used, 40)) == pytest.approx(expected, abs=1e-12)
 
 
@@ -120,13 +120,13 @@ def test_each_term_is_normalised_among_siblings_then_weighted() -> None:
     assert before.rewards == after.rewards == after.values
 
 
-def test_a_rare_term_is_not_drowned() -> None:
+def test_a_term_of_small_variance_still_counts() -> None:
     # Summed first, rewards (1, 1 + 0.1) and (0, 2) are told apart by their spread alone: both pairs come out the same.
     tables = [{(0,): 1.0, (1,): 1.1}, {(0,): 0.0, (1,): 2.0}]
     assert [normalised(table)[1,] for table in tables] == pytest.approx([math.sqrt(0.5)] * 2, rel=2e-3)
 
 
-def test_equal_siblings_are_exactly_nothing() -> None:
+def test_equal_siblings_normalise_to_exactly_zero() -> None:
     assert normalised({(index,): 0.1 for index in range(3)} | {(0, 0): 5.0}) == {
         (0,): 0.0,
         (1,): 0.0,

@@ -1,4 +1,4 @@
-"""How trees grow: prompts, branching, what is carried, budgets, random streams."""
+"""Growth of rollout trees: prompts, branching, carry rules, budgets, search, random streams."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_branching(changes: dict[str, Any], counts: list[int]) -> None:
     assert len(rollout.leaves()) == counts[-1]
 
 
-def test_a_prompt_holds_the_question_and_the_last_progress_only() -> None:
+def test_a_prompt_contains_only_the_question_and_the_last_progress() -> None:
     rollout = grown(strategy(3), says)
     assert set(texts(rollout, 1)) == {"Q 1+1 {progress}"}  # braces in a question are no fields
     assert set(texts(rollout, 2)) == {"Q 1+1 {progress} P p1 R 2/3"}
@@ -115,12 +115,12 @@ def test_history_carries_every_progress() -> None:
     assert {turn.carried for turn in rollout.level(3)} == {"<1:p1>\n<2:p2>"}
 
 
-def test_a_memory_is_all_that_the_round_before_wrote() -> None:
+def test_a_memory_is_the_whole_text_of_the_previous_round() -> None:
     rollout = grown(strategy(3, carry=Memory(), progress_tokens=40), lambda turn: f" t{turn.round} <answer>p</answer> ")
     assert {turn.carried for turn in rollout.level(3)} == {"t2 <answer>p</answer>"}
 
 
-def test_carrying_nothing_asks_afresh() -> None:
+def test_carrying_nothing_repeats_the_first_prompt() -> None:
     rollout = grown(strategy(3, carry=Nothing()), says)
     assert [set(texts(rollout, number)) for number in (1, 2, 3)] == [
         {"Q 1+1 {progress}"},
@@ -129,7 +129,7 @@ def test_carrying_nothing_asks_afresh() -> None:
     ]
 
 
-def test_a_tail_goes_on_with_one_message() -> None:
+def test_a_tail_continues_one_message() -> None:
     """Three rounds of "abcdefghij…": each opens with the pinned head and the last tokens, and is scored as a whole."""
     letters = "abcdefghijklmnopqrstuvwxyz"
 
@@ -154,7 +154,7 @@ def test_pinned(budget: int, head: float, kept: str) -> None:
     assert "".join(map(chr, pinned([ord(letter) for letter in "abcdefgh"], budget, head))) == kept
 
 
-def test_probes_start_from_the_question_and_from_every_turn_that_goes_on() -> None:
+def test_probes_start_from_the_question_and_from_every_continued_turn() -> None:
     rollout = grown(strategy(3, responses=2, trajectories=1, probes=2), says)
     assert [len(rollout.level(number)) for number in (1, 2, 3)] == [2, 2, 2]  # probes are no part of a level
     probes = [turn.path for turn in rollout.turns if turn.probe]
@@ -165,7 +165,7 @@ def test_probes_start_from_the_question_and_from_every_turn_that_goes_on() -> No
     assert not any(turn.probe for turn in grown(strategy(3, probes=2).independent(3, 2, 1.0, 1.0), says).turns)
 
 
-def test_a_vote_keeps_the_commonest_thought_and_then_the_commonest_answer() -> None:
+def test_a_vote_keeps_the_most_common_thought_and_then_the_most_common_answer() -> None:
     said = {1: "xyyz", 2: "ppqq", 3: "rsts"}
 
     def script(turn: Turn) -> str:
@@ -192,7 +192,7 @@ def test_a_wide_beam_keeps_different_thoughts_and_ends_with_one() -> None:
     assert [turn.path for turn in rollout.leaves()] == [(0, 1)]
 
 
-def test_a_search_goes_on_from_what_concluded_and_from_what_was_written() -> None:
+def test_a_search_ranks_finished_and_unfinished_candidates_together() -> None:
     """A concluded candidate stays a candidate; with one candidate left the tree goes on all the same."""
 
     def script(turn: Turn) -> str:
@@ -203,7 +203,7 @@ def test_a_search_goes_on_from_what_concluded_and_from_what_was_written() -> Non
     assert [turn.path for turn in rollout.leaves()] == [(0,)]  # all three differ: the first stands
 
 
-def test_values_are_told_by_probes_that_agree() -> None:
+def test_values_are_the_agreement_of_probes() -> None:
     """The second candidate's probes both end with 7, as most probes do."""
     ends = {(0, 4): "1", (0, 5): "2", (1, 4): "7", (1, 5): "7", (2, 4): "7", (2, 5): "3", (3, 4): "4", (3, 5): "5"}
 
@@ -217,7 +217,7 @@ def test_values_are_told_by_probes_that_agree() -> None:
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("tail", "6789"), ("head", "0123")])
-def test_a_long_progress_is_cut_at_the_stated_end(keep: str, kept: str) -> None:
+def test_a_long_progress_keeps_its_configured_end(keep: str, kept: str) -> None:
     rollout = grown(strategy(2, keep=keep, progress_tokens=4), lambda turn: "<answer>0123456789</answer>")
     assert {(turn.carried, turn.carried_cut) for turn in rollout.level(2)} == {(kept, True)}
 
@@ -249,7 +249,7 @@ def test_depth_stops_growth() -> None:
     assert [turn.round for turn in grown(strategy(3), says, depth=1).turns] == [1, 1, 1]
 
 
-def test_a_turns_randomness_is_its_own() -> None:
+def test_each_turn_has_its_own_random_stream() -> None:
     trees = grow(Scripted(says), strategy(3), PROBLEMS, Letters(), ("key", 7))
     streams = {(tree.problem.id, turn.path): turn.stream for tree in trees for turn in tree.turns}
     assert len(set(streams.values())) == len(streams)
@@ -260,7 +260,7 @@ def test_a_turns_randomness_is_its_own() -> None:
     assert not {turn.stream for tree in other for turn in tree.turns} & set(streams.values())
 
 
-def test_a_round_gets_what_the_context_leaves() -> None:
+def test_a_rounds_budget_is_limited_by_the_context() -> None:
     rollout = grown(strategy(2, context=70), says)
     assert {turn.sampling.max_new_tokens for turn in rollout.level(1)} == {50}
     prompt = len("Q 1+1 {progress} P p1 R 2/2 LAST")
@@ -308,7 +308,7 @@ def test_only_live_turns_are_continued(status: Status, continued: int) -> None:
     assert len(rounds.extend(PROBLEMS[0], [first], Letters())) == continued
 
 
-def test_first_and_later_rounds_sample_in_their_own_way() -> None:
+def test_first_and_later_rounds_have_their_own_sampling_parameters() -> None:
     rounds = strategy(2, temperature=0.9, later_temperature=0.3, later_top_p=0.8, stop_at_answer=True)
     first, later = (grown(rounds, says).level(number)[0].sampling for number in (1, 2))
     assert (first.max_new_tokens, first.temperature, first.top_p, first.stop_at_answer) == (50, 0.9, 1.0, True)
@@ -326,7 +326,7 @@ def test_streams_are_the_same_on_every_machine() -> None:
     assert stream(0, "train", 3, "train-5", (1, 0)) == 279662075123865368648041092689947498785
 
 
-def test_trees_stand_in_the_order_of_their_problems_and_turns_in_that_of_rounds() -> None:
+def test_trees_are_ordered_by_problem_and_turns_by_round() -> None:
     trees = grow(Scripted(says), strategy(2), PROBLEMS, Letters(), ("key",))
     assert [tree.problem.id for tree in trees] == ["a", "b"]
     for index, tree in enumerate(trees):

@@ -1,4 +1,4 @@
-"""What ``src.speed`` measures is what it says: equal tokens, honest ratios, hand-made numbers."""
+"""Speed and memory benchmarks: equal token counts, ratios, and tables checked by hand."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
         ("measure=[speed]", "must be a list of one of rollouts, pattern, training"),
         ("measure=rollouts", "must be a list of one of rollouts"),
         ("measure=[]", "measures nothing"),
-        ("measuring.cases=[]", "leaves measure=[rollouts] nothing to do"),
+        ("measuring.cases=[]", "leaves no case for measure=[rollouts]"),
         ("measuring.cases=[huge]", "must be a list of one of group, mixed, skewed, large"),
         ("measuring.repeats=0", "measuring.repeats=0 must be 1 or more"),
         ("measuring.warmup=-1", "measuring.warmup=-1 must be 0"),
@@ -80,7 +80,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
         ("measuring.openvino=/nowhere", "measuring.openvino=/nowhere: there is no openvino_model.xml"),
         ("measuring.repeat=3", "did you mean measuring.repeats"),
         ("seed=x", "seed='x': must be a whole number"),
-        ("engine=vllm", "engine: speed measures engine=local, with and without compiled code"),
+        ("engine=vllm", "engine: src.speed measures engine=local, with and without compiled code"),
     ],
 )
 def test_a_mistake_is_named(override: str, text: str) -> None:
@@ -99,7 +99,7 @@ def test_every_section_is_a_file() -> None:
 # times and ratios
 
 
-def test_ways_run_in_turns_and_warming_up_does_not_count() -> None:
+def test_methods_alternate_and_warmup_does_not_count() -> None:
     calls = []
 
     def way(name: str) -> Any:
@@ -111,14 +111,14 @@ def test_ways_run_in_turns_and_warming_up_does_not_count() -> None:
     assert timed["a"].tokens == [7] * len(timed["a"].seconds)
 
 
-def test_what_wrote_another_number_of_tokens_is_not_compared() -> None:
+def test_different_numbers_of_tokens_are_not_compared() -> None:
     ways = {"a": lambda: 7, "b": lambda: 8}
     with pytest.raises(RuntimeError, match=r"\{'a': 7, 'b': 8\}"):
         timing.alternate(ways, 1, 0)
     assert [one.tokens for one in timing.alternate(ways, 1, 0, equal=False).values()] == [[7], [8]]
 
 
-def test_a_ratio_is_that_of_repeats_that_ran_one_after_the_other() -> None:
+def test_a_ratio_compares_adjacent_repeats() -> None:
     slow, fast = [8.0, 90.0, 12.0], [4.0, 30.0, 2.0]  # ratios 2, 3 and 6; the ratio of the medians would be 3 = 12 / 4
     ratio = timing.speedup(slow, fast)
     assert (ratio.estimate, ratio.low, ratio.high) == (3, 2, 6)
@@ -126,7 +126,7 @@ def test_a_ratio_is_that_of_repeats_that_ran_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("repeats", [2, 3, 5])
-def test_how_surely_the_interval_holds_the_median(repeats: int) -> None:
+def test_coverage_of_the_interval(repeats: int) -> None:
     sides = list(itertools.product((-1, 1), repeat=repeats))  # of each ratio, the side of the median that it falls on
     held = [min(side) < 0 < max(side) for side in sides]
     assert timing.coverage(repeats) == sum(held) / len(held)
@@ -148,7 +148,7 @@ def test_a_comparison_reads_as_it_should() -> None:
 # generation
 
 
-def test_all_ways_write_the_tokens_that_are_asked_for(policy: Policy, tmp_path: Path) -> None:
+def test_all_methods_generate_the_requested_tokens(policy: Policy, tmp_path: Path) -> None:
     ways, notes = generating.own_ways(bench(tmp_path), policy)
     rng = random.Random(0)
     requests = [Request(generating.random_prompt(rng, policy, prompt), new) for prompt, new in ((5, 3), (2, 7), (9, 1))]
@@ -175,14 +175,14 @@ def test_generate_runs_a_batch_to_its_longest_and_leaves_the_model_as_it_was(
     assert policy.model.generation_config.eos_token_id == end is not None
 
 
-def test_without_a_compiler_it_says_so(policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported(policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native.shutil, "which", lambda name: None)
     ways, notes = generating.own_ways(bench(tmp_path), policy)
     assert list(ways) == [generating.TORCH]
     assert "no C++ compiler was found" in notes[0]
 
 
-def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     ways, notes = generating.others(bench(tmp_path))
     assert ways == {}
@@ -193,7 +193,7 @@ def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     assert "trl and datasets: not installed" in left_out.notes[0]
 
 
-def test_openvino_is_asked_for_the_same_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_generates_the_same_number_of_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 
     class Pipeline:
@@ -225,7 +225,7 @@ def test_openvino_is_asked_for_the_same_tokens(tmp_path: Path, monkeypatch: pyte
     }
 
 
-def test_the_cases_have_the_sizes_they_are_said_to_have(policy: Policy) -> None:
+def test_cases_have_their_documented_sizes(policy: Policy) -> None:
     settings = configuration.compose("speed", ["model=tiny"]).settings.measuring
     cases = rollouts.requests(settings, policy, random.Random(0))
     assert {name: len(case) for name, case in cases.items()} == {"group": 64, "mixed": 32, "skewed": 256, "large": 256}
@@ -255,7 +255,7 @@ def test_random_prompts_hold_no_special_token(policy: Policy) -> None:
     assert max(prompt) < policy.codec.size
 
 
-def test_later_rounds_follow_their_own_turn(policy: Policy, tmp_path: Path) -> None:
+def test_each_later_turn_continues_its_own_turn(policy: Policy, tmp_path: Path) -> None:
     engine = bench(tmp_path).engine(Unending(policy), native=False)
     rounds = [[Request((5, 6 + row), 2 + number) for row in range(3)] for number in range(2)]
     assert pattern.grown(engine, rounds) == 3 * 2 + 3 * 3
@@ -265,7 +265,7 @@ def test_later_rounds_follow_their_own_turn(policy: Policy, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(missing() is not None, reason="TRL is installed with the extra dev")
-def test_the_step_that_is_compared_is_trls_own(tmp_path: Path) -> None:
+def test_the_compared_step_is_trls_own(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "model")
     config = tiny_config(folder).replace(lora=training.LORA)
     mine, theirs = (adapted(load_policy(config, 0)) for _ in range(2))
@@ -299,7 +299,7 @@ def test_both_steps_are_compared_at_equal_tokens(tmp_path: Path) -> None:
     assert {count for one in ways for count in one["tokens"]} == {4 * 4}
 
 
-def test_a_whole_step_trains_on_what_it_wrote(tmp_path: Path) -> None:
+def test_a_whole_step_trains_on_its_own_completions(tmp_path: Path) -> None:
     desk = bench(tmp_path)
     policy = desk.policy(Lora(r=4, alpha=8))
     learner = training.own_learner(policy, 4096)
@@ -328,7 +328,7 @@ def test_phases_are_medians_and_shares_of_the_median_step() -> None:
     ]
 
 
-def test_a_step_is_what_its_settings_say(tmp_path: Path) -> None:
+def test_a_step_follows_its_settings(tmp_path: Path) -> None:
     overrides = ["measuring.problems=2", "rounds=2", "rounds.responses=3", "rounds.trajectories=2"]
     found = step.measure(bench(tmp_path, *overrides, "measuring.new_tokens=7"))
     assert found.numbers["steps"].keys() == {generating.GENERATE, generating.TORCH, generating.COMPILED}
@@ -363,7 +363,7 @@ def test_every_step_begins_with_the_same_weights(tmp_path: Path) -> None:
 
 
 class Recorder:
-    """An engine that keeps what another writes."""
+    """An engine that records the turns of another engine."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.turns = engine, []
@@ -374,8 +374,8 @@ class Recorder:
 
 
 @pytest.mark.parametrize("stop_at_answer", [False, True])
-def test_generate_as_an_engine_writes_what_ours_does(policy: Policy, stop_at_answer: bool) -> None:
-    """Greedy, so that what is drawn does not matter; ends and children are what is compared."""
+def test_generate_as_an_engine_agrees_with_the_local_engine(policy: Policy, stop_at_answer: bool) -> None:
+    """Greedy decoding, so that only ends and children matter, not random numbers."""
     rng = random.Random(1)
     sampling = Sampling(24, temperature=0.0, stop_at_answer=stop_at_answer)
     roots = [Turn((index,), tuple(rng.choices(range(5, 40), k=3 + index)), sampling) for index in range(40)]
@@ -398,14 +398,14 @@ def test_generate_as_an_engine_ends_at_the_closing_tag(policy: Policy) -> None:
     codec, end = policy.codec, min(policy.end_tokens)
     said = codec.encode("ab</answer>")
     turn = Turn((0,), (5,), Sampling(30, stop_at_answer=True))
-    closed = generating.Generating(policy)._closed(turn, [*said, 7, end])
+    closed = generating.Generating(policy)._finished(turn, [*said, 7, end])
     assert (closed.completion, closed.status, closed.text) == (said, Status.DONE, "ab</answer>")
     free = replace(turn, sampling=Sampling(30))
-    ended = generating.Generating(policy)._closed(free, [*said, end, 0, 0])
+    ended = generating.Generating(policy)._finished(free, [*said, end, 0, 0])
     assert (ended.completion, ended.text) == ((*said, end), "ab</answer>")
     more = codec.encode("ab</answer")  # the token that completes the tag says more
     last = next(token for token in range(codec.size) if codec.decode([token]) == ">!")
-    assert generating.Generating(policy)._closed(turn, [*more, last, 0, 0]).completion == (*more, last)
+    assert generating.Generating(policy)._finished(turn, [*more, last, 0, 0]).completion == (*more, last)
 
 
 def test_generate_as_an_engine_draws_from_the_first_turns_stream(policy: Policy) -> None:
@@ -421,7 +421,7 @@ def test_generate_as_an_engine_draws_from_the_first_turns_stream(policy: Policy)
 # scaling
 
 
-def test_turns_of_a_point_are_those_that_grow(tmp_path: Path) -> None:
+def test_the_number_of_turns_of_a_point_equals_that_of_its_rollouts(tmp_path: Path) -> None:
     desk = bench(tmp_path)
     policy, strategy = desk.policy(None), desk.run.rounds
     point = scaling.Point(m=3, k=2, n=3, problems=2, tokens=4)
@@ -459,7 +459,7 @@ def test_a_point_is_compared_with_the_one_before_it(tmp_path: Path) -> None:
     assert points["n = 8"]["tokens_written"] == points["n = 8"]["turns"] * 2
 
 
-def test_the_plot_shows_every_factor_against_what_is_proportional() -> None:
+def test_the_plot_has_a_line_per_factor_and_a_proportional_one() -> None:
     lines = {"m": [(1.0, 2.0), (2.0, 3.0), (4.0, 8.0)], "k": [(1.0, 2.0), (2.0, 2.0), (4.0, 2.5)]}
     (axes,) = scaling_plot(lines).axes
     drawn = {str(line.get_label()): list(zip(*line.get_data(), strict=True)) for line in axes.lines}
@@ -468,7 +468,7 @@ def test_the_plot_shows_every_factor_against_what_is_proportional() -> None:
 
 def test_too_few_problems_are_refused(tmp_path: Path) -> None:
     desk = bench(tmp_path, "measuring.problems=40", "measuring.limit=null", "benchmark.train_size=32")
-    with pytest.raises(InputError, match="benchmark=chain-sum gives 32 training problems, and 40 are measured with"):
+    with pytest.raises(InputError, match="benchmark=chain-sum has 32 training problems, but 40 are needed"):
         step.measure(desk)
 
 
@@ -478,8 +478,8 @@ linux = pytest.mark.skipif(not peak.STATUS.exists(), reason="peaks are read from
 
 
 @linux
-def test_what_is_taken_is_what_was_held_at_most() -> None:
-    """In a process of its own, for one that kept what it freed takes less."""
+def test_taken_measures_peak_memory() -> None:
+    """In a separate process, because one that reuses freed memory takes less."""
     code = """
 import torch
 from src.speed import peak
@@ -495,7 +495,7 @@ print(peak.taken(work))
 
 
 @linux
-def test_the_memory_of_this_process_does_not_count_for_the_one_it_starts(tmp_path: Path) -> None:
+def test_the_parents_memory_does_not_count(tmp_path: Path) -> None:
     ballast = torch.ones(600 * 2**18)
     mib = memory.peak(bench(tmp_path), work="head", vocabulary=16384, tokens=512, pieces=True)
     logits = 16384 * 512 * 4 / 2**20
@@ -509,7 +509,7 @@ def test_rows_fit_into_the_budget_and_the_context(tmp_path: Path) -> None:
     assert len(lengths) == 2
 
 
-def test_what_fails_in_its_own_process_is_told(tmp_path: Path) -> None:
+def test_an_error_in_the_subprocess_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="KeyError: 'vocabulary'"):
         memory.peak(bench(tmp_path), work="head")
 
@@ -535,7 +535,7 @@ def test_bounds_by_hand() -> None:
     assert roofline.bounds(machine, decoding, 4) == (4.0, 4.0)  # 400 / (80 + 20)
 
 
-def test_what_a_decoding_step_moves(policy: Policy) -> None:
+def test_traffic_of_a_decoding_step(policy: Policy) -> None:
     # tests/helpers/tiny_models.py: width 32, MLP 48, 2 layers, 4 heads and 2 groups of 8, the head not tied
     vocabulary = policy.model.config.vocab_size
     attention = 32 * 32 + 32 + 2 * (32 * 16 + 16) + 32 * 32  # Qwen2 has biases on q, k and v
@@ -575,7 +575,7 @@ ABOUT = {
 }
 
 
-def test_results_are_whole_after_every_section(tmp_path: Path) -> None:
+def test_results_are_complete_after_every_section(tmp_path: Path) -> None:
     measured = Measured("About.", [Table("Title", ("a|b", "c"), [["1", "2"]])], ["a note"], {"numbers": [1.5]})
     writing.write(tmp_path, ABOUT, {"rollouts": measured})
     page = (tmp_path / "speed.md").read_text()
@@ -583,7 +583,7 @@ def test_results_are_whole_after_every_section(tmp_path: Path) -> None:
     assert "\n## rollouts\n\nAbout.\n\n**Title**\n\n|" in page
     assert markdown_tables.rows(page) == [[r"a\|b", "c"], ["1", "2"]]
     assert page.endswith("|\n\n- a note\n")
-    assert "they hold the median with a probability of 94 %" in page
+    assert "a 94 % confidence interval of the median" in page
     read = json.loads((tmp_path / "speed.json").read_text())
     assert read["sections"] == {"rollouts": {"about": "About.", "notes": ["a note"], "numbers": [1.5]}}
     assert read["seed"] == 0

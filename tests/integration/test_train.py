@@ -263,3 +263,20 @@ def test_help_does_not_import_heavy_libraries(flag: list[str]) -> None:
 def test_wandb_runs_offline_into_the_run_directory(tmp_path: Path) -> None:
     run = run_small(tmp_path / "run", "tracking=wandb", "train.steps=1", "evaluation.before=false")
     assert list((run / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_a_run_continues_if_only_probes_reach_the_deepest_round(tmp_path: Path) -> None:
+    """``reward=process rounds.ending=concludes``: chains that conclude leave later rounds to probes."""
+    overrides = ["reward=process", "rounds=3", "rounds.ending=concludes", "rounds.responses=2", "rounds.probes=2"]
+    overrides += ["train.problems=1", "train.steps=4", "train.rollouts_every=1", "seed=1"]
+    overrides += ["evaluation.before=false", "evaluation.every=0", "evaluation.limit=1"]
+    run = run_small(tmp_path / "run", *overrides)
+    lines, probes_alone = metrics(run), 0
+    assert len(lines) == 4
+    for number, line in enumerate(lines, 1):
+        (rollout,) = map(json.loads, (run / "rollouts" / f"step_{number:06d}.jsonl").read_text().splitlines())
+        own = {turn["round"] for turn in rollout["turns"] if not turn["probe"]}
+        described = {name.split("/")[1] for name in line if name.startswith("completion/")}
+        assert described == {f"round_{one}" for one in own}
+        probes_alone += max(turn["round"] for turn in rollout["turns"]) > max(own)
+    assert probes_alone > 0

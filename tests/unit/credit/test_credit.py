@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,43 @@ def test_outcome_is_the_mean_over_children_all_the_way_up() -> None:
     assert scores.values[0, 1] == 0.5
     assert [scores.values[index,] for index in range(3)] == [0.75, 1.0, 0.0]  # children count, not leaves (2/3)
     assert scores.correct == scores.values
+
+
+def test_own_terms_stay_with_their_turn_and_the_prior_looks_ahead() -> None:
+    reward = Reward(terms={"outcome": Outcome(), "format": Format(weight=0.5)})
+    rollout = tree({(0,): RIGHT, (1,): MESSY, (0, 0): RIGHT, (0, 1): WRONG, (1, 0): MESSY})
+    scores = reward.score([rollout], scorer)[0]
+    assert scores.own == {(0,): 0.5, (1,): 0.0, (0, 0): 0.5, (0, 1): 0.5, (1, 0): 0.0}
+    assert scores.values == {(0,): 1.0, (1,): 1.0, (0, 0): 1.5, (0, 1): 0.5, (1, 0): 1.0}
+    assert [scores.ahead(path) for path in ((0,), (1,), (0, 1))] == [0.5, 1.0, 0.0]
+    assert scores.prior == 0.75  # the mean of what lies ahead of the first round
+
+
+def test_probes_of_the_question_tell_its_prior() -> None:
+    turns = tree({(0,): WRONG, (1,): WRONG, (2,): RIGHT, (3,): WRONG, (4,): RIGHT}).turns
+    rollout = Rollout(PROBLEM, tuple(replace(turn, probe=turn.path[0] > 1) for turn in turns))
+    scores = Reward(terms={"outcome": Outcome(), "format": Format(weight=0.5)}).score([rollout], scorer)[0]
+    assert scores.prior == pytest.approx(2 / 3)
+
+
+def test_without_live_turns_the_prior_is_zero() -> None:
+    rollout = tree({(0,): RIGHT}, dead=((0,),))
+    assert Reward(terms={"outcome": Outcome()}).score([rollout], scorer)[0].prior == 0.0
+
+
+def test_a_pruned_turn_is_worth_what_its_probes_say_and_nothing_else() -> None:
+    turns = tree({(0,): RIGHT, (1,): RIGHT, (0, 0): RIGHT, (1, 0): WRONG, (1, 1): RIGHT}).turns
+    status = {(0,): Status.PRUNED, (1,): Status.PRUNED}
+    rollout = Rollout(
+        PROBLEM,
+        tuple(
+            replace(turn, status=status.get(turn.path, Status.DONE), probe=turn.path in ((1, 0), (1, 1)))
+            for turn in turns
+        ),
+    )
+    scores = Reward(terms={"outcome": Outcome()}).score([rollout], scorer)[0]
+    assert (0,) not in scores.values, "its continuation was not sampled to tell its value"
+    assert scores.values[1,] == 0.5
 
 
 def test_dead_turns_have_no_value_and_do_not_count_for_their_parent() -> None:

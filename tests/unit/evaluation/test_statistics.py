@@ -78,7 +78,9 @@ def test_paired_difference_by_hand() -> None:
 
 def test_disjoint_intervals_share_no_point() -> None:
     assert Interval(0.1, 0.0, 0.2).disjoint(Interval(0.4, 0.3, 0.5))
+    assert Interval(0.4, 0.3, 0.5).disjoint(Interval(0.1, 0.0, 0.2))
     assert not Interval(0.1, 0.0, 0.2).disjoint(Interval(0.3, 0.2, 0.5))
+    assert not Interval(0.3, 0.2, 0.5).disjoint(Interval(0.1, 0.0, 0.2))
 
 
 @pytest.mark.parametrize(("rate", "trials"), [(0.3, 10), (0.5, 77), (0.99, 1000)])
@@ -114,6 +116,21 @@ def test_majority_averages_problems() -> None:
 @pytest.mark.parametrize("after", [0.0, 1.0])
 def test_one_problem_gives_a_finite_interval(after: float) -> None:
     change = paired_difference([[0.0]], [[after]])
-    assert change.estimate == after
-    assert math.isfinite(change.low)
-    assert math.isfinite(change.high)
+    assert change == Interval(after, -1.0, 1.0)
+
+
+@pytest.mark.parametrize(("problems", "change"), [(2, 0.0), (3, 0.5), (30, -1.0), (8, 1.0)])
+def test_equal_changes_are_bounded_by_what_was_not_seen(problems: int, change: float) -> None:
+    """At most a share s = 1 - 0.05^(1/n) of problems differs: by change + 1 downwards, by 1 - change upwards."""
+    before, after = max(0.0, -change), max(0.0, change)
+    found = paired_difference([[before]] * problems, [[after]] * problems)
+    share = 1 - 0.05 ** (1 / problems)
+    assert found.estimate == change
+    assert found.low == pytest.approx(change - share * (change + 1))
+    assert found.high == pytest.approx(change + share * (1 - change))
+    assert found.low < found.high
+
+
+def test_no_change_leaves_the_range_of_a_difference() -> None:
+    found = paired_difference([[1.0], [1.0], [1.0]], [[0.0], [0.0], [1.0]])
+    assert (found.estimate, found.low) == (pytest.approx(-2 / 3), -1.0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
+from types import SimpleNamespace
 
 import pytest
 
 from src.algorithms.grpo import GRPO
 from src.credit.first import First
 from src.rewards.base import Reward, normalised
+from src.rewards.efficiency import Efficiency
 from src.rewards.format import Format
 from src.rewards.length import Length
 from src.rewards.outcome import Outcome
@@ -47,6 +49,37 @@ def test_the_overlong_penalty_equals_dapos(length: int) -> None:
 @pytest.mark.parametrize(("length", "expected"), [(30, 0.0), (32, 0.0), (36, -0.5), (40, -1.0)])
 def test_the_buffer_is_a_share_of_the_turns_own_budget(length: int, expected: float) -> None:
     assert score(Overlong(buffer=0.2), turn(length, 40)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_tokens_beyond_the_budget_cost_no_more() -> None:
+    assert score(Overlong(buffer=0.2), turn(60, 40)) == -1.0
+    assert score(Length(shape="linear"), turn(60, 40)) == -1.0
+
+
+@pytest.mark.parametrize(("limit", "rounds", "expected"), [(4, 1, 1.0), (4, 2, 1 - 1 / 16), (4, 3, 0.75), (2, 3, 0.0)])
+def test_efficiency_discounts_a_right_answer_by_the_square_of_its_rounds(
+    limit: int, rounds: int, expected: float
+) -> None:
+    one = Turn((0,) * rounds, (1,), Sampling(9), text="\\boxed{7}", status=Status.DONE)
+    asked: list[tuple[str, str]] = []
+
+    def scorer(problem: Problem, text: str) -> float:
+        asked.append((problem.id, text))
+        return 1.0
+
+    term = Efficiency(limit=limit)
+    assert term.score(PROBLEM, one, scorer) == pytest.approx(expected)
+    assert asked == [(PROBLEM.id, "\\boxed{7}")]
+    assert term.score(PROBLEM, one, lambda problem, text: 0.0) == 0.0
+
+
+def test_efficiency_needs_rounds_that_can_end_early() -> None:
+    term = Efficiency(limit=3)
+    fixed = SimpleNamespace(rounds=SimpleNamespace(ends_early=False, n=3))
+    (error,) = term.check_run(fixed)  # type: ignore[arg-type]
+    assert "rounds.ending=concludes" in error
+    for rounds in (None, SimpleNamespace(ends_early=True, n=3)):
+        assert list(term.check_run(SimpleNamespace(rounds=rounds))) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

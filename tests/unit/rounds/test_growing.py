@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +16,11 @@ from src.rounds.carry.tail import Tail, pinned
 from src.rounds.growing import grow, stream
 from src.rounds.multi_round import MultiRound
 from src.rounds.prompts import Prompts
+from src.rounds.search.base import by_votes, thought
 from src.rounds.search.value import Value
 from src.rounds.search.vote import Vote
-from src.types import Children, InputError, OnToken, Problem, Rollout, Status, Turn, Writer
+from src.types import InputError, Problem, Rollout, Sampling, Status, Turn, Writer
+from tests.helpers.scripted import Letters, Scripted
 
 PROMPTS = Prompts(
     first="Q {question}",
@@ -27,35 +29,6 @@ PROMPTS = Prompts(
     item="<{round}:{progress}>",
 )
 PROBLEMS = [Problem("a", "1+1 {progress}", "2"), Problem("b", "2+2", "4")]
-
-
-class Letters:
-    """A codec with one token a character."""
-
-    def chat(self, messages: Sequence[Any]) -> tuple[int, ...]:
-        return self.encode("".join(message["content"] for message in messages))
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(map(ord, text))
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return "".join(map(chr, tokens))
-
-
-class Scripted:
-    """An engine that writes what ``script`` says; ``order`` picks the next of the waiting turns."""
-
-    def __init__(self, script: Callable[[Turn], str], order: int = -1, status: Status = Status.DONE) -> None:
-        self.script, self.order, self.status = script, order, status
-
-    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
-        waiting, done = list(turns), []
-        while waiting:
-            turn = waiting.pop(self.order if waiting[1:] else 0)  # depth first, usually: the order must not matter
-            text = self.script(turn)
-            done.append(replace(turn, status=self.status, text=text, completion=tuple(map(ord, text))))
-            waiting += children(done[-1])
-        return done
 
 
 def strategy(n: int = 3, **changes: Any) -> MultiRound:
@@ -346,3 +319,33 @@ def test_a_system_prompt_opens_every_round() -> None:
         {"role": "system", "content": "S"},
         {"role": "user", "content": "Q \\boxed{} {rounds} P {round} R 2/3"},
     ]
+
+
+# ranking of candidates
+
+
+def candidate(path: tuple[int, ...], text: str, opening: str = "") -> Turn:
+    return Turn(path, (1,), Sampling(9), status=Status.DONE, text=text, opening=opening)
+
+
+def test_a_thought_is_the_answer_or_else_the_progress_without_white_space() -> None:
+    assert thought(candidate((0,), "<answer>so \\boxed{ 1 + 2 }</answer>")) == "1+2"
+    assert thought(candidate((0,), "<answer>p 1\n2</answer>")) == "p12"
+    assert thought(candidate((0,), "2}", opening="\\boxed{1 ")) == "12", "what earlier rounds wrote counts"
+
+
+def test_votes_rank_one_copy_of_each_thought_before_the_second_copies() -> None:
+    assert by_votes(list("abaca")) == [0, 1, 3, 2, 4]
+    assert by_votes(list("bbaaa")) == [2, 0, 3, 1, 4]
+    assert by_votes([]) == []
+
+
+def test_values_are_shares_of_probes_that_end_as_most_do() -> None:
+    pool = [candidate((index,), f"<answer>\\boxed{{{text}}}</answer>") for index, text in enumerate("xy7z")]
+    probed = {
+        (0,): [candidate((0, n), f"<answer>\\boxed{{{text}}}</answer>") for n, text in enumerate("7733333")],
+        (1,): [candidate((1, n), f"<answer>\\boxed{{{text}}}</answer>") for n, text in enumerate("7771")],
+        (3,): [candidate((3, n), f"<answer>\\boxed{{{text}}}</answer>") for n, text in enumerate("88")],
+    }
+    # 7 ends six of all probes, 3 five: values 2/7, 3/4, 1 (finished, its own probe) and 0
+    assert Value(candidates=4).rank(pool, probed) == [2, 1, 0, 3]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from src.algorithms.grpo import GRPO
+from src.credit.base import Credited
 from src.credit.process import Process
 from src.rewards.base import Reward
 from src.rewards.outcome import Outcome
 from src.training.step_metrics import describe
 from src.types import Path as TurnPath
-from src.types import Problem, Rollout, Sampling, Scores, Status, Turn
-from tests.conftest import run_small
-from tests.integration.test_train import metrics
+from src.types import Problem, Rollout, Row, Sampling, Scores, Status, Turn
 
 RIGHT, WRONG = "<reasoning>x</reasoning><answer>\\boxed{7}</answer>", "-"
 
@@ -79,18 +77,21 @@ def test_metrics_of_a_round_cover_only_the_rollouts_that_reach_it() -> None:
     assert found["accuracy"] == pytest.approx((1 + 0 + 1 + 0) / 4)
 
 
-def test_a_run_continues_if_only_probes_reach_the_deepest_round(tmp_path: Path) -> None:
-    """``reward=process rounds.ending=concludes``: chains that conclude leave later rounds to probes."""
-    overrides = ["reward=process", "rounds=3", "rounds.ending=concludes", "rounds.responses=2", "rounds.probes=2"]
-    overrides += ["train.problems=1", "train.steps=4", "train.rollouts_every=1", "seed=1"]
-    overrides += ["evaluation.before=false", "evaluation.every=0", "evaluation.limit=1"]
-    run = run_small(tmp_path / "run", *overrides)
-    lines, probes_alone = metrics(run), 0
-    assert len(lines) == 4
-    for number, line in enumerate(lines, 1):
-        (rollout,) = map(json.loads, (run / "rollouts" / f"step_{number:06d}.jsonl").read_text().splitlines())
-        own = {turn["round"] for turn in rollout["turns"] if not turn["probe"]}
-        described = {name.split("/")[1] for name in line if name.startswith("completion/")}
-        assert described == {f"round_{one}" for one in own}
-        probes_alone += max(turn["round"] for turn in rollout["turns"]) > max(own)
-    assert probes_alone > 0
+def group(advantages: list[float], tree: int) -> list[Row]:
+    return [Row((1,), (2,), (-1.0,), 1.0, advantage, 1.0, tree, (index,)) for index, advantage in enumerate(advantages)]
+
+
+def test_groups_of_equal_advantages_are_a_share_of_the_compared_groups() -> None:
+    rollout, scores = scored(turn((0,), RIGHT), turn((1,), WRONG))
+    rows = [*group([0.5, -0.5], 0), *group([0.0, 0.0, 0.0], 1), *group([1.0, 1.0], 2), *group([0.7], 3)]
+    found = describe([rollout], [scores], Credited(rows, groups=3, lonely_groups=2))
+    assert found["advantage/zero_std_groups"] == pytest.approx(2 / 3)  # the group of one is not compared
+    assert found["advantage/lonely_groups"] == 2
+    assert describe([rollout], [scores], Credited([], 0, 1))["advantage/zero_std_groups"] == 1.0
+
+
+def test_the_share_of_cut_progress_is_told_by_round() -> None:
+    cut = replace(turn((0, 0), RIGHT), carried_cut=True)
+    rollout, scores = scored(turn((0,), RIGHT), turn((1,), WRONG), cut, turn((1, 0), WRONG))
+    found = describe([rollout], [scores], Credited([], 0, 1))
+    assert (found["completion/round_1/carried_cut"], found["completion/round_2/carried_cut"]) == (0.0, 0.5)

@@ -1,0 +1,109 @@
+"""A run's evaluations are read again and never changed; deciding settings give other ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.config import overlay, recorded
+from src.evaluate import evaluate
+from src.evaluation import loop
+from src.evaluation.results import Results
+from src.run import build_run
+from src.types import InputError
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture
+def run(small_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small_run, tmp_path / "run"))
+
+
+def evaluated(run: Path, *overrides: str) -> list[dict[str, Any]]:
+    return evaluate(overlay("evaluate", [f"run={run}", *overrides]), Path())
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of rounds of the evaluations that are sampled instead of read."""
+    found, honest = [], loop.evaluate
+
+    def watched(engine: Any, strategy: Any, *arguments: Any, **options: Any) -> Any:
+        found.append(strategy.n)
+        return honest(engine, strategy, *arguments, **options)
+
+    monkeypatch.setattr(loop, "evaluate", watched)
+    return found
+
+
+def test_evaluating_a_run_again_reads_its_own_results(run: Path, sampled: list[int]) -> None:
+    before = content(run / "evaluation" / "step_4")
+    summaries = evaluated(run)
+    assert sampled == []
+    assert content(run / "evaluation" / "step_4") == before
+    written = json.loads((run / "summary.json").read_text())["evaluations"]["after"]
+    assert summaries == written
+    assert {(one["split"], one["rounds"]) for one in summaries} == {(s, n) for s in ("easy", "hard") for n in (1, 3)}
+
+
+@pytest.mark.parametrize(
+    ("override", "protocol_changes"),
+    [
+        ("evaluation.temperature=0.5", True),
+        ("evaluation.top_p=0.9", True),
+        ("evaluation.limit=2", True),
+        ("evaluation.samples=3", True),
+        ("benchmark.seed=5", True),
+        ("seed=7", True),
+        ("rounds.later_tokens=20", True),
+        ("rounds.carry._target_=src.rounds.carry.memory.Memory", True),
+        ("model.prompts.final=Now", True),
+        ("checkpoint=3", False),
+    ],
+)
+def test_deciding_settings_change_the_key(run: Path, sampled: list[int], override: str, protocol_changes: bool) -> None:
+    """All of them except the weights also change the protocol."""
+    folder = run / "evaluation"
+    before = {place.name: content(place) for place in folder.iterdir()}
+    (changed,) = (one for one in evaluated(run, "evaluation.rounds=[3]", override) if one["split"] == "easy")
+    assert sampled == [3, 3]
+    after = {place.name: content(place) for place in folder.iterdir()}
+    for place, files in before.items():
+        assert {name: after[place][name] for name in files} == files  # other files are unchanged
+    (own,) = (
+        one
+        for one in json.loads((run / "summary.json").read_text())["evaluations"]["after"]
+        if (one["split"], one["rounds"]) == ("easy", 3)
+    )
+    assert changed["key"] != own["key"]
+    assert (changed["protocol"] != own["protocol"]) == protocol_changes
+    setting = override.partition("=")[0]
+    assert changed["changed"].keys() - {"evaluation.rounds", "rounds.prompts.final"} <= {setting}
+    assert (setting in changed["changed"]) == (setting != "checkpoint")
+    sampled.clear()
+    again = [one for one in evaluated(run, "evaluation.rounds=[3]", override) if one["split"] == "easy"]
+    assert (sampled, again) == ([], [changed])
+
+
+def test_other_settings_do_not_change_the_key(run: Path, sampled: list[int]) -> None:
+    evaluated(run, "threads=1", "engine.max_batch_tokens=3000")
+    assert sampled == []
+
+
+def test_a_missing_evaluation_of_the_base_is_an_error(run: Path) -> None:
+    config = recorded(run)
+    present = build_run(config, run, run / "checkpoints" / "step_4")
+    results = Results(run / "evaluation" / "step_0")
+    settings = config.settings.evaluation
+    found = loop.evaluations_of_base(present, settings, results)
+    assert [one.summary for one in found] == json.loads((run / "summary.json").read_text())["evaluations"]["before"]
+    (results.folder / "chain-sum-hard_rounds3.json").unlink()
+    with pytest.raises(InputError, match="the evaluation of the base on hard over 3 rounds is missing"):
+        loop.evaluations_of_base(present, settings, results)

@@ -10,15 +10,19 @@ from torch import Tensor
 
 from src.algorithms.base import Aggregation, Baseline, Estimator, Scale
 
+ROUNDING = 1e-12
+"""Relative difference of values that counts as rounding."""
+
 
 def compared(group: Sequence[float], baseline: Baseline) -> list[float]:
     """R minus its baseline: the group mean, the mean of the others in the group (RLOO, arXiv 2402.14740), or none.
 
-    In a group of equal values, or of one value, every difference is exactly 0, without rounding errors of the mean.
+    In a group of one value, or of values that are equal but for rounding, every difference is exactly 0. Otherwise a
+    division by their standard deviation would turn rounding errors into advantages.
     """
     if baseline == "none":
         return list(group)
-    if min(group) == max(group):
+    if max(group) - min(group) <= ROUNDING * max(map(abs, group)):
         return [0.0] * len(group)
     mean = statistics.fmean(group)
     others = len(group) / (len(group) - 1) if baseline == "leave_one_out" else 1.0  # R - mean of the others
@@ -38,7 +42,7 @@ def group_advantages(
     result = []
     for group in values:
         deviation = statistics.stdev(group) if scale == "group" and len(group) > 1 else batch_deviation
-        divisor = 1.0 if scale == "none" else deviation + epsilon
+        divisor = 1.0 if scale == "none" else (deviation + epsilon) or 1.0  # 0 only if all differences are 0
         result.append([difference / divisor for difference in compared(group, baseline)])
     return result
 

@@ -39,14 +39,7 @@ class Policy:
         self.model, self.codec, self.base_hash, self.start = model, codec, base_hash, start
         self.device = next(model.parameters()).device
         tokenizer = codec.tokenizer
-        ends = model.generation_config.eos_token_id if model.generation_config is not None else None
-        ends = ends if isinstance(ends, list) else [ends]
-        ends = [token for token in [codec.closing, tokenizer.eos_token_id, *ends] if token is not None]
-        if not ends:
-            raise InputError(
-                "no end-of-sequence token is known: neither the tokenizer nor the model's generation configuration nor "
-                "the chat template names one; set eos_token in tokenizer_config.json"
-            )
+        ends = codec.ends(model.generation_config.eos_token_id if model.generation_config is not None else None)
         self.end_token, self.end_tokens = ends[0], frozenset(ends)  # the first one is appended to demonstrations
         pad = tokenizer.pad_token_id
         self.pad_token = pad if pad is not None else min(self.end_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 
@@ -9,6 +10,8 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from src.types import InputError, Message
+
+logger = logging.getLogger(__name__)
 
 TODAY = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro %}"
 """Fixed date for chat templates that contain the current one, so that runs are reproducible."""
@@ -59,6 +62,30 @@ class TokenizerCodec:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def ends(self, configured: int | Sequence[int] | None) -> list[int]:
+        """The tokens that end a turn: the one of the chat template first, then those of the tokenizer and of the
+        generation configuration (``configured``).
+
+        Raises:
+            InputError: there are none.
+        """
+        several = configured if isinstance(configured, Sequence) else [configured]
+        named = [token for token in [self.tokenizer.eos_token_id, *several] if token is not None]
+        if self.closing is None and not named:
+            raise InputError(
+                "no end-of-sequence token is known: neither the tokenizer nor the model's generation configuration nor "
+                "the chat template names one; set eos_token in tokenizer_config.json"
+            )
+        if self.closing is None:
+            return named
+        if self.closing not in named:
+            logger.warning(
+                "the chat template ends messages with %s, which neither the tokenizer nor the generation configuration "
+                "names as an end of sequence; it ends turns, too",
+                self.tokenizer.convert_ids_to_tokens(self.closing),
+            )
+        return [self.closing, *named]
 
     def _keeps_system(self) -> bool:
         """Whether the template writes system messages (True as well if it refuses them, which ``chat`` reports)."""

@@ -64,9 +64,11 @@ def normalised(table: Table, epsilon: float = 1e-4) -> Table:
     result: dict[Path, float] = {}
     for group in siblings.values():
         numbers = [table[path] for path in group]
-        mean, equal = statistics.fmean(numbers), min(numbers) == max(numbers)
-        spread = 0.0 if equal else statistics.stdev(numbers)
-        result |= {path: 0.0 if equal else (table[path] - mean) / (spread + epsilon) for path in group}
+        if min(numbers) == max(numbers):
+            result |= dict.fromkeys(group, 0.0)
+            continue
+        mean, divisor = statistics.fmean(numbers), statistics.stdev(numbers) + epsilon
+        result |= {path: (table[path] - mean) / divisor for path in group}
     return result
 
 

@@ -11,7 +11,7 @@ from torch.autograd import gradcheck
 
 from src.algorithms.base import Algorithm, Tokens
 from src.algorithms.cispo import CISPO
-from src.algorithms.formulas import kl_estimate, row_shares
+from src.algorithms.formulas import group_advantages, kl_estimate, row_shares
 from src.algorithms.grpo import GRPO
 from src.algorithms.gspo import GSPO
 from src.models.policy import token_logprobs
@@ -119,6 +119,15 @@ def test_without_a_baseline_values_stay_as_they_are():
 
 
 # advantages of tokens
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+@pytest.mark.parametrize("baseline", ["group", "leave_one_out"])
+def test_rounding_is_no_advantage(scale, baseline):
+    """0.1 + 0.2 is not 0.3 in floating point; without epsilon, a division would make 2 standard deviations of it."""
+    assert group_advantages([[0.1 + 0.2, 0.3, 0.3, 0.3], [1.0, 1.0]], baseline, scale, 0.0) == [[0.0] * 4, [0.0] * 2]
+    (found,) = group_advantages([[1e-9, 0.0]], baseline, "group", 0.0)
+    assert found == pytest.approx([0.5**0.5, -(0.5**0.5)] if baseline == "group" else [2**0.5, -(2**0.5)])
 
 
 def test_token_advantages_equal_the_rows_advantage():

@@ -49,7 +49,9 @@ def no_children(turn: Turn) -> list[Turn]:
     return []
 
 
-def test_the_token_that_ends_a_message_in_the_template_ends_a_turn(variant: Variant) -> None:
+def test_the_token_that_ends_a_message_in_the_template_ends_a_turn(
+    variant: Variant, caplog: pytest.LogCaptureFixture
+) -> None:
     end = "<|endoftext|>"
     policy = load_policy(
         variant(config={"eos_token_id": 0}, generation_config={"eos_token_id": 0}, tokenizer_config={"eos_token": end}),
@@ -57,6 +59,7 @@ def test_the_token_that_ends_a_message_in_the_template_ends_a_turn(variant: Vari
     )
     assert policy.end_tokens == {0, policy.codec.tokenizer.convert_tokens_to_ids("<|im_end|>")}
     assert policy.end_token == policy.codec.closing, "demonstrations end as the template does"
+    assert "the chat template ends messages with <|im_end|>" in caplog.text
     prompt = policy.codec.chat(USER)
     turns = LocalEngine(policy).generate(
         [Turn((index,), prompt, Sampling(40), stream=index) for index in range(20)], no_children

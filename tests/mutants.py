@@ -33,6 +33,19 @@ LEAST = 0.9
 
 ROOMS = ("credit", "evaluation", "rewards", "rounds", "training/step_metrics.py")
 TESTS = ("credit", "evaluation", "rewards", "rounds", "training/test_step_metrics.py")
+DESELECTED = [
+    f"tests/unit/rewards/test_published.py::{name}"
+    for name in (
+        "test_golds_that_differ_from_plain_numbers",
+        "test_the_tag_oddity_weighs_as_much_as_accuracy",
+        "test_verdicts_of_two_verifiers_are_recorded",
+        "test_mistakes_are_named",
+        "test_a_custom_verifier_can_be_added",
+        "test_problems_without_a_gold_need_their_own_verifier",
+    )
+]
+"""Tests that load a model or compose configurations: too slow to run for every mutant."""
+
 COPY = "lab"
 """Name of the package in the copy."""
 
@@ -81,7 +94,7 @@ def copied(folder: Path, only: Sequence[str]) -> None:
         "only_mutate": [f"{COPY}/{room}" + ("" if room.endswith(".py") else "/*") for room in only],
         "also_copy": ["conf", "experiments", "docs", "README.md", "CHANGELOG.md"],
         "pytest_add_cli_args_test_selection": [f"tests/unit/{name}" for name in TESTS],
-        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", *(f"--deselect={name}" for name in DESELECTED)],
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     with (folder / "pyproject.toml").open("a", encoding="utf-8") as file:

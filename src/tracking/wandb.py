@@ -7,7 +7,7 @@ import netrc
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from src.settings import RunSettings
 from src.tracking.base import Tracker, TrackerSettings
@@ -24,18 +24,30 @@ SHOWN_TURNS = 24
 COLUMNS = ["step", "problem", "question", "path", "carried", "text", "status", "value", "correct"]
 
 
+Mode = Literal["offline", "online", "disabled"]
+
+
 class Wandb(TrackerSettings):
     """Weights & Biases, offline by default: no account and no network; upload later with ``wandb sync``."""
 
-    project: str = "motif"
-    mode: Literal["offline", "online", "disabled"] = "offline"
+    project: str | None = None
+    mode: Mode | None = None
     entity: str | None = None
     group: str | None = None
     name: str | None = None
     tags: Sequence[str] = ()
 
+    @property
+    def used_mode(self) -> Any:
+        """The mode, from W&B's environment variables if ``mode`` is null."""
+        if self.mode is None and os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true"):
+            return "disabled"
+        return self.mode or os.environ.get("WANDB_MODE") or "offline"
+
     def check_run(self, run: RunSettings) -> Iterable[str]:
-        if self.mode == "online" and not (os.environ.get("WANDB_API_KEY") or _logged_in()):
+        if self.used_mode not in get_args(Mode):
+            yield f"WANDB_MODE={self.used_mode}: valid: {', '.join(get_args(Mode))}"
+        if self.used_mode == "online" and not (os.environ.get("WANDB_API_KEY") or _logged_in()):
             yield (
                 "tracking.mode=online needs an API key: run `wandb login`, set WANDB_API_KEY, or use "
                 "tracking.mode=offline and upload later"
@@ -63,7 +75,7 @@ class WandbTracker(Tracker):
 
         self._wandb = wandb
         options = {
-            "project": settings.project,
+            "project": settings.project or os.environ.get("WANDB_PROJECT") or "motif",
             "entity": settings.entity,
             "group": settings.group,
             "name": settings.name,
@@ -74,11 +86,10 @@ class WandbTracker(Tracker):
             "config": dict(config),
             "settings": wandb.Settings(console="off", disable_git=True, init_timeout=INIT_SECONDS),
         }
-        disabled = os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true")
         try:
-            self._run = wandb.init(mode="disabled" if disabled else settings.mode, **options)
+            self._run = wandb.init(mode=settings.used_mode, **options)
         except wandb.errors.Error as error:
-            if settings.mode != "online":
+            if settings.used_mode != "online":
                 raise
             logger.warning(
                 "W&B cannot be reached (%s); this run is recorded offline: upload it with `wandb sync`",

@@ -25,13 +25,24 @@ def tracking(*overrides: str) -> Any:
     return compose("train", ["tracking=wandb", *overrides]).settings.tracking
 
 
-def test_variables_count_where_a_setting_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (tracking().mode, tracking().project) == ("offline", "motif")
-    monkeypatch.setenv("WANDB_MODE", "disabled")
+def project_of(settings: Wandb, folder: Path) -> tuple[str, str]:
+    """The mode of a tracker and the project of the W&B run that it opens."""
+    with settings.open(folder, {}, {}, None) as tracker:
+        assert isinstance(tracker, WandbTracker)
+        return settings.used_mode, str(tracker._run.project)
+
+
+def test_variables_count_where_a_setting_is_not_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert project_of(tracking(), tmp_path) == ("offline", "motif")
     monkeypatch.setenv("WANDB_PROJECT", "mine")
-    assert (tracking().mode, tracking().project) == ("disabled", "mine")
-    given = tracking("tracking.mode=offline", "tracking.project=other")
-    assert (given.mode, given.project) == ("offline", "other")
+    assert project_of(tracking(), tmp_path) == ("offline", "mine")
+    assert project_of(tracking("tracking.project=other"), tmp_path) == ("offline", "other")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert tracking().used_mode == "disabled"
+    assert tracking("tracking.mode=offline").used_mode == "offline"
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    with pytest.raises(InputError, match="WANDB_MODE=sometimes: valid: offline, online, disabled"):
+        tracking()
 
 
 @pytest.mark.parametrize("variable", ["WANDB_DISABLED=true", "WANDB_MODE=disabled"])

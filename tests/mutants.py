@@ -112,7 +112,9 @@ def mutants(folder: Path) -> Iterator[Mutant]:
             base, _, _ = name.rpartition("__mutmut_")
             was, line = _change(functions[f"{base}__mutmut_orig"], functions[name])
             function = base.removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
-            yield Mutant(str(file).replace(COPY, "src", 1), function, was, line, killed=code not in SURVIVED)
+            yield Mutant(
+                str(file).replace(COPY, "src", 1), function, was, line, killed=code is not None and code not in SURVIVED
+            )
 
 
 def _functions(text: str) -> dict[str, list[str]]:

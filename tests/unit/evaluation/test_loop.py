@@ -11,13 +11,14 @@ import pytest
 
 from src.evaluation import loop
 from src.evaluation.loop import accepted, chain, evaluate, evaluate_tests, evaluations_of_base
-from src.evaluation.results import Results
+from src.evaluation.results import Results, problems_digest
 from src.evaluation.settings import Evaluation
 from src.rounds.carry.answer import Answer
 from src.rounds.multi_round import MultiRound
 from src.rounds.prompts import Prompts
 from src.rounds.search.vote import Vote
 from src.types import InputError, Problem, Rollout, Sampling, Status, Turn
+from src.verifiers.published import Published
 from src.verifiers.tags import stated_answer
 from tests.helpers.scripted import Letters, Scripted
 
@@ -195,7 +196,7 @@ def stub(step: int, script: Callable[[Turn], str] = script, **settings: Any) -> 
         engine=Scripted(script),
         codec=Letters(),
         scorers={"math": right},
-        judges=[],
+        judges=[Published()],
         policy=Weights(),
         step=step,
         config=SimpleNamespace(changed={"seed": (0, 5)}),
@@ -223,9 +224,18 @@ def test_every_split_is_evaluated_once_at_every_number_of_rounds(tmp_path: Path)
     assert (summary["step"], summary["seed"], summary["base_sha256"]) == (3, 5, "base")
     assert summary["data"] == "rows of easy"
     assert summary["changed"] == {"seed": {"run": 0, "here": 5}}
+    assert [one.correct for one in found] == [[[1.0], [1.0]], [[1.0], [1.0]], [[1.0]], [[1.0]]]
     decided = summary["decided_by"]
-    assert decided["weights"] == {"base": "base", "trained": "trained"}
-    assert decided["problems"]["origin"] == "rows of easy"
+    assert decided == {
+        "weights": {"base": "base", "trained": "trained"},
+        "precision": {"dtype": "float32", "quantization": None},
+        "problems": {"origin": "rows of easy", "sha256": problems_digest(PROBLEMS[:2])},
+        "strategy": PLAN.chains(stub(3).settings.rounds, "easy", 1).described(),
+        "seed": 5,
+        "verifiers": [Published().described()],
+        "judging": {"verify_seconds": 5.0},
+        "engine": "SimpleNamespace",
+    }
     assert summary["key"] == loop.digest(decided)
     assert summary["protocol"] == loop.digest({**decided, "weights": None})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,12 @@ def test_the_digest_of_problems_depends_on_id_question_gold_and_order() -> None:
     sets += [[one, Problem("2", "c", "y")], [one, Problem("2", "b", "z")]]
     assert len({problems_digest(problems) for problems in sets}) == len(sets)
     assert problems_digest([one, two]) == problems_digest([Problem("1", "a", "x"), Problem("2", "b", "y")])
+
+
+def test_further_right_answers_are_a_part_of_the_problem() -> None:
+    one, other = (Problem("1", "a", "x", {"answers": answers}) for answers in (("y",), ("z",)))
+    assert len({problems_digest([problem]) for problem in (one, other, Problem("1", "a", "x"))}) == 3
+
+
+def test_a_digest_is_the_hash_of_the_text_as_utf_8() -> None:
+    assert digest({"b": 1, "a": "é"}) == hashlib.sha256('{"a": "é", "b": 1}'.encode()).hexdigest()

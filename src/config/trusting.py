@@ -12,10 +12,10 @@ from src.types import InputError
 VARIABLE = "MOTIF_PLUGINS"
 """Environment variable that names the plug-in packages whose classes a recorded configuration may use."""
 
-RESOLVERS = ("package", "plain", "hydra", "now")
+RESOLVERS = ("package", "plain", "hydra", "now", "oc.env:WANDB_PROJECT", "oc.env:WANDB_MODE")
 """Resolvers that a recorded configuration may call. Others read the environment or create whole sections."""
 
-_CALL = re.compile(r"\$\{\s*([^}:$]*)([:$])")
+_CALL = re.compile(r"\$\{\s*(oc\.env:\w+|[^}:$]*)([:,}$])")
 
 
 def trusted(values: Any, source: str) -> None:
@@ -45,5 +45,5 @@ def _refused(values: Any, place: str, allowed: set[str]) -> Iterator[str]:
             yield from _refused(value, f"{place}[{index}]", allowed)
     elif isinstance(values, str):
         for resolver, end in _CALL.findall(values):
-            if end == "$" or resolver.strip() not in RESOLVERS:
+            if resolver.strip() not in RESOLVERS and (end in ":$" or resolver.startswith("oc.env:")):
                 yield f"{place}={values}: a recorded configuration may only call {', '.join(RESOLVERS)}"

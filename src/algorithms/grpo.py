@@ -28,7 +28,7 @@ class GRPO(Algorithm):
     aggregation: Aggregation = "grpo"
     loss_batch: int = Field(0, ge=0)
     max_tokens: int = 0
-    clip_low: float = Field(0.2, ge=0)
+    clip_low: float = Field(0.2, ge=0, le=1)
     clip_high: float = Field(0.2, ge=0)
     dual_clip: float | None = Field(None, gt=1)
     kl_beta: float = Field(0.0, ge=0)

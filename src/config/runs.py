@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config.composing import CONF, chosen, groups, options, own_choices, raw
 from src.config.config import Config
 from src.config.migrating import migrated
+from src.config.trusting import trusted
 from src.config.validating import examined, explained, not_understood, validated
 from src.types import InputError
 from src.utils.files import write_text
@@ -33,7 +34,7 @@ def load(run: Path) -> DictConfig:
     """Load the configuration of a recorded run, migrated to current names.
 
     Raises:
-        InputError: the folder is not a run directory.
+        InputError: the folder is not a run directory, or its configuration names code that the user did not.
     """
     file = run / ".hydra" / "config.yaml"
     if not file.is_file():
@@ -41,7 +42,9 @@ def load(run: Path) -> DictConfig:
             f"{run}: not a run directory (it has no .hydra/config.yaml). Name one that src.train wrote, "
             "e.g. outputs/<date>/<time>"
         )
-    return OmegaConf.create(migrated(OmegaConf.to_container(OmegaConf.load(file), resolve=False)))  # type: ignore[arg-type]
+    values = migrated(OmegaConf.to_container(OmegaConf.load(file), resolve=False))  # type: ignore[arg-type]
+    trusted(values, str(file))
+    return OmegaConf.create(values)
 
 
 def load_choices(run: Path) -> dict[str, str]:

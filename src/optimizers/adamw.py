@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class AdamW(OptimizerSettings):
     """AdamW with a learning-rate schedule: linear warm-up, then ``schedule`` down to ``final`` x lr."""
 
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, le=1)
     betas: Sequence[float] = Field((0.9, 0.99), min_length=2, max_length=2)
     weight_decay: float = Field(0.0, ge=0)
     eps: float = Field(1e-8, ge=0)

@@ -90,6 +90,8 @@ class Reward(Section):
     def check(self) -> Iterable[str]:
         if not self.terms:
             yield "reward.terms is empty; use at least one term, e.g. reward=outcome"
+        elif all(term.weight == 0 for term in self.terms.values()):
+            yield "every weight in reward.terms is 0, so no rollout earns a reward; give at least one term a weight"
 
     @property
     def looks_ahead(self) -> bool:

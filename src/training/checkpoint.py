@@ -8,6 +8,7 @@ It is written under a temporary name and renamed when complete. ``checkpoints/la
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import shutil
 from pathlib import Path
@@ -16,8 +17,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from src.types import InputError
 from src.utils.checkpoints import BEST, checksum, steps
 from src.utils.files import whole_folder, write_json, write_text
+
+NUMPY: list[Any] = [np.ndarray, np.dtype, np.dtypes.UInt32DType, np.zeros(0).__reduce__()[0]]
+"""What the state of NumPy's generator consisted of in checkpoints of older versions."""
 
 
 class Saveable(Protocol):
@@ -66,10 +71,18 @@ def _seal(folder: Path) -> list[Path]:
 
 def load_state(folder: Path) -> dict[str, Any]:
     """Load the trainer state of a checkpoint and restore all random number generators."""
-    state: dict[str, Any] = torch.load(folder / "trainer_state.pt", weights_only=False)
+    file = folder / "trainer_state.pt"
+    try:
+        with torch.serialization.safe_globals(NUMPY):
+            state: dict[str, Any] = torch.load(file, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{file}: holds objects other than numbers and tensors, and loading them could run code; not loaded"
+        ) from error
     python, numpy, cpu, cuda = state["random"]
     random.setstate(python)
-    np.random.set_state(numpy)
+    name, keys, *position = numpy
+    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *position))
     torch.set_rng_state(cpu)
     if cuda and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(cuda)
@@ -78,4 +91,6 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 def _random_state() -> tuple[Any, ...]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+    name, keys, *position = np.random.get_state(legacy=True)
+    numpy = (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *position)
+    return random.getstate(), numpy, torch.get_rng_state(), cuda

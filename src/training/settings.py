@@ -29,7 +29,7 @@ class Train(Section):
     max_grad_norm: float = Field(gt=0)
     sampler_tolerance: float = Field(ge=0)
     rollouts_every: int = Field(ge=1)
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=1024)
     profile: int = 0
 
     def check(self) -> Iterable[str]:

@@ -45,8 +45,9 @@ def compiled() -> Path:
         probe = [compiler, *FLAGS, "-E", "-v", "-x", "c++", os.devnull]
         version = subprocess.run(probe, capture_output=True, check=True).stderr
         library = cache / f"native-{hashlib.sha256(version + SOURCE.read_bytes()).hexdigest()[:16]}.so"
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _own(cache)
         if not library.exists():
-            cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache) as folder:  # other processes may compile at the same time
                 built = Path(folder) / "native.so"
                 subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(built)], capture_output=True, check=True)
@@ -57,6 +58,23 @@ def compiled() -> Path:
     except OSError as error:
         raise NativeError(str(error)) from error
     return library
+
+
+def _own(cache: Path) -> None:
+    """Check that a folder of compiled code belongs to the user, and close it to all others.
+
+    Raises:
+        NativeError: another user owns the folder, or others could write to it, so it may hold their code.
+    """
+    state = cache.stat()
+    if state.st_uid != os.getuid():
+        raise NativeError(f"{cache} belongs to another user, so its compiled code is not loaded; set XDG_CACHE_HOME")
+    if state.st_mode & 0o022:
+        raise NativeError(
+            f"{cache} can be written by other users, so its compiled code is not loaded; "
+            f"remove the folder, or set XDG_CACHE_HOME"
+        )
+    cache.chmod(0o700)
 
 
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:

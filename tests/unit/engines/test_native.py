@@ -327,3 +327,16 @@ def test_the_engine_is_built_from_its_settings(value):
     assert (engine.weights, engine.max_batch_tokens, engine.native) == ("weights", 77, value)
     assert settings.cache_tokens == 77
     assert mistakes(Local, "engine", max_batch_tokens=0) == ["engine.max_batch_tokens=0 must be 1 or more"]
+
+
+def test_a_cache_that_others_can_write_to_is_not_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "motif-lab").mkdir()
+    (tmp_path / "motif-lab").chmod(0o777)
+    with pytest.raises(NativeError, match="can be written by other users"):
+        compiled()
+
+
+def test_the_cache_is_closed_to_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiled().parent.stat().st_mode & 0o777 == 0o700

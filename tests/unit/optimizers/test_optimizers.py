@@ -108,8 +108,8 @@ def test_good_settings_pass():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lr": 0.0}, "optimizer.lr=0.0 must be above 0"),
-        ({"lr": -1.0}, "optimizer.lr=-1.0 must be above 0"),
+        ({"lr": 0.0}, "optimizer.lr=0.0 must be in (0, 1]"),
+        ({"lr": -1.0}, "optimizer.lr=-1.0 must be in (0, 1]"),
         ({"betas": (0.9, 1.0)}, "optimizer.betas=[0.9, 1.0] must be two numbers in [0, 1)"),
         ({"betas": (-0.1, 0.9)}, "optimizer.betas=[-0.1, 0.9] must be two numbers in [0, 1)"),
         ({"betas": (0.9,)}, "optimizer.betas=[0.9] must be a list of numbers, 2 of them"),

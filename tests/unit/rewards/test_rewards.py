@@ -180,10 +180,6 @@ CHAIN = {(0,): BARE, (0, 0): WRONG, (1,): SILENT, (1, 0): RIGHT}
             {"immediate": Immediate(weight=2.0), "format": Format(weight=-1.0)},
             {(0,): 2.0, (1,): -1.0, (0, 0): -1.0, (1, 0): 1.0},
         ),
-        (
-            {"outcome": Outcome(weight=0.0), "format": Format(weight=0.0)},
-            {(0,): 0.0, (1,): 0.0, (0, 0): 0.0, (1, 0): 0.0},
-        ),
     ],
 )
 def test_values_are_the_weighted_sum_of_terms(terms: dict[str, Any], values: dict[Path, float]) -> None:

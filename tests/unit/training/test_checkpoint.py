@@ -325,3 +325,32 @@ def test_a_crash_while_saving_the_best_leaves_the_old_one(tmp_path, moment):
 def test_a_mistake_names_the_setting(settings, message):
     assert mistakes(Checkpoint, "checkpoint") == []
     assert mistakes(Checkpoint, "checkpoint", **settings) == [message]
+
+
+# untrusted files
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_a_payload_in_the_state_does_not_run(tmp_path: Path) -> None:
+    torch.save({"optimizer": Payload(tmp_path / "ran")}, tmp_path / "trainer_state.pt")
+    with pytest.raises(InputError, match="could run code"):
+        load_state(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_states_of_older_versions_load(tmp_path: Path) -> None:
+    np.random.seed(5)
+    old = random.getstate(), np.random.get_state(), torch.get_rng_state(), []
+    expected = np.random.random(3).tolist()
+    torch.save({"random": old}, tmp_path / "trainer_state.pt")
+    load_state(tmp_path)
+    assert np.random.random(3).tolist() == expected

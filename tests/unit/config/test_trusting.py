@@ -1,0 +1,46 @@
+"""Recorded configurations name no code that the user did not name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from src.config.runs import load
+from src.types import InputError
+
+
+def record(run: Path, text: str) -> Path:
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "config.yaml").write_text(text, encoding="utf-8")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("optimizer: {_target_: subprocess.Popen}", "optimizer._target_=subprocess.Popen"),
+        ("_target_: stranger.Train", "_target_=stranger.Train"),
+        ("evaluation: {also: [{verifier: {_target_: stranger.V}}]}", "evaluation.also[0].verifier._target_=stranger.V"),
+        ("a: srcs\nb: {_target_: '${a}.V'}", "b._target_="),
+        ("reward: '${oc.create:\"{_target_: stranger.R}\"}'", "reward="),
+        ("c: create\nreward: '${oc.${c}:x}'", "reward="),
+        ("reward: '${oc.env:WANDB_MODE,${oc.create:x}}'", "reward="),
+        ("secret: '${oc.env:KEY}'", "secret="),
+    ],
+)
+def test_code_outside_src_is_refused_by_name(tmp_path: Path, text: str, place: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        load(record(tmp_path, text))
+    assert place in str(refusal.value)
+
+
+def test_packages_that_the_user_names_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOTIF_PLUGINS", "my_lab,other")
+    run = record(tmp_path, "a: {_target_: my_lab.A}\nb: {_target_: src.optimizers.adamw.AdamW}")
+    assert load(run).a._target_ == "my_lab.A"
+
+
+def test_what_the_own_configuration_calls_is_allowed(tmp_path: Path) -> None:
+    run = record(tmp_path, "project: '${oc.env:WANDB_PROJECT,motif}'\nn: 2\nname: 'r${n}'\nday: '${now:%H}'")
+    assert load(run).name == "r2"

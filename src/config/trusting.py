@@ -12,10 +12,10 @@ from src.types import InputError
 VARIABLE = "MOTIF_PLUGINS"
 """Environment variable that names the plug-in packages whose classes a recorded configuration may use."""
 
-RESOLVERS = ("package", "plain", "hydra", "now", "oc.env:WANDB_PROJECT", "oc.env:WANDB_MODE")
+RESOLVERS = ("package", "plain", "hydra", "now")
 """Resolvers that a recorded configuration may call. Others read the environment or create whole sections."""
 
-_CALL = re.compile(r"\$\{\s*(oc\.env:\w+|[^}:$]*)([:,}$])")
+_CALL = re.compile(r"\$\{\s*([^}:$]*)([:$])")
 
 
 def trusted(values: Any, source: str) -> None:
@@ -45,5 +45,5 @@ def _refused(values: Any, place: str, allowed: set[str]) -> Iterator[str]:
             yield from _refused(value, f"{place}[{index}]", allowed)
     elif isinstance(values, str):
         for resolver, end in _CALL.findall(values):
-            if resolver.strip() not in RESOLVERS and (end in ":$" or resolver.startswith("oc.env:")):
+            if end == "$" or resolver.strip() not in RESOLVERS:
                 yield f"{place}={values}: a recorded configuration may only call {', '.join(RESOLVERS)}"

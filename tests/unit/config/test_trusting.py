@@ -25,7 +25,6 @@ def record(run: Path, text: str) -> Path:
         ("a: srcs\nb: {_target_: '${a}.V'}", "b._target_="),
         ("reward: '${oc.create:\"{_target_: stranger.R}\"}'", "reward="),
         ("c: create\nreward: '${oc.${c}:x}'", "reward="),
-        ("reward: '${oc.env:WANDB_MODE,${oc.create:x}}'", "reward="),
         ("secret: '${oc.env:KEY}'", "secret="),
     ],
 )
@@ -39,8 +38,3 @@ def test_packages_that_the_user_names_are_allowed(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("MOTIF_PLUGINS", "my_lab,other")
     run = record(tmp_path, "a: {_target_: my_lab.A}\nb: {_target_: src.optimizers.adamw.AdamW}")
     assert load(run).a._target_ == "my_lab.A"
-
-
-def test_what_the_own_configuration_calls_is_allowed(tmp_path: Path) -> None:
-    run = record(tmp_path, "project: '${oc.env:WANDB_PROJECT,motif}'\nn: 2\nname: 'r${n}'\nday: '${now:%H}'")
-    assert load(run).name == "r2"

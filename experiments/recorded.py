@@ -1,4 +1,4 @@
-"""Rebuild a recorded study's tables and figure from its summaries: ``python -m experiments.recorded experiments/credit``.
+"""Rebuild a recorded study from its summaries: ``python -m experiments.recorded experiments/credit``.
 
 ``<study>/groups.json`` names each group of runs and the summaries in ``<study>/runs`` that belong to it. Writes
 ``results.{md,csv,tex}`` and ``before_after.png``, and replaces the same table in the study's README.

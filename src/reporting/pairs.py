@@ -18,9 +18,9 @@ from src.utils import tables
 from src.utils.files import read_jsonl
 
 NOTE = (
-    "Differences in accuracy after training, second minus first, in points, with 95 % intervals. Over problems: from the "
-    "difference on every problem, all seeds taken together. Over seeds: Student's t over the differences of runs with "
-    "the same seed (a paired t-test rejects equality at 5 % if the interval excludes 0); \"-\" if there is one common "
+    "Differences in accuracy after training, second minus first, in points, with 95 % intervals. Over problems: from "
+    "the difference on every problem, all seeds together. Over seeds: Student's t over the differences of runs with "
+    'the same seed (a paired t-test rejects equality at 5 % if the interval excludes 0); "-" if there is one common '
     "seed or if all seeds have the same difference, since then the data show no spread between seeds."
 )
 

@@ -48,13 +48,13 @@ def rebuild(study: Path) -> dict[str, str]:
     """The text files of a study, by name, computed from its summaries."""
     rows = tables.results(groups(study))
     table = tables.markdown(rows)
-    readme = (study / "README.md").read_text(encoding="utf-8")
-    return {
+    texts = {
         "results.md": table,
         "results.csv": tables.comma_separated(rows),
         "results.tex": tables.latex(rows),
-        "README.md": with_table(readme, table),
     }
+    readme = study / "README.md"  # a study within a study has none
+    return texts | ({"README.md": with_table(readme.read_text(encoding="utf-8"), table)} if readme.is_file() else {})
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The runs of table 1: summaries of complete runs of the paper's recipes, checked setting by setting."""
+"""Read the runs of table 1 and check that they follow the paper's recipes, setting by setting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECIPES = {"paper-motif": "MOTIF", "paper-grpo": "GRPO"}
 EQUAL = "GRPO, MOTIF's tokens"
 
 FREE = ("seed", "tracking", "engine", "checkpoint", "debug", "resume")
-"""Sections that may differ from the recipe: they change no result but by chance and rounding."""
+"""Sections that may differ from the recipe: they affect results only by chance or rounding."""
 
 FREE_KEYS = {
     "benchmark.source",
@@ -36,16 +36,18 @@ FREE_KEYS = {
 
 
 def read(folders: Iterable[Path], allow_differences: bool = False) -> dict[str, list[Mapping[str, Any]]]:
-    """The runs' summaries by policy. A run of ``paper-grpo`` with more than the published steps is the one at MOTIF's
-    tokens.
+    """Read the summaries of runs, by policy. A run of ``paper-grpo`` with more steps than published counts as the one
+    at MOTIF's tokens.
 
-    ``differences`` in a summary lists how the run differs from its recipe: model, steps, data, problems, settings.
+    ``differences`` in a summary lists how the run differs from its recipe: model, steps, data, problems, sampling, and
+    other settings.
 
     Raises:
         InputError: a folder holds no complete run of one of the two recipes, a policy has a seed twice, or a run
             differs from its recipe and ``allow_differences`` is false. Names all differences of all runs.
     """
     found: dict[str, list[Mapping[str, Any]]] = {}
+    tested: dict[str, tuple[str, Path]] = {}
     refused = []
     for folder in folders:
         summary, recipe = _complete(folder)
@@ -54,13 +56,14 @@ def read(folders: Iterable[Path], allow_differences: bool = False) -> dict[str, 
             policy = EQUAL
         if summary["seed"] in {other["seed"] for other in found.get(policy, [])}:
             raise InputError(f"{folder}: a second run of {policy} with seed {summary['seed']}")
-        others = list(_differences(folder, summary, recipe, policy))
-        refused += [f"{folder}: {other}" for other in others]
-        run = {**summary, "round_means": _round_means(folder / "metrics.jsonl"), "differences": others}
+        differing = [*_differences(folder, summary, recipe, policy), *_other_problems(folder, summary, tested)]
+        refused += [f"{folder}: {difference}" for difference in differing]
+        run = {**summary, "round_means": _round_means(folder / "metrics.jsonl"), "differences": differing}
         found.setdefault(policy, []).append(run)
     if refused and not allow_differences:
         raise InputError(
-            *refused, "these are no runs of the paper's recipes; --allow-differences writes them all the same"
+            *refused,
+            "these runs differ from the paper's recipes; --allow-differences writes the table with a list of them",
         )
     return found
 
@@ -78,8 +81,9 @@ def _complete(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def _differences(folder: Path, summary: Mapping[str, Any], recipe: str, policy: str) -> Iterator[str]:
-    """Sentences that say how a run differs from its recipe."""
-    for key, (published, own) in differences(raw("train", [f"experiment={recipe}"]), load(folder), FREE).items():
+    """Say how a run differs from its recipe, one sentence per difference."""
+    published_settings = raw("train", [f"experiment={recipe}"])
+    for key, (published, own) in differences(published_settings, load(folder), FREE).items():
         more_steps = policy == EQUAL and key == "train.steps"
         if key not in FREE_KEYS and not more_steps and key != "_target_":
             yield f"{key} is {own!r}, the recipe has {published!r}"
@@ -90,11 +94,23 @@ def _differences(folder: Path, summary: Mapping[str, Any], recipe: str, policy: 
         for name, one in evaluations(summary, part, BENCHMARK).items():
             if name.benchmark != BENCHMARK or name.split not in PROBLEMS:
                 yield f"it was evaluated on {name.benchmark}/{name.split}; the table has {', '.join(PROBLEMS)}"
-            elif one["problems"] != PROBLEMS[name.split]:
-                yield (
-                    f"{part} training, {name.rounds} rounds: {one['problems']} problems of {name.split}, which has "
-                    f"{PROBLEMS[name.split]}"
-                )
+                continue
+            sampling = {key: published_settings.evaluation[key] for key in ("samples", "temperature")}
+            for key, expected in {"problems": PROBLEMS[name.split], **sampling}.items():
+                if one[key] != expected:
+                    which = f"{name.split} {part} training, rounds={name.rounds}"
+                    yield f"the evaluation on {which} has {key}={one[key]}, the recipe has {expected}"
+
+
+def _other_problems(folder: Path, summary: Mapping[str, Any], tested: dict[str, tuple[str, Path]]) -> Iterator[str]:
+    """Say which test splits hold other problems than in the runs before; ``tested`` collects the splits' hashes."""
+    for part in ("before", "after"):
+        for name, one in evaluations(summary, part, BENCHMARK).items():
+            if "decided_by" in one:  # older summaries hold no hash of the problems
+                own = one["decided_by"]["problems"]["sha256"]
+                first, where = tested.setdefault(name.split, (own, folder))
+                if own != first:
+                    yield f"its problems of {name.split} are not those of {where}"
 
 
 def _round_means(file: Path) -> tuple[float, ...]:

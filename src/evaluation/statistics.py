@@ -88,16 +88,24 @@ def majority(answers: Sequence[Sequence[str | None]], correct: Sequence[Sequence
 def paired_difference(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> Interval:
     """Change in mean correctness on the same problems, with a 95 % interval from per-problem differences.
 
-    The interval is normal, from the standard deviation of the differences. If all n differences are equal, that is 0
-    and another bound is used: with 95 % confidence, at most a share 1 - 0.05^(1/n) of all problems differs from them
-    (Clopper-Pearson for 0 of n), each by as much as possible. With one problem the interval is [-1, 1].
+    The interval is normal, from the standard deviation of the differences. If all differences are equal, that is 0 and
+    ``equal_differences`` gives the interval. With one problem the interval is [-1, 1].
     """
     changes = [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
     change = statistics.fmean(changes)
     if len(changes) == 1:
         return Interval(change, -1.0, 1.0)
     if min(changes) == max(changes):
-        share = 1 - 0.05 ** (1 / len(changes))
-        return Interval(change, change - share * (1 + change), change + share * (1 - change))
+        return equal_differences(change, len(changes))
     half = Z95 * statistics.stdev(changes) / math.sqrt(len(changes))
     return Interval(change, max(-1.0, change - half), min(1.0, change + half))
+
+
+def equal_differences(change: float, problems: int) -> Interval:
+    """The 95 % interval of a mean difference when all observed problems have the same difference.
+
+    At most a share 1 - 0.05^(1/n) of all problems differs from the n observed ones (Clopper-Pearson for 0 of n), each
+    by as much as possible.
+    """
+    share = 1 - 0.05 ** (1 / problems)
+    return Interval(change, change - share * (1 + change), change + share * (1 - change))

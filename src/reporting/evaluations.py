@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
+
+from src.evaluation.statistics import equal_differences
 
 
 class Name(NamedTuple):
-    """What was evaluated."""
+    """Identifies an evaluation in a summary."""
 
     benchmark: str
     split: str
@@ -21,8 +24,9 @@ class Name(NamedTuple):
 def evaluations(summary: Mapping[str, Any], part: str, benchmark: str) -> dict[Name, Mapping[str, Any]]:
     """The evaluations ``before`` or ``after`` training, or the ``change``, of a run's summary.
 
-    Summaries that were written before evaluations named their benchmark hold a mapping from ``"<split>, <n> rounds"``;
-    ``benchmark`` is the run's.
+    Older summaries do not name the benchmark of an evaluation: they hold a mapping from ``"<split>, <n> rounds"``, and
+    ``benchmark`` is the run's. If no problem changed, their interval of the change has
+    no width; it is replaced by the interval for equal differences.
     """
     found = summary["evaluations"][part]
     if not isinstance(found, Mapping):
@@ -30,5 +34,7 @@ def evaluations(summary: Mapping[str, Any], part: str, benchmark: str) -> dict[N
     result = {}
     for key, one in found.items():
         split, _, rounds = key.rpartition(", ")
+        if part == "change" and one["low"] == one["high"]:
+            one = asdict(equal_differences(one["estimate"], summary["evaluations"]["after"][key]["problems"]))
         result[Name(benchmark, split, int(rounds.split()[0]))] = one
     return result

@@ -18,9 +18,10 @@ from src.utils import tables
 from src.utils.files import read_jsonl
 
 NOTE = (
-    "Points of accuracy by which the second exceeds the first, after training, with 95 % intervals. Over problems: "
-    "every problem's own difference, its answers of all seeds taken together. Over seeds: Student's t over the "
-    "differences of runs with the same seed (a paired t-test rejects equality at 5 % where 0 lies outside)."
+    "Differences in accuracy after training, second minus first, in points, with 95 % intervals. Over problems: from "
+    "the difference on every problem, all seeds together. Over seeds: Student's t over the differences of runs with "
+    'the same seed (a paired t-test rejects equality at 5 % if the interval excludes 0); "-" if there is one common '
+    "seed or if all seeds have the same difference, since then the data show no spread between seeds."
 )
 
 
@@ -33,12 +34,12 @@ class Pair:
     first: str
     second: str
     problems: Interval
-    seeds: Interval | None  # missing with a single seed in common
+    seeds: Interval | None  # missing with one seed in common, or if all seeds differ by the same amount
     tokens: float  # generated in training by the second, as a multiple of the first's
 
 
 def pairs(groups: Sequence[Group]) -> list[Pair]:
-    """All pairs of groups that were evaluated on the same split at the same number of rounds, with a seed in common."""
+    """All pairs of groups with a seed in common and an evaluation on the same problems at the same number of rounds."""
     return [pair for first, second in itertools.combinations(groups, 2) for pair in _pairs(first, second)]
 
 
@@ -49,13 +50,11 @@ def _pairs(first: Group, second: Group) -> Iterator[Pair]:
     tokens = statistics.fmean(generated(b) / generated(a) for a, b in common) if common else 0.0
     for name in names:
         verdicts = [(_verdicts(a, name), _verdicts(b, name)) for a, b in common]
-        if any(a.keys() != b.keys() for a, b in verdicts):
-            continue  # not the same problems
-        if not verdicts[0][0]:
-            continue  # the answers are gone, the summary is all that is left
-        ids = list(verdicts[0][0])
-        before = [[mark for a, _ in verdicts for mark in a[one]] for one in ids]
-        after = [[mark for _, b in verdicts for mark in b[one]] for one in ids]
+        problems = list(verdicts[0][0])
+        if not problems or any(found.keys() != set(problems) for both in verdicts for found in both):
+            continue  # other problems, or deleted records
+        before = [[mark for a, _ in verdicts for mark in a[problem]] for problem in problems]
+        after = [[mark for _, b in verdicts for mark in b[problem]] for problem in problems]
         changes = [paired_difference(list(a.values()), list(b.values())).estimate for a, b in verdicts]
         yield Pair(
             split=name.label(names),
@@ -63,7 +62,7 @@ def _pairs(first: Group, second: Group) -> Iterator[Pair]:
             first=first.label,
             second=second.label,
             problems=paired_difference(before, after),
-            seeds=over_seeds(changes) if len(changes) > 1 else None,
+            seeds=over_seeds(changes) if len(set(changes)) > 1 else None,
             tokens=tokens,
         )
 
@@ -87,19 +86,19 @@ def _evaluated(runs: Sequence[Run]) -> list[Name]:
     return list(runs[0].evaluations("after"))
 
 
-def _verdicts(run: Run, name: Name) -> dict[str, list[float]]:
-    """Each problem's verdicts after training; empty if the run's answers are gone."""
+def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
+    """The verdicts after training on each problem, by its id and question; empty if the records are deleted."""
     summary = run.evaluations("after")[name]
     folder = run.path / "evaluation" / f"step_{summary['step']}"
-    found: dict[str, list[float]] = {}
+    found: dict[tuple[str, str], list[float]] = {}
     for file in _records(folder, name, summary):
         for record in read_jsonl(file):
-            found.setdefault(record["id"], []).append(record["correct"])
+            found.setdefault((record["id"], record["question"]), []).append(record["correct"])
     return found
 
 
 def _records(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]:
-    """The file of an evaluation's records: the one with its key; of runs without keys, the one with its name."""
+    """The file of an evaluation's records, found by the key of its summary; by its name in runs without keys."""
     if "key" not in summary:
         file = folder / f"{name.benchmark}-{name.split}_rounds{name.rounds}.jsonl"
         return [file] if file.is_file() else []

@@ -24,7 +24,8 @@ class Run:
     """A complete run, as its directory tells it.
 
     ``settings`` is flat and unresolved (a value that follows another by interpolation is not a difference of its own),
-    without ``seed`` and without ``tracking``, which change nothing that is compared.
+    without ``seed`` and ``tracking``, which do not distinguish groups. It also holds the hash of the initial weights
+    and the origin of the training and test data, so that runs on other data are never grouped.
     """
 
     path: Path
@@ -85,7 +86,7 @@ def read_run(path: Path) -> Run:
         path=path,
         seed=int(summary["seed"]),
         benchmark=benchmark,
-        settings={**settings, "base_sha256": summary["base_sha256"]},
+        settings={**settings, "base_sha256": summary["base_sha256"], **_origins(summary, benchmark)},
         choices={
             name: "none" if choice == "None" else choice
             for name, choice in summary["choices"].items()
@@ -95,6 +96,12 @@ def read_run(path: Path) -> Run:
         summary=summary,
         metrics=metrics,
     )
+
+
+def _origins(summary: Mapping[str, Any], benchmark: str) -> dict[str, str]:
+    """The origin of the training data and of each test split, as far as the summary names them."""
+    found = {f"data/{name.split}": one.get("data") for name, one in evaluations(summary, "after", benchmark).items()}
+    return {key: origin for key, origin in {"data": summary.get("data"), **found}.items() if origin is not None}
 
 
 def find_runs(patterns: Iterable[str]) -> tuple[list[Run], list[str]]:
@@ -154,7 +161,8 @@ def labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     """A label for each group: the settings in which the groups differ, and nothing else.
 
     A choice of a config group (``reward=immediate``) stands for the settings that follow from it, unless someone set
-    one of them by hand. Names are as short as they can be without being ambiguous.
+    one of them by hand. The origin of data is shown only between groups that no setting tells apart. Names are as short
+    as they can be without being ambiguous.
     """
     firsts = [group[0] for group in groups]
     given = frozenset().union(*(run.overridden for run in firsts))
@@ -172,9 +180,10 @@ def labels(groups: Sequence[Sequence[Run]]) -> list[str]:
         or not any(choice != name and _covers(choice, name) and _follows(values, by) for choice, by in choices.items())
     }
     names = {name: name if name in choices else _short(name, settings) for name in told}
-    for limit in (24, None):
+    chosen = {name: values for name, values in told.items() if name.partition("/")[0] != "data"}
+    for shown, limit in ((chosen, 24), (told, 24), (told, None)):
         result = [
-            ", ".join(f"{names[name]}={_value(values[index], limit)}" for name, values in told.items())
+            ", ".join(f"{names[name]}={_value(values[index], limit)}" for name, values in shown.items())
             for index in range(len(groups))
         ]
         if len(set(result)) == len(result):

@@ -17,7 +17,7 @@ from src.types import InputError
 from tests.helpers import markdown_tables
 
 
-def evaluation(own, published, rounds, tokens=100.0, split="math500", problems=None):
+def evaluation(own, published, rounds, tokens=100.0, split="math500", problems=None, samples=1):
     return {
         "problems": problems or {"math500": 500, "aime2024": 30}[split],
         "benchmark": "paper",
@@ -27,12 +27,17 @@ def evaluation(own, published, rounds, tokens=100.0, split="math500", problems=N
         "high": own + 0.1,
         "verifier": "math",
         "rounds": rounds,
+        "samples": samples,
+        "temperature": 0,
+        "decided_by": {"problems": {"sha256": split}},
         "tokens_per_answer": tokens,
         "also": {"published": {"accuracy": published, "low": published - 0.1, "high": published + 0.1}},
     }
 
 
-def write_run(folder, recipe="paper-motif", seed=0, after=0.5, steps=None, lengths=(), overrides=(), problems=None):
+def write_run(
+    folder, recipe="paper-motif", seed=0, after=0.5, steps=None, lengths=(), overrides=(), problems=None, samples=1
+):
     (folder / ".hydra").mkdir(parents=True)
     config = raw("train", [f"experiment={recipe}", f"seed={seed}", *overrides])
     steps = steps or config.train.steps
@@ -43,7 +48,7 @@ def write_run(folder, recipe="paper-motif", seed=0, after=0.5, steps=None, lengt
         "choices": {"experiment": recipe},
         "final": {"step": steps},
         "evaluations": {
-            "before": [evaluation(0.4, 0.3, 1, problems=problems)],
+            "before": [evaluation(0.4, 0.3, 1, **first)],
             "after": [
                 evaluation(0.9, 0.9, 1),
                 evaluation(after, 0.45, 3, 200.0 + seed),
@@ -143,14 +148,25 @@ def test_what_is_no_run_of_the_table_is_refused(tmp_path):
     [
         ({"overrides": ["model=tiny"]}, r"model\.name is 'embedded:tiny', the recipe has 'Qwen/Qwen2\.5-3B-Instruct'"),
         ({"steps": 2}, r"train\.steps is 2, the recipe has 1000"),
-        ({"problems": 4}, "before training, 1 rounds: 4 problems of math500, which has 500"),
+        ({"problems": 4}, r"math500 before training, rounds=1 has problems=4, the recipe has 500"),
         ({"overrides": ["benchmark=gsm8k"]}, r"benchmark\.name is 'gsm8k', the recipe has 'paper'"),
         ({"overrides": ["evaluation.samples=4"]}, r"evaluation\.samples is 4, the recipe has 1"),
+        ({"samples": 4}, r"math500 before training, rounds=1 has samples=4, the recipe has 1"),
         ({"overrides": ["evaluation.temperature=1"]}, r"evaluation\.temperature is 1, the recipe has 0"),
         ({"overrides": ["algorithm=cispo"]}, r"algorithm\._target_ is 'src\.algorithms\.cispo\.CISPO'"),
         ({"overrides": ["rounds.continuation=policy"]}, r"rounds\.continuation is 'policy', the recipe has 'base'"),
     ],
-    ids=["model", "steps", "problems", "data", "samples", "temperature", "algorithm", "rounds"],
+    ids=[
+        "model",
+        "steps",
+        "problems",
+        "data",
+        "samples",
+        "samples, found",
+        "temperature",
+        "algorithm",
+        "rounds",
+    ],
 )
 def test_a_run_of_other_settings_is_refused_and_said_where_it_is_allowed(tmp_path, changes, said):
     folder = write_run(tmp_path / "a", **changes)
@@ -168,6 +184,17 @@ def test_a_run_that_stopped_early_is_refused(tmp_path):
     (folder / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(InputError, match=r"it was trained for 30 steps of train\.steps=1000"):
         table.read([folder])
+
+
+def test_runs_tested_on_two_sets_of_problems_are_refused(tmp_path):
+    """Both have 500 problems called math500, read from two files."""
+    first, second = write_run(tmp_path / "a"), write_run(tmp_path / "b", "paper-grpo")
+    summary = json.loads((second / "summary.json").read_text())
+    summary["evaluations"]["after"][0]["decided_by"]["problems"]["sha256"] = "another"
+    (second / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(InputError) as refused:
+        table.read([first, second])
+    assert f"{second}: its problems of math500 are not those of {first}\n" in str(refused.value)
 
 
 def test_where_a_run_was_made_and_how_fast_makes_no_difference(tmp_path):

@@ -12,6 +12,7 @@ from src.config import ROOT
 from src.reporting.evaluations import Name, evaluations
 
 ONE = {"benchmark": "sums", "split": "easy", "rounds": 1, "accuracy": 0.25}
+CHANGE = {"estimate": 0.5, "low": 0.25, "high": 0.75}
 FOUR = {"benchmark": "sums", "split": "with, comma", "rounds": 4, "accuracy": 0.75}
 
 
@@ -24,11 +25,20 @@ def test_evaluations_are_found_by_what_they_say_they_are_of() -> None:
 
 def test_evaluations_of_older_summaries_are_of_the_runs_benchmark() -> None:
     older = {"easy, 1 round": {"accuracy": 0.25}, "with, comma, 4 rounds": {"accuracy": 0.75}}
-    found = evaluations({"evaluations": {"change": older}}, "change", "sums")
+    found = evaluations({"evaluations": {"after": older}}, "after", "sums")
     assert {name: one["accuracy"] for name, one in found.items()} == {
         Name("sums", "easy", 1): 0.25,
         Name("sums", "with, comma", 4): 0.75,
     }
+
+
+def test_a_change_of_older_summaries_has_an_interval_with_a_width() -> None:
+    change = {"easy, 1 round": {"estimate": 0.0, "low": 0.0, "high": 0.0}, "easy, 3 rounds": CHANGE}
+    after = {name: {"problems": 64} for name in change}
+    found = evaluations({"evaluations": {"change": change, "after": after}}, "change", "sums")
+    share = 1 - 0.05 ** (1 / 64)  # of problems that may differ, although none of 64 does
+    assert found["sums", "easy", 1] == {"estimate": 0.0, "low": -share, "high": share}
+    assert found["sums", "easy", 3] == CHANGE
 
 
 @pytest.mark.parametrize(

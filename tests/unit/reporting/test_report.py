@@ -125,7 +125,11 @@ def fake_run(
         "choices": {"reward": "outcome", "tracking": folder.name, **(choices or {})},
     }
     write_json(folder / "summary.json", summary)
-    answers = [{"id": f"p{place}", "correct": mark} for place, row in enumerate(marks or []) for mark in row]
+    answers = [
+        {"id": f"p{place}", "question": f"question {place}", "correct": mark}
+        for place, row in enumerate(marks or [])
+        for mark in row
+    ]
     if answers:
         write_jsonl(folder / "evaluation" / "step_3" / "sums-easy_rounds3.jsonl", answers)
         write_json(folder / "evaluation" / "step_3" / "sums-easy_rounds3.json", {"key": after[1]["key"]})
@@ -261,7 +265,8 @@ def test_pairs_read_the_answers_of_the_evaluation_in_the_summary(tmp_path: Path)
         )
         other = folder / "evaluation" / "step_3" / "sums-easy_rounds3_0a1b2c3d"
         write_json(other.with_suffix(".json"), {"key": "another"})
-        write_jsonl(other.with_suffix(".jsonl"), [{"id": "p0", "correct": 0.0}, {"id": "p1", "correct": 0.0}])
+        wrong = [{"id": f"p{place}", "question": f"question {place}", "correct": 0.0} for place in (0, 1)]
+        write_jsonl(other.with_suffix(".jsonl"), wrong)
     (pair,) = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
     assert (pair.rounds, pair.problems.estimate) == (3, 0.5)
 
@@ -272,6 +277,85 @@ def test_what_cannot_be_paired_is_left_out(tmp_path: Path) -> None:
     fake_run(tmp_path / "c", 0, settings={"train": {"steps": 8}}, marks=[[1.0], [0.0]])  # other problems
     fake_run(tmp_path / "d", 0, settings={"train": {"steps": 7}})  # no answers
     assert pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0])) == []
+
+
+def rewrite(folder: Path, benchmark: str, split: str, data: str) -> Path:
+    """The run as if it had been evaluated on ``split`` of ``benchmark``."""
+    summary = json.loads((folder / "summary.json").read_text())
+    for part in summary["evaluations"].values():
+        for one in part:
+            one |= {"benchmark": benchmark, "split": split, "data": data}
+    write_json(folder / "summary.json", summary)
+    for file in (folder / "evaluation" / "step_3").glob("sums-easy_*"):
+        file.rename(file.with_name(file.name.replace("sums-easy", f"{benchmark}-{split}")))
+    return folder
+
+
+@pytest.mark.parametrize("older", [(), ("gsm8k",), ("gsm8k", "math500")], ids=["as written now", "one older", "older"])
+def test_runs_on_two_benchmarks_with_one_name_of_their_splits_are_not_merged(
+    tmp_path: Path, older: tuple[str, ...]
+) -> None:
+    """Both benchmarks call their split ``test``; problems have the same ids in both."""
+    for benchmark, trained in (("gsm8k", 0.9), ("math500", 0.3)):
+        for seed in (0, 1):
+            settings, marks = {"benchmark": {"name": benchmark}}, [[1.0], [float(benchmark == "gsm8k")]]
+            folder = fake_run(tmp_path / f"{benchmark}{seed}", seed, trained=trained, settings=settings, marks=marks)
+            rewrite(folder, benchmark, "test", f"{benchmark} test")
+            if benchmark in older:
+                as_older_versions_wrote_it(folder)
+    groups = grouped(find_runs([f"{tmp_path}/*"])[0])
+    assert [(group.label, len(group.runs)) for group in groups] == [
+        ("benchmark.name=gsm8k", 2),
+        ("benchmark.name=math500", 2),
+    ]
+    rows = tables.results(groups)
+    assert [(row.split, row.rounds, row.trained.estimate, len(row.seed_numbers)) for row in rows] == [
+        ("gsm8k/test", 1, 0.9, 2),
+        ("gsm8k/test", 3, 0.9, 2),
+        ("math500/test", 1, 0.3, 2),
+        ("math500/test", 3, 0.3, 2),
+    ]
+    assert pairs.pairs(groups) == []
+    tests = [text.get_text() for text in plots.before_after(rows).axes[0].get_yticklabels()]
+    assert tests == [f"{name}/test, {rounds}" for name in ("gsm8k", "math500") for rounds in ("1 round", "3 rounds")]
+
+
+def test_seeds_on_other_data_are_another_group(tmp_path: Path) -> None:
+    """The same settings, but the file that they name changed between the runs."""
+    for seed, data in ((0, "test.jsonl sha256:aa"), (1, "test.jsonl sha256:bb")):
+        rewrite(fake_run(tmp_path / str(seed), seed), "jsonl", "test", data)
+    groups = grouped(find_runs([f"{tmp_path}/*"])[0])
+    assert [(group.label, len(group.runs)) for group in groups] == [
+        ("data/test=test.jsonl sha256:aa", 1),
+        ("data/test=test.jsonl sha256:bb", 1),
+    ]
+
+
+def test_problems_with_one_id_and_two_questions_are_not_paired(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        folder = fake_run(tmp_path / name, settings={"model": {"prompt": name}}, marks=[[1.0], [0.0]])
+        file = folder / "evaluation" / "step_3" / "sums-easy_rounds3.jsonl"
+        file.write_text(file.read_text().replace("question 1", f"another question of {name}"))
+    assert pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0])) == []
+
+
+def test_a_seed_whose_records_are_deleted_leaves_the_groups_unpaired(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for seed in (0, 1):
+            marks = [[1.0], [0.0]] if seed == 0 else None
+            fake_run(tmp_path / f"{name}{seed}", seed, settings={"model": {"prompt": name}}, marks=marks)
+    assert pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0])) == []
+
+
+def test_equal_differences_of_all_seeds_give_no_interval_over_seeds(tmp_path: Path) -> None:
+    for name, second in (("a", 0.0), ("b", 1.0)):
+        for seed in (0, 1):
+            settings = {"model": {"prompt": name}}
+            fake_run(tmp_path / f"{name}{seed}", seed, settings=settings, marks=[[1.0], [second]])
+    (pair,) = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    assert (pair.problems.estimate, pair.seeds) == (0.5, None)
+    _, cells = markdown_tables.rows(pairs.markdown([pair]))
+    assert cells[5] == "-"
 
 
 def test_a_run_without_a_base_has_no_change(tmp_path: Path) -> None:
@@ -423,6 +507,12 @@ def test_the_page_escapes_all_text(tmp_path: Path) -> None:
     assert tags.words.count(HOSTILE) >= 4 * 4  # four trees: question, answer, text and carried progress
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_the_page_keeps_line_breaks_at_the_start_of_a_response(tmp_path: Path) -> None:
+    """Browsers drop the first line break in <pre>."""
+    run = read_run(fake_run(tmp_path / "a", text="\n\nx"))
+    assert "<pre>\n\n\nx</pre>" in pages.fragment(pages.logged(run, 3)[0])
 
 
 def test_the_page_shows_the_tree(tmp_path: Path) -> None:

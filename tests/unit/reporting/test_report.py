@@ -378,7 +378,7 @@ def test_groups_are_labelled_by_what_differs(tmp_path: Path) -> None:
 
 def test_a_choice_stands_for_what_follows_from_it(tmp_path: Path) -> None:
     for name, weight in (("outcome", 1.0), ("immediate", 0.5)):
-        settings = {"reward": {"_target_": f"a.b.{name}", "terms": {"x": weight}}}
+        settings = {"reward": {"_target_": f"src.b.{name}", "terms": {"x": weight}}}
         fake_run(tmp_path / name, settings=settings, choices={"reward": name}, overrides=(f"reward={name}",))
     groups = grouped(find_runs([f"{tmp_path}/*"])[0])
     assert [group.label for group in groups] == ["reward=immediate", "reward=outcome"]

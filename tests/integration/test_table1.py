@@ -35,9 +35,7 @@ def evaluation(own, published, rounds, tokens=100.0, split="math500", problems=N
     }
 
 
-def write_run(
-    folder, recipe="paper-motif", seed=0, after=0.5, steps=None, lengths=(), overrides=(), problems=None, samples=1
-):
+def write_run(folder, recipe="paper-motif", seed=0, after=0.5, steps=None, lengths=(), overrides=(), **first):
     (folder / ".hydra").mkdir(parents=True)
     config = raw("train", [f"experiment={recipe}", f"seed={seed}", *overrides])
     steps = steps or config.train.steps

@@ -1,6 +1,6 @@
 """Table 1 of MOTIF's paper beside our runs: ``python -m experiments.table1.table [<run directory> …] --out <folder>``.
 
-The runs are those of ``experiment=paper-motif`` and ``experiment=paper-grpo``; what has no run says so.
+The runs are those of ``experiment=paper-motif`` and ``experiment=paper-grpo``. Rows without a run say "not run".
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ POLICIES = ("base", "GRPO", "MOTIF", EQUAL)
 SCORINGS = ("published", "corrected")
 
 TURNS = {"GRPO": (8,), "MOTIF": (8, 32, 32)}
-"""Turns of each round of one step, a question each: m, and m x k for every later round."""
+"""Turns of each round in a step of one question: m in round 1, m x k in later rounds."""
 
 LIMITS = (1024, 2048, 2048)
-"""New tokens of each round, at most; less where ``CONTEXT`` leaves less."""
+"""Maximum number of new tokens of each round; the context may leave less."""
 CONTEXT, PROGRESS, CACHE, MICRO_BATCH = 2048, 300, 65536, 4096
-"""Tokens of a round's context; assumed of a carried progress; ``engine.max_batch_tokens`` and
+"""Tokens of a round's context; assumed tokens of a carried progress; ``engine.max_batch_tokens`` and
 ``train.micro_batch_tokens`` of the recipes."""
 
 GIB = 2**30
@@ -53,7 +53,7 @@ DEVICES = (
     Device("H100 SXM", 80e9, 989e12, 3.35e12),
     Device("H200", 141e9, 989e12, 4.8e12),
 )
-"""Dense bfloat16 operations and bytes a second of the makers' data sheets."""
+"""Memory, dense bfloat16 operations per second and bytes per second, from the makers' data sheets."""
 
 MODEL = ModelSettings(
     name="Qwen/Qwen2.5-3B-Instruct",
@@ -67,7 +67,7 @@ MODEL = ModelSettings(
 
 @dataclass(frozen=True)
 class Row:
-    """A policy on a test split at a number of rounds, by one way to score; ``ours`` is missing where nothing ran."""
+    """A policy on a test split at a number of rounds under one scoring; ``ours`` is ``None`` without a run."""
 
     policy: str
     rounds: int
@@ -81,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Mean new tokens of each round, and tokens of a prompt without a progress."""
+    """Mean number of new tokens of each round, and number of tokens of a prompt without a progress."""
 
     rounds: tuple[float, ...]
     prompt: float
@@ -92,7 +92,7 @@ class Lengths:
 
 
 def qwen() -> Shape:
-    """The paper's model, by the sizes published with Qwen2.5-3B-Instruct; no hub is asked."""
+    """Shape of the paper's model, from the published configuration of Qwen2.5-3B-Instruct; needs no network."""
     config = Qwen2Config(
         vocab_size=151936,
         hidden_size=2048,
@@ -107,7 +107,7 @@ def qwen() -> Shape:
 
 
 def rows(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
-    """The whole grid. The base's figures are what MOTIF's runs saw before training, else GRPO's."""
+    """All rows. The base's results are from the evaluations before training of MOTIF's runs, else of GRPO's."""
     return [
         _row(policy, rounds, split, scoring, runs)
         for policy in POLICIES
@@ -139,30 +139,30 @@ def _row(policy: str, rounds: int, split: str, scoring: str, runs: Mapping[str, 
 
 
 def _verdict(evaluation: Mapping[str, Any], scoring: str) -> Interval | None:
-    """Accuracy by the published verifier, or by the other one, whichever of the two was the main one."""
+    """Accuracy by the published verifier or by the corrected one; either may be the main verifier of the run."""
     verdicts = {evaluation["verifier"]: evaluation, **evaluation.get("also", {})}
     names = [name for name in verdicts if (name == "published") == (scoring == "published")]
     return Interval(*(verdicts[names[0]][key] for key in ("accuracy", "low", "high"))) if names else None
 
 
 def budgets(prompt: float) -> Lengths:
-    """Every round writes all it may."""
+    """Lengths if every round uses its whole budget."""
     asked = Lengths((), prompt).asked
     return Lengths(tuple(min(limit, CONTEXT - asked(i)) for i, limit in enumerate(LIMITS, 1)), prompt)
 
 
 def generated(policy: str, lengths: Lengths) -> float:
-    """Tokens that one step samples."""
+    """Number of tokens that one step samples."""
     return sum(turns * tokens for turns, tokens in zip(TURNS[policy], lengths.rounds, strict=False))
 
 
 def equal_steps(lengths: Lengths) -> int:
-    """Steps of GRPO that sample as many tokens as MOTIF's."""
+    """Number of steps of GRPO that sample as many tokens as MOTIF's training."""
     return math.ceil(STEPS["MOTIF"] * generated("MOTIF", lengths) / generated("GRPO", lengths))
 
 
 def training_hours(shape: Shape, device: Device, policy: str, lengths: Lengths) -> float:
-    """GPU hours of all steps of a policy: its rounds one after the other, and learning from the first."""
+    """GPU hours of training a policy: generating its rounds one after the other, and the update on the first."""
     kind = "GRPO" if policy == EQUAL else policy
     steps = equal_steps(lengths) if policy == EQUAL else STEPS[kind]
     rounds = enumerate(zip(TURNS[kind], lengths.rounds, strict=False), 1)
@@ -178,7 +178,7 @@ def evaluation_hours(shape: Shape, device: Device, rounds: int, problems: int, l
 
 
 def results_table(found: Sequence[Row], shape: Shape, lengths: Lengths) -> str:
-    """The grid as Markdown, each row with the GPU hours that make it."""
+    """All rows as a Markdown table, with the GPU hours of each."""
     heads = ["policy", "rounds", "test", "scoring", "paper", "ours", "tokens an answer", "seeds"]
     heads += [f"GPU-h {device.name}" for device in DEVICES]
     lines = []
@@ -195,7 +195,7 @@ def results_table(found: Sequence[Row], shape: Shape, lengths: Lengths) -> str:
 
 
 def cost_table(shape: Shape, cases: Mapping[str, Lengths]) -> str:
-    """GPU hours of every run, in each of several cases of lengths."""
+    """Markdown table of the GPU hours of each job, for several cases of lengths."""
     heads = ["job", "lengths", "tokens sampled", *(f"GPU-h {device.name}" for device in DEVICES)]
     lines = []
     for case, lengths in cases.items():
@@ -214,7 +214,7 @@ def cost_table(shape: Shape, cases: Mapping[str, Lengths]) -> str:
 
 
 def memory_table(shape: Shape) -> str:
-    """Memory of training and of evaluating, the same for every policy."""
+    """Markdown table of the memory of training and evaluation, which is the same for every policy."""
     heads = ["job", "weights", "adapter and its training", "cache", "activations and logits", "peak", "fits"]
     lines = []
     jobs = [(f"train, train.micro_batch_tokens={tokens}", tokens) for tokens in (MICRO_BATCH, CONTEXT)]
@@ -228,7 +228,7 @@ def memory_table(shape: Shape) -> str:
 
 
 def document(runs: Mapping[str, Sequence[Mapping[str, Any]]], prompt: float, tokens: float) -> str:
-    """All tables with what they assume; measured lengths of MOTIF's runs take the place of ``tokens``."""
+    """All tables with their assumptions. Measured lengths of MOTIF's runs, if there are any, replace ``tokens``."""
     shape = qwen()
     measured = [run["round_means"] for run in runs.get("MOTIF", ()) if len(run["round_means"]) == len(LIMITS)]
     means = tuple(map(statistics.fmean, zip(*measured, strict=True))) if measured else (tokens,) * len(LIMITS)
@@ -238,34 +238,32 @@ def document(runs: Mapping[str, Sequence[Mapping[str, Any]]], prompt: float, tok
     limits = ", ".join(f"{limit:.0f}" for limit in most.rounds)
     return f"""{results_table(rows(runs), shape, typical)}
 {_differences(runs)}
-Accuracies in %, with 95 % intervals: Wilson's over the problems with one seed (the paper's figures are one run on 500
-and 30 problems); with several seeds, over both (the half-widths of Student's t over seeds and of the mean interval over
-problems, added in quadrature). The paper scores as `published`. GPU hours are estimates for one seed: training and the
-row's own evaluation, at the {name} new tokens a round.
+Accuracies in %, with 95 % intervals. With one seed, they are Wilson's intervals over problems (the paper has one run on
+500 and 30 problems). With several seeds, they cover seeds and problems (the half-widths of Student's t over seeds and of
+the mean interval over problems, added in quadrature). The paper scores as `published`. GPU hours are estimates for one
+seed: training and the evaluation of the row, at the {name} new tokens per round.
 
 ## GPU hours, estimated
 
 {cost_table(shape, {name: typical, "all budgets used": most})}
 
-Assumed: {prompt:.0f} tokens of a prompt, {PROGRESS} more of a carried progress; budgets of {limits} tokens
-in rounds 1 to 3; {device.flops_share:.0%} of the data sheet's operations
-and {device.bandwidth_share:.0%} of its bandwidth
-are reached,
-and every decoding step costs {1000 * device.step_seconds:.0f} ms of Python and kernel launches, which decides
-most of it. Nothing here was measured on these devices.
+Assumptions: a prompt has {prompt:.0f} tokens, a carried progress {PROGRESS} more; rounds 1 to 3 have budgets of {limits}
+tokens; the devices reach {device.flops_share:.0%} of the data sheet's operations per second and
+{device.bandwidth_share:.0%} of its bandwidth; each decoding step takes {1000 * device.step_seconds:.0f} ms of Python and
+kernel launches, which is most of the time. Nothing here was measured on these devices.
 
 ## Memory, estimated
 
 {memory_table(shape)}
 
-4-bit weights, LoRA of rank 64, 8-bit moments, `engine.max_batch_tokens={CACHE}`, and a micro-batch of one sequence,
-without gradient checkpointing. `train.micro_batch_tokens={CONTEXT}` takes less, and the gradient stays the same.
+4-bit weights, LoRA of rank 64, 8-bit moments, `engine.max_batch_tokens={CACHE}`, without gradient checkpointing.
+`train.micro_batch_tokens={CONTEXT}` needs less memory and gives the same gradient.
 
 ## GRPO at MOTIF's tokens
 
-A step of MOTIF samples {sum(TURNS["MOTIF"])} completions, one of GRPO {TURNS["GRPO"][0]}. The tokens of MOTIF's
-{STEPS["MOTIF"]:,} steps are those of {equal_steps(typical):,} steps of GRPO at the {name}, and of
-{equal_steps(most):,} where all budgets are used:
+A step of MOTIF samples {sum(TURNS["MOTIF"])} completions, a step of GRPO {TURNS["GRPO"][0]}. MOTIF's
+{STEPS["MOTIF"]:,} steps sample as many tokens as {equal_steps(typical):,} steps of GRPO at the {name}, or
+{equal_steps(most):,} if every round uses its whole budget:
 
 ```bash
 python -m src.train experiment=paper-grpo train.steps={equal_steps(typical)}
@@ -274,7 +272,7 @@ python -m src.train experiment=paper-grpo train.steps={equal_steps(typical)}
 
 
 def _differences(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """How the runs of the column "ours" differ from the recipes, as a list; empty if they do not."""
+    """List of the differences between the runs and the recipes; empty if there are none."""
     lines = [
         f"- {policy}, seed {run['seed']}: {one}"
         for policy, found in runs.items()
@@ -282,7 +280,9 @@ def _differences(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         for one in run["differences"]
     ]
     return (
-        "\n**Not the paper's recipe**, so these figures are no reproduction:\n\n" + "\n".join(lines) + "\n"
+        "\n**These runs differ from the paper's recipes**, so their results are no reproduction:\n\n"
+        + "\n".join(lines)
+        + "\n"
         if lines
         else ""
     )
@@ -301,7 +301,7 @@ def main() -> None:
     parser.add_argument(
         "--allow-differences",
         action="store_true",
-        help="also accept runs that differ from the paper's recipes, and list under the table how",
+        help="accept runs that differ from the paper's recipes, and list the differences below the table",
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to write table.md")
     parser.add_argument("--prompt", type=float, default=250, help="assumed tokens of a prompt without a progress")

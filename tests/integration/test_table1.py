@@ -35,9 +35,7 @@ def evaluation(own, published, rounds, tokens=100.0, split="math500", problems=N
     }
 
 
-def write_run(
-    folder, recipe="paper-motif", seed=0, after=0.5, steps=None, lengths=(), overrides=(), problems=None, samples=1
-):
+def write_run(folder, recipe="paper-motif", seed=0, after=0.5, steps=None, lengths=(), overrides=(), **first):
     (folder / ".hydra").mkdir(parents=True)
     config = raw("train", [f"experiment={recipe}", f"seed={seed}", *overrides])
     steps = steps or config.train.steps
@@ -173,7 +171,7 @@ def test_a_run_of_other_settings_is_refused_and_said_where_it_is_allowed(tmp_pat
     with pytest.raises(InputError, match=said):
         table.read([folder])
     text = table.document(table.read([folder], allow_differences=True), 250, 350)
-    assert "Not the paper's recipe" in text
+    assert "These runs differ from the paper's recipes" in text
     assert re.search("- MOTIF, seed 0: .*" + said, text)
 
 
@@ -201,7 +199,7 @@ def test_where_a_run_was_made_and_how_fast_makes_no_difference(tmp_path):
     changes = ["engine=local", "train.micro_batch_tokens=2048", "benchmark.source=/data", "tracking=none"]
     (run,) = table.read([write_run(tmp_path / "a", overrides=changes)])["MOTIF"]
     assert run["differences"] == []
-    assert "Not the paper's recipe" not in table.document({"MOTIF": [run]}, 250, 350)
+    assert "These runs differ from the paper's recipes" not in table.document({"MOTIF": [run]}, 250, 350)
 
 
 def test_steps_of_grpo_at_motifs_tokens():

@@ -6,22 +6,32 @@ The runs are those of ``experiment=paper-motif`` and ``experiment=paper-grpo``. 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, Qwen2Config
-
+from experiments.table1.cost import (
+    CACHE,
+    CONTEXT,
+    DEVICES,
+    LIMITS,
+    POLICIES,
+    PROGRESS,
+    TURNS,
+    Lengths,
+    budgets,
+    cost_table,
+    equal_steps,
+    evaluation_hours,
+    memory_table,
+    qwen,
+    training_hours,
+)
 from experiments.table1.runs import BENCHMARK, EQUAL, PROBLEMS, STEPS, read
-from src.estimating.memory import Job, demand
-from src.estimating.shape import Shape, shape_of
-from src.estimating.time import Device, learning, writing
+from src.estimating.shape import Shape
 from src.evaluation.statistics import Interval, wilson
-from src.models.settings import Lora, ModelSettings
 from src.reporting.evaluations import Name, evaluations
 from src.reporting.tables import combine
 from src.types import InputError
@@ -35,34 +45,7 @@ PAPER = {
 }
 """Table 1 of arXiv 2507.02851, by policy and number of rounds."""
 
-POLICIES = ("base", "GRPO", "MOTIF", EQUAL)
 SCORINGS = ("published", "corrected")
-
-TURNS = {"GRPO": (8,), "MOTIF": (8, 32, 32)}
-"""Turns of each round in a step of one question: m in round 1, m x k in later rounds."""
-
-LIMITS = (1024, 2048, 2048)
-"""Maximum number of new tokens of each round; the context may leave less."""
-CONTEXT, PROGRESS, CACHE, MICRO_BATCH = 2048, 300, 65536, 4096
-"""Tokens of a round's context; assumed tokens of a carried progress; ``engine.max_batch_tokens`` and
-``train.micro_batch_tokens`` of the recipes."""
-
-GIB = 2**30
-DEVICES = (
-    Device("RTX 4090", 24 * GIB, 165e12, 1.008e12),
-    Device("H100 SXM", 80e9, 989e12, 3.35e12),
-    Device("H200", 141e9, 989e12, 4.8e12),
-)
-"""Memory, dense bfloat16 operations per second and bytes per second, from the makers' data sheets."""
-
-MODEL = ModelSettings(
-    name="Qwen/Qwen2.5-3B-Instruct",
-    context=CONTEXT,
-    round_tokens=1024,
-    dtype="bfloat16",
-    quantization="nf4",
-    lora=Lora(r=64, alpha=64),
-)
 
 
 @dataclass(frozen=True)
@@ -77,33 +60,6 @@ class Row:
     ours: Interval | None
     tokens: float | None
     seeds: int
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Mean number of new tokens of each round, and number of tokens of a prompt without a progress."""
-
-    rounds: tuple[float, ...]
-    prompt: float
-
-    def asked(self, round: int) -> float:
-        """Tokens of a round's prompt (1-based)."""
-        return self.prompt + (PROGRESS if round > 1 else 0)
-
-
-def qwen() -> Shape:
-    """Shape of the paper's model, from the published configuration of Qwen2.5-3B-Instruct; needs no network."""
-    config = Qwen2Config(
-        vocab_size=151936,
-        hidden_size=2048,
-        intermediate_size=11008,
-        num_hidden_layers=36,
-        num_attention_heads=16,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
-    with torch.device("meta"):
-        return shape_of(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16))
 
 
 def rows(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
@@ -145,38 +101,6 @@ def _verdict(evaluation: Mapping[str, Any], scoring: str) -> Interval | None:
     return Interval(*(verdicts[names[0]][key] for key in ("accuracy", "low", "high"))) if names else None
 
 
-def budgets(prompt: float) -> Lengths:
-    """Lengths if every round uses its whole budget."""
-    asked = Lengths((), prompt).asked
-    return Lengths(tuple(min(limit, CONTEXT - asked(i)) for i, limit in enumerate(LIMITS, 1)), prompt)
-
-
-def generated(policy: str, lengths: Lengths) -> float:
-    """Number of tokens that one step samples."""
-    return sum(turns * tokens for turns, tokens in zip(TURNS[policy], lengths.rounds, strict=False))
-
-
-def equal_steps(lengths: Lengths) -> int:
-    """Number of steps of GRPO that sample as many tokens as MOTIF's training."""
-    return math.ceil(STEPS["MOTIF"] * generated("MOTIF", lengths) / generated("GRPO", lengths))
-
-
-def training_hours(shape: Shape, device: Device, policy: str, lengths: Lengths) -> float:
-    """GPU hours of training a policy: generating its rounds one after the other, and the update on the first."""
-    kind = "GRPO" if policy == EQUAL else policy
-    steps = equal_steps(lengths) if policy == EQUAL else STEPS[kind]
-    rounds = enumerate(zip(TURNS[kind], lengths.rounds, strict=False), 1)
-    seconds = sum(writing(shape, MODEL, device, turns, lengths.asked(i), new, CACHE) for i, (turns, new) in rounds)
-    seconds += learning(shape, MODEL, device, TURNS[kind][0], lengths.prompt, lengths.rounds[0])
-    return steps * seconds / 3600
-
-
-def evaluation_hours(shape: Shape, device: Device, rounds: int, problems: int, lengths: Lengths) -> float:
-    """GPU hours of one greedy answer to each problem."""
-    each = enumerate(lengths.rounds[:rounds], 1)
-    return sum(writing(shape, MODEL, device, problems, lengths.asked(i), new, CACHE) for i, new in each) / 3600
-
-
 def results_table(found: Sequence[Row], shape: Shape, lengths: Lengths) -> str:
     """All rows as a Markdown table, with the GPU hours of each."""
     heads = ["policy", "rounds", "test", "scoring", "paper", "ours", "tokens an answer", "seeds"]
@@ -194,63 +118,30 @@ def results_table(found: Sequence[Row], shape: Shape, lengths: Lengths) -> str:
     return tables.markdown(heads, lines)
 
 
-def cost_table(shape: Shape, cases: Mapping[str, Lengths]) -> str:
-    """Markdown table of the GPU hours of each job, for several cases of lengths."""
-    heads = ["job", "lengths", "tokens sampled", *(f"GPU-h {device.name}" for device in DEVICES)]
-    lines = []
-    for case, lengths in cases.items():
-        for policy in POLICIES[1:]:
-            kind = "GRPO" if policy == EQUAL else policy
-            steps = equal_steps(lengths) if policy == EQUAL else STEPS[kind]
-            hours = [f"{training_hours(shape, device, policy, lengths):.1f}" for device in DEVICES]
-            tokens = f"{steps * generated(kind, lengths) / 1e6:.1f} M"
-            lines.append([f"train {policy}, {steps:,} steps", case, tokens, *hours])
-        problems = sum(PROBLEMS.values())
-        for rounds in (1, 3):
-            hours = [f"{evaluation_hours(shape, device, rounds, problems, lengths):.2f}" for device in DEVICES]
-            tokens = f"{problems * sum(lengths.rounds[:rounds]) / 1e6:.1f} M"
-            lines.append([f"evaluate a policy, {rounds} round{'s' if rounds > 1 else ''}", case, tokens, *hours])
-    return tables.markdown(heads, lines)
-
-
-def memory_table(shape: Shape) -> str:
-    """Markdown table of the memory of training and evaluation, which is the same for every policy."""
-    heads = ["job", "weights", "adapter and its training", "cache", "activations and logits", "peak", "fits"]
-    lines = []
-    jobs = [(f"train, train.micro_batch_tokens={tokens}", tokens) for tokens in (MICRO_BATCH, CONTEXT)]
-    for job, micro_batch in (*jobs, ("evaluate", 0)):
-        need = demand(shape, Job(MODEL, CACHE, micro_batch, moment_bytes=1))
-        adapter = need.adapter + need.gradients + need.optimizer
-        sizes = (need.weights, adapter, need.cache, need.activations + need.logits, need.peak)
-        fits = [device.name for device in DEVICES if device.memory > need.peak]
-        lines.append([job, *(f"{size / GIB:.1f} GiB" for size in sizes), ", ".join(fits) or "none"])
-    return tables.markdown(heads, lines)
-
-
 def document(runs: Mapping[str, Sequence[Mapping[str, Any]]], prompt: float, tokens: float) -> str:
     """All tables with their assumptions. Measured lengths of MOTIF's runs, if there are any, replace ``tokens``."""
     shape = qwen()
     measured = [run["round_means"] for run in runs.get("MOTIF", ()) if len(run["round_means"]) == len(LIMITS)]
     means = tuple(map(statistics.fmean, zip(*measured, strict=True))) if measured else (tokens,) * len(LIMITS)
-    name = "measured means" if measured else f"assumed mean of {tokens:.0f}"
+    name = "measured mean" if measured else f"assumed mean of {tokens:.0f}"
     typical, most = Lengths(means, prompt), budgets(prompt)
     device = DEVICES[0]
     limits = ", ".join(f"{limit:.0f}" for limit in most.rounds)
     return f"""{results_table(rows(runs), shape, typical)}
 {_differences(runs)}
-Accuracies in %, with 95 % intervals. With one seed, they are Wilson's intervals over problems (the paper has one run on
-500 and 30 problems). With several seeds, they cover seeds and problems (the half-widths of Student's t over seeds and of
-the mean interval over problems, added in quadrature). The paper scores as `published`. GPU hours are estimates for one
-seed: training and the evaluation of the row, at the {name} new tokens per round.
+Accuracies in %, with 95 % intervals. With one seed, they are Wilson's intervals over problems (the paper has one run
+on 500 and 30 problems). With several seeds, they cover seeds and problems (the half-widths of Student's t over seeds
+and of the mean interval over problems, added in quadrature). The paper scores as `published`. GPU hours are estimates
+for one seed: training and the evaluation of the row, with the {name} new tokens per round.
 
 ## GPU hours, estimated
 
 {cost_table(shape, {name: typical, "all budgets used": most})}
 
-Assumptions: a prompt has {prompt:.0f} tokens, a carried progress {PROGRESS} more; rounds 1 to 3 have budgets of {limits}
-tokens; the devices reach {device.flops_share:.0%} of the data sheet's operations per second and
-{device.bandwidth_share:.0%} of its bandwidth; each decoding step takes {1000 * device.step_seconds:.0f} ms of Python and
-kernel launches, which is most of the time. Nothing here was measured on these devices.
+Assumptions: a prompt has {prompt:.0f} tokens, a carried progress {PROGRESS} more; rounds 1 to 3 have budgets of
+{limits} tokens; the devices reach {device.flops_share:.0%} of the data sheet's operations per second and
+{device.bandwidth_share:.0%} of its bandwidth; each decoding step takes {1000 * device.step_seconds:.0f} ms of Python
+and kernel launches, which is most of the time. Nothing here was measured on these devices.
 
 ## Memory, estimated
 
@@ -279,13 +170,8 @@ def _differences(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         for run in found
         for one in run["differences"]
     ]
-    return (
-        "\n**These runs differ from the paper's recipes**, so their results are no reproduction:\n\n"
-        + "\n".join(lines)
-        + "\n"
-        if lines
-        else ""
-    )
+    heading = "\n**These runs differ from the paper's recipes**, so their results are no reproduction:\n\n"
+    return heading + "\n".join(lines) + "\n" if lines else ""
 
 
 def _percent(value: Interval | None) -> str:

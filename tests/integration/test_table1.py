@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from experiments.table1 import table
+from experiments.table1 import cost, runs, table
 from src.config import compose
 from src.config.composing import raw
 from src.estimating.memory import Job, demand
@@ -96,7 +96,7 @@ def test_the_papers_figures_have_wilsons_intervals(policy, rounds, split, shown)
 
 
 def test_the_grid_is_whole_and_rows_without_a_run_say_so():
-    heads, *lines = markdown_tables.rows(table.results_table(table.rows({}), table.qwen(), table.budgets(250)))
+    heads, *lines = markdown_tables.rows(table.results_table(table.rows({}), cost.qwen(), cost.budgets(250)))
     assert heads[4:8] == ["paper", "ours", "tokens an answer", "seeds"]
     assert len(lines) == 4 * 2 * 2 * 2
     assert all(line[5:8] == ["not run", "-", "0"] for line in lines)
@@ -107,7 +107,7 @@ def test_runs_fill_their_rows_by_both_scorings(tmp_path, older):
     folders = [write_run(tmp_path / "a", seed=0, after=0.5), write_run(tmp_path / "b", seed=1, after=0.52)]
     for name in older:
         as_older_versions_wrote_it(tmp_path / name)
-    found = table.rows(table.read(folders))
+    found = table.rows(runs.read(folders))
     corrected = chosen(found, "MOTIF", 3, scoring="corrected")
     assert corrected.ours.estimate == pytest.approx(0.51)
     over_seeds = 12.706 * 0.01  # Student's t, one degree of freedom
@@ -125,20 +125,20 @@ def test_runs_fill_their_rows_by_both_scorings(tmp_path, older):
 
 
 def test_a_longer_run_of_grpo_is_the_one_at_motifs_tokens(tmp_path):
-    runs = table.read(
+    found = runs.read(
         [write_run(tmp_path / "a", "paper-grpo", steps=2000), write_run(tmp_path / "b", "paper-grpo", steps=9000)]
     )
-    assert {policy: len(found) for policy, found in runs.items()} == {"GRPO": 1, table.EQUAL: 1}
+    assert {policy: len(of) for policy, of in found.items()} == {"GRPO": 1, runs.EQUAL: 1}
 
 
 def test_what_is_no_run_of_the_table_is_refused(tmp_path):
     first = write_run(tmp_path / "a")
     with pytest.raises(InputError, match="a second run of MOTIF with seed 0"):
-        table.read([first, write_run(tmp_path / "b")])
+        runs.read([first, write_run(tmp_path / "b")])
     with pytest.raises(InputError, match="valid: paper-motif, paper-grpo"):
-        table.read([write_run(tmp_path / "c", "motif")])
+        runs.read([write_run(tmp_path / "c", "motif")])
     with pytest.raises(InputError, match=r"no summary\.json"):
-        table.read([tmp_path])
+        runs.read([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_what_is_no_run_of_the_table_is_refused(tmp_path):
 def test_a_run_of_other_settings_is_refused_and_said_where_it_is_allowed(tmp_path, changes, said):
     folder = write_run(tmp_path / "a", **changes)
     with pytest.raises(InputError, match=said):
-        table.read([folder])
-    text = table.document(table.read([folder], allow_differences=True), 250, 350)
+        runs.read([folder])
+    text = table.document(runs.read([folder], allow_differences=True), 250, 350)
     assert "These runs differ from the paper's recipes" in text
     assert re.search("- MOTIF, seed 0: .*" + said, text)
 
@@ -181,7 +181,7 @@ def test_a_run_that_stopped_early_is_refused(tmp_path):
     summary["final"]["step"] = 30
     (folder / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(InputError, match=r"it was trained for 30 steps of train\.steps=1000"):
-        table.read([folder])
+        runs.read([folder])
 
 
 def test_runs_tested_on_two_sets_of_problems_are_refused(tmp_path):
@@ -191,28 +191,28 @@ def test_runs_tested_on_two_sets_of_problems_are_refused(tmp_path):
     summary["evaluations"]["after"][0]["decided_by"]["problems"]["sha256"] = "another"
     (second / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(InputError) as refused:
-        table.read([first, second])
+        runs.read([first, second])
     assert f"{second}: its problems of math500 are not those of {first}\n" in str(refused.value)
 
 
 def test_where_a_run_was_made_and_how_fast_makes_no_difference(tmp_path):
     changes = ["engine=local", "train.micro_batch_tokens=2048", "benchmark.source=/data", "tracking=none"]
-    (run,) = table.read([write_run(tmp_path / "a", overrides=changes)])["MOTIF"]
+    (run,) = runs.read([write_run(tmp_path / "a", overrides=changes)])["MOTIF"]
     assert run["differences"] == []
     assert "These runs differ from the paper's recipes" not in table.document({"MOTIF": [run]}, 250, 350)
 
 
 def test_steps_of_grpo_at_motifs_tokens():
-    assert table.equal_steps(table.Lengths((300, 300, 300), 250)) == 9000  # 72 completions for 8
-    assert table.equal_steps(table.Lengths((400, 200, 100), 250)) == 4000  # (3200 + 6400 + 3200) / 3200
-    assert table.budgets(250).rounds == (1024, 1498, 1498)
+    assert cost.equal_steps(cost.Lengths((300, 300, 300), 250)) == 9000  # 72 completions for 8
+    assert cost.equal_steps(cost.Lengths((400, 200, 100), 250)) == 4000  # (3200 + 6400 + 3200) / 3200
+    assert cost.budgets(250).rounds == (1024, 1498, 1498)
 
 
 def test_measured_lengths_take_the_place_of_assumed_ones(tmp_path):
-    runs = table.read([write_run(tmp_path / "a", lengths=(400, 200, 100))])
-    text = table.document(runs, 250, 350)
+    found = runs.read([write_run(tmp_path / "a", lengths=(400, 200, 100))])
+    text = table.document(found, 250, 350)
     assert "train.steps=4000" in text
-    assert "measured means" in text
+    assert "measured mean" in text
     assert "assumed mean of 350" in table.document({}, 250, 350)
 
 
@@ -221,18 +221,18 @@ def test_the_estimate_is_of_the_recipes():
     grpo = compose("train", ["experiment=paper-grpo"]).settings
     strategy = motif.rounds
     first, second, third = strategy.widths
-    assert table.TURNS["MOTIF"] == (first, first * second, first * second * third)
-    assert table.TURNS["GRPO"] == grpo.rounds.widths
-    assert motif.benchmark.name == grpo.benchmark.name == table.BENCHMARK
-    assert set(table.PROBLEMS) == set(motif.benchmark.tests)
-    assert (motif.train.steps, grpo.train.steps) == (table.STEPS["MOTIF"], table.STEPS["GRPO"])
-    assert (strategy.first_tokens, strategy.later_tokens, strategy.later_tokens) == table.LIMITS
-    assert strategy.context == table.CONTEXT
-    assert (motif.engine.max_batch_tokens, motif.train.micro_batch_tokens) == (table.CACHE, table.MICRO_BATCH)
+    assert cost.TURNS["MOTIF"] == (first, first * second, first * second * third)
+    assert cost.TURNS["GRPO"] == grpo.rounds.widths
+    assert motif.benchmark.name == grpo.benchmark.name == runs.BENCHMARK
+    assert set(runs.PROBLEMS) == set(motif.benchmark.tests)
+    assert (motif.train.steps, grpo.train.steps) == (runs.STEPS["MOTIF"], runs.STEPS["GRPO"])
+    assert (strategy.first_tokens, strategy.later_tokens, strategy.later_tokens) == cost.LIMITS
+    assert strategy.context == cost.CONTEXT
+    assert (motif.engine.max_batch_tokens, motif.train.micro_batch_tokens) == (cost.CACHE, cost.MICRO_BATCH)
     model = motif.model
-    assert (model.name, model.quantization) == (table.MODEL.name, table.MODEL.quantization)
-    assert (model.lora.r, sorted(model.lora.targets)) == (table.MODEL.lora.r, sorted(table.MODEL.lora.targets))
-    need = demand(table.qwen(), Job(table.MODEL, table.CACHE, table.MICRO_BATCH, moment_bytes=1))
+    assert (model.name, model.quantization) == (cost.MODEL.name, cost.MODEL.quantization)
+    assert (model.lora.r, sorted(model.lora.targets)) == (cost.MODEL.lora.r, sorted(cost.MODEL.lora.targets))
+    need = demand(cost.qwen(), Job(cost.MODEL, cost.CACHE, cost.MICRO_BATCH, moment_bytes=1))
     assert need.optimizer == need.adapter / 2  # two moments of a byte, parameters of four
 
 

@@ -103,6 +103,10 @@ def test_identical_samples_give_exactly_the_interval_of_one_sample(copies: int) 
     assert accuracy([[value] * copies for value in column]) == accuracy([[value] for value in column])
 
 
+def test_problems_of_equal_difficulty_count_all_samples() -> None:
+    assert accuracy([[1, 0], [0, 1], [1, 0]]) == wilson(0.5, 6)  # no variance between problems
+
+
 def test_pass_at_k_averages_problems_and_counts_partly_correct_answers_as_wrong() -> None:
     assert pass_at_k([[1, 0], [0, 0], [1, 1]], 1) == pytest.approx(0.5)
     assert pass_at_k([[1, 0], [0, 0], [1, 1]], 2) == pytest.approx(2 / 3)

@@ -115,6 +115,17 @@ def test_a_tail_continues_one_message() -> None:
     assert [texts(rollout, number) for number in (1, 2, 3)] == [[opening], [opening + "abchij"], [opening + "abcrst"]]
     assert [turn.said for turn in rollout.turns] == [letters[:10], letters[:20], letters]
     assert [turn.carried_cut for turn in rollout.turns] == [False, True, True]
+    assert [turn.carried for turn in rollout.turns] == ["", "abchij", "abcrst"]
+    assert {turn.writer for turn in rollout.turns} == {Writer.POLICY}
+    by_base = grow(
+        Scripted(script, status=Status.TRUNCATED),
+        rounds.replace(progress_tokens=10, continuation="base"),
+        PROBLEMS,
+        Letters(),
+        ("key",),
+    )[0]
+    assert [turn.writer for turn in by_base.turns] == [Writer.POLICY, Writer.BASE, Writer.BASE]
+    assert [turn.carried_cut for turn in by_base.turns] == [False, False, True]  # ten of ten letters, then of twenty
     ended = grow(Scripted(script), rounds, PROBLEMS, Letters(), ("key",))[0]
     assert [turn.path for turn in ended.turns] == [(0,)]  # the model ended the message itself
 
@@ -321,6 +332,20 @@ def test_a_system_prompt_opens_every_round() -> None:
     ]
 
 
+class Marking(Letters):
+    """A codec that decodes to one more character than it was given, as a cut inside a character does."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return super().decode(tokens) + "?"
+
+
+@pytest.mark.parametrize(("budget", "kept"), [(4, "abc?"), (1, "?")])
+def test_a_cut_progress_is_shortened_until_it_fits_when_encoded_again(budget: int, kept: str) -> None:
+    engine = Scripted(lambda turn: "<answer>abcdefgh</answer>")
+    rollout = grow(engine, strategy(2, progress_tokens=budget), PROBLEMS, Marking(), ("key",))[0]
+    assert {(turn.carried, turn.carried_cut) for turn in rollout.level(2)} == {(kept, True)}
+
+
 # ranking of candidates
 
 
@@ -349,3 +374,14 @@ def test_values_are_shares_of_probes_that_end_as_most_do() -> None:
     }
     # 7 ends six of all probes, 3 five: values 2/7, 3/4, 1 (finished, its own probe) and 0
     assert Value(candidates=4).rank(pool, probed) == [2, 1, 0, 3]
+
+
+def test_turns_know_what_was_carried_and_whether_it_was_cut() -> None:
+    rollout = grown(strategy(2, progress_tokens=4), lambda turn: "<answer>long progress</answer>")
+    assert {(turn.carried, turn.carried_cut) for turn in rollout.level(1)} == {("", False)}
+    assert {turn.carried_cut for turn in rollout.level(2)} == {True}
+    assert all(len(turn.carried) == 4 for turn in rollout.level(2))
+    whole = grown(strategy(2, progress_tokens=20), lambda turn: "<answer>short</answer>")
+    assert {(turn.carried, turn.carried_cut) for turn in whole.level(2)} == {("short", False)}
+    nothing = grown(strategy(2, carry=Nothing()), says)
+    assert {(turn.carried, turn.carried_cut) for turn in nothing.level(2)} == {("", False)}

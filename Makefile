@@ -37,7 +37,7 @@ lint: setup ## ruff, mypy, import rules
 docs: setup ## the documentation as a site, built strictly, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-mutants: setup ## mutate the code and count the mutants that the tests notice (hours)
+mutants: setup ## mutate the code and count the mutants that the unit tests notice (10 minutes)
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 pretrain: setup ## rebuild the embedded model from nothing

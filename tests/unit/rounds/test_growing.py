@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -339,7 +339,7 @@ class Marking(Letters):
         return super().decode(tokens) + "?"
 
 
-@pytest.mark.parametrize(("budget", "kept"), [(4, "abc?"), (1, "?")])
+@pytest.mark.parametrize(("budget", "kept"), [(4, "fgh?"), (1, "?")])
 def test_a_cut_progress_is_shortened_until_it_fits_when_encoded_again(budget: int, kept: str) -> None:
     engine = Scripted(lambda turn: "<answer>abcdefgh</answer>")
     rollout = grow(engine, strategy(2, progress_tokens=budget), PROBLEMS, Marking(), ("key",))[0]

@@ -50,7 +50,7 @@ class MultiRound(Strategy):
     stop_at_answer: bool = False
 
     def check(self) -> Iterable[str]:
-        if self.branching is not None and (len(self.branching) != self.n or min(self.branching, default=0) < 1):
+        if self.branching is not None and (len(self.branching) != self.n or min(self.branching) < 1):
             yield (
                 f"rounds.branching={list(self.branching)} must be {self.n} numbers of children, one for each round, "
                 "all 1 or more"

@@ -12,6 +12,7 @@ import pytest
 from src.evaluation.results import Evaluated, Results, compare, digest, disagreements, problems_digest
 from src.evaluation.statistics import Interval, paired_difference
 from src.types import Problem
+from src.utils.files import read_jsonl
 
 
 def result(key: str, correct: list[list[float]] | None = None, protocol: str = "p", **about: Any) -> Evaluated:
@@ -127,6 +128,13 @@ def test_disagreements_lists_answers_that_verifiers_judge_differently() -> None:
     assert disagreements("own", lines) == [
         {"id": "p0", "sample": 1, "answer": "7", "gold": "8", "verdicts": {"own": 0.0, "math": 0.0, "tags": 1.0}}
     ]
+
+
+def test_disagreements_are_written_next_to_the_records(tmp_path: Path) -> None:
+    one = result("k1", [[1.0, 0.0]], also={"math": {}})
+    Results(tmp_path).write(one, records(one, also={"math": 0.0}))
+    (line,) = read_jsonl(tmp_path / "b-easy_rounds3_disagreements.jsonl")
+    assert line == {"id": "p0", "sample": 0, "answer": "7", "gold": "8", "verdicts": {"own": 1.0, "math": 0.0}}
 
 
 # comparing

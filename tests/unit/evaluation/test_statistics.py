@@ -107,6 +107,17 @@ def test_problems_of_equal_difficulty_count_all_samples() -> None:
     assert accuracy([[1, 0], [0, 1], [1, 0]]) == wilson(0.5, 6)  # no variance between problems
 
 
+def test_two_problems_suffice_to_estimate_the_effective_sample_size() -> None:
+    """Means 3/4 and 1/4: their mean has the variance (1/8)/2, so the size is (1/4)/(1/16) = 4 of 8 samples."""
+    assert accuracy([[1, 1, 1, 0], [1, 0, 0, 0]]) == wilson(0.5, 4)
+
+
+@pytest.mark.parametrize("trials", [16, 27, 40])
+def test_rounding_leaves_no_bound_outside_of_0_and_1(trials: int) -> None:
+    assert wilson(1.0, trials).high == 1.0
+    assert wilson(0.0, trials).low == 0.0
+
+
 def test_pass_at_k_averages_problems_and_counts_partly_correct_answers_as_wrong() -> None:
     assert pass_at_k([[1, 0], [0, 0], [1, 1]], 1) == pytest.approx(0.5)
     assert pass_at_k([[1, 0], [0, 0], [1, 1]], 2) == pytest.approx(2 / 3)

@@ -2,7 +2,8 @@
 
 mutmut changes one operator, constant or argument at a time and runs the unit tests that enter the changed function. A
 mutant that every test passes is a fault that the suite would not notice. Prints the share of killed mutants by file and
-the survivors, and ends with exit code 1 below 90 %.
+the survivors with the reason why each is left, and ends with exit code 1 below 90 %. All mutants count, also those that
+only change the words of a message. mutmut does not change properties and class bodies.
 
 mutmut refuses a package named ``src``, so it works on a copy in which the package has another name.
 """
@@ -49,17 +50,8 @@ DESELECTED = [
 COPY = "lab"
 """Name of the package in the copy."""
 
-SURVIVED = {0, 5, 33}
-"""mutmut's exit codes of mutants that no test noticed, or that no test entered."""
-
-UNCOUNTED = {
-    "wording": re.compile(
-        r'^\+\s*(?:yield |return |\+ |raise \w+\()?\(?f?"(?:XX.*XX|[^"a-z]*[A-Z]{2,}[^"a-z]* [^"a-z]*)",?\)?'
-    ),
-    "zip(strict)": re.compile(r"^\+.*\bzip\((?!.*strict=True)"),
-}
-"""Mutants that are not counted: the wording of a message to people, and the guard of ``zip`` against lengths that
-never differ."""
+KILLED = {1, 3, 24, -24, 36, 152, 255}
+"""mutmut's exit codes of mutants that fail a test, or that run for so long that they are stopped."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +65,25 @@ class Mutant:
     killed: bool
 
     @property
-    def uncounted(self) -> str | None:
-        """The reason why it is not counted, or None."""
-        return next((name for name, pattern in UNCOUNTED.items() if pattern.match(f"+{self.line}")), None)
+    def kind(self) -> str | None:
+        """The reason of a kind of mutants that no test is meant to notice, or None."""
+        if "strict=True" in self.was and re.sub(r"strict=\w*", "", self.line) == self.was.replace("strict=True", ""):
+            return "drops zip's check of lengths that are always equal"
+        before, after = _literals(self.was), _literals(self.line)
+        changed = [(old, new) for old, new in zip(before, after, strict=False) if old != new]
+        if len(before) == len(after) and len(changed) == 1 and " " in changed[0][0]:
+            return "changes the words of a message"
+        return None
+
+
+def _literals(line: str) -> list[str]:
+    return re.findall(r'"([^"]*)"', line)
 
 
 def copied(folder: Path, only: Sequence[str]) -> None:
-    """Copy the tracked files to ``folder``, rename the package, and configure mutmut."""
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    """Copy the files that git does not ignore to ``folder``, rename the package, and configure mutmut."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
         if "/runs/" in name or not (ROOT / name).is_file():
             continue
@@ -112,9 +115,7 @@ def mutants(folder: Path) -> Iterator[Mutant]:
             base, _, _ = name.rpartition("__mutmut_")
             was, line = _change(functions[f"{base}__mutmut_orig"], functions[name])
             function = base.removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
-            yield Mutant(
-                str(file).replace(COPY, "src", 1), function, was, line, killed=code is not None and code not in SURVIVED
-            )
+            yield Mutant(str(file).replace(COPY, "src", 1), function, was, line, killed=code in KILLED)
 
 
 def _functions(text: str) -> dict[str, list[str]]:
@@ -137,32 +138,35 @@ def _change(before: Sequence[str], after: Sequence[str]) -> tuple[str, str]:
     """The original and the changed line of a mutant."""
     lines = [line for line in difflib.unified_diff(before, after, lineterm="", n=0) if line[:3] not in ("---", "+++")]
     was, now = ([line[1:].strip() for line in lines if line.startswith(sign)] for sign in "-+")
-    return " ".join(was), " ".join(now)
+    return " ".join(was).strip(), " ".join(now).strip()
 
 
 def report(found: Sequence[Mutant], explained: Sequence[dict[str, str]]) -> tuple[str, float]:
-    """The table by file with the survivors, and the share of counted mutants that was killed."""
-    counted = [mutant for mutant in found if mutant.uncounted is None]
+    """The table by file with the survivors, and the share of mutants that was killed."""
     reasons = {(entry["function"], entry["change"]): entry["why"] for entry in explained}
-    survivors = [mutant for mutant in counted if not mutant.killed]
-    total, killed, known = Counter[str](), Counter[str](), Counter[str]()
-    for mutant in counted:
-        total[mutant.file] += 1
-        killed[mutant.file] += mutant.killed
-        known[mutant.file] += not mutant.killed and (mutant.function, mutant.line) in reasons
-    rows = [
-        [file, total[file], killed[file], known[file], f"{killed[file] / total[file]:.0%}"] for file in sorted(total)
-    ]
-    score = killed.total() / max(1, total.total())
-    rows.append(["all", total.total(), killed.total(), known.total(), f"{score:.1%}"])
-    table = markdown(
-        ["file", "mutants", "killed", "survivors explained", "killed"], [list(map(str, row)) for row in rows]
+    survivors = [mutant for mutant in found if not mutant.killed]
+    why = {mutant: mutant.kind or reasons.get((mutant.function, mutant.line)) for mutant in survivors}
+    total, left, known = (
+        Counter(mutant.file for mutant in some)
+        for some in (found, survivors, [mutant for mutant in survivors if why[mutant]])
     )
-    left = Counter(mutant.uncounted for mutant in found if mutant.uncounted is not None)
-    lines = [table, "", "not counted: " + (", ".join(f"{count} {name}" for name, count in left.items()) or "none"), ""]
+    rows = [
+        [file, total[file], total[file] - left[file], left[file], known[file], f"{1 - left[file] / total[file]:.0%}"]
+        for file in sorted(total)
+    ]
+    score = 1 - len(survivors) / len(found) if found else 0.0
+    rows.append(["all", len(found), len(found) - len(survivors), len(survivors), known.total(), f"{score:.1%}"])
+    table = markdown(
+        ["file", "mutants", "killed", "survived", "explained", "score"], [list(map(str, row)) for row in rows]
+    )
+    kinds = Counter(mutant.kind for mutant in survivors if mutant.kind)
+    lines = [table, "", *(f"{count} survivors: {kind}" for kind, count in kinds.items())]
     for mutant in survivors:
-        why = reasons.get((mutant.function, mutant.line), "NOT EXPLAINED")
-        lines += [f"{mutant.file} {mutant.function}: {why}", f"  - {mutant.was}", f"  + {mutant.line}"]
+        if mutant.kind is None:
+            lines += [f"{mutant.file} {mutant.function}: {why[mutant] or 'NOT EXPLAINED'}"]
+            lines += [f"  - {mutant.was}", f"  + {mutant.line}"]
+    survived = {(mutant.function, mutant.line) for mutant in survivors}
+    lines += [f"explained, but not a survivor: {function}: {line}" for function, line in reasons.keys() - survived]
     return "\n".join(lines), score
 
 
@@ -179,7 +183,7 @@ def main() -> int:
         if not given.report:
             copied(folder, places)
             command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(os.cpu_count() or 1)]
-            subprocess.run(command, cwd=folder, check=False)
+            subprocess.run(command, cwd=folder, check=True)
         explained = yaml.safe_load(EXPLAINED.read_text(encoding="utf-8")) or []
         text, score = report(list(mutants(folder)), explained)
     print(text)

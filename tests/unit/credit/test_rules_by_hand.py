@@ -269,6 +269,7 @@ def test_what_the_policy_did_not_sample_at_full_cannot_learn(change: dict[str, A
     for rule in (Siblings(), GlobalLocal(), Process()):
         (error,) = rule.check_run(settings(**change))
         assert text in error
+        assert error.endswith(" credit=first")
         assert list(rule.check_run(settings((4,), **change))) == [], "one round has no later rounds"
     assert list(First().check_run(settings(**change))) == [], "later rounds do not learn"
 
@@ -276,7 +277,8 @@ def test_what_the_policy_did_not_sample_at_full_cannot_learn(change: dict[str, A
 def test_values_normalised_among_siblings_cannot_be_compared_across_rounds() -> None:
     for rule in (GlobalLocal(), Process()):
         (error,) = rule.check_run(settings(normalise="before"))
-        assert "reward.normalise=before" in error
+        assert error.startswith("reward.normalise=before")
+        assert error.endswith("use reward.normalise=after, or credit=siblings")
     for rule in (First(), Siblings()):
         assert list(rule.check_run(settings(normalise="before"))) == []
     without = settings()
@@ -289,3 +291,22 @@ def test_process_needs_probes() -> None:
     assert "rounds.probes=0" in error
     without = SimpleNamespace(rounds=None, reward=None, algorithm=None)
     assert list(Process().check_run(without)) == []
+
+
+# values that do not belong together
+
+
+@pytest.mark.parametrize("rule", [First(), Siblings(), GlobalLocal(), Process()], ids=lambda rule: type(rule).__name__)
+def test_every_rollout_needs_its_own_scores(rule: Any) -> None:
+    rollouts = [rollout(list(TREE)), rollout(list(TREE), tree=1)]
+    assert len(rule.rows(rollouts, [scores(TREE)] * 2, centred).rows) > 0
+    for number in (1, 3):
+        with pytest.raises(ValueError, match="zip"):
+            rule.rows(rollouts, [scores(TREE)] * number, centred)
+
+
+@pytest.mark.parametrize("rule", [First(), Siblings()], ids=lambda rule: type(rule).__name__)
+def test_every_value_needs_its_own_advantage(rule: Any) -> None:
+    for wrong in (lambda groups: groups[:-1], lambda groups: [group[:-1] for group in groups]):
+        with pytest.raises(ValueError, match="zip"):
+            rule.rows([rollout(list(TREE))], [scores(TREE)], wrong)

@@ -149,3 +149,11 @@ def test_equal_changes_are_bounded_by_what_was_not_seen(problems: int, change: f
 def test_no_change_leaves_the_range_of_a_difference() -> None:
     found = paired_difference([[1.0], [1.0], [1.0]], [[0.0], [0.0], [1.0]])
     assert (found.estimate, found.low) == (pytest.approx(-2 / 3), -1.0)
+
+
+def test_lists_of_different_lengths_are_not_compared() -> None:
+    for answers, correct in [([["7"]], [[1.0], [0.0]]), ([["7", "8"]], [[1.0]])]:
+        with pytest.raises(ValueError, match="zip"):
+            majority(answers, correct)
+    with pytest.raises(ValueError, match="zip"):
+        paired_difference([[1.0], [0.0]], [[1.0], [0.0], [1.0]])

@@ -95,3 +95,9 @@ def test_the_share_of_cut_progress_is_told_by_round() -> None:
     rollout, scores = scored(turn((0,), RIGHT), turn((1,), WRONG), cut, turn((1, 0), WRONG))
     found = describe([rollout], [scores], Credited([], 0, 1))
     assert (found["completion/round_1/carried_cut"], found["completion/round_2/carried_cut"]) == (0.0, 0.5)
+
+
+def test_every_rollout_needs_its_own_scores() -> None:
+    rollout, scores = scored(turn((0,), RIGHT))
+    with pytest.raises(ValueError, match="zip"):
+        describe([rollout, rollout], [scores], Credited([], 0, 1))

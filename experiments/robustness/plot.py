@@ -26,9 +26,9 @@ from src.utils import tables
 from src.utils.files import read_jsonl, write_text
 
 NOTE = (
-    "Over the problems that the perturbation changed; accuracies in %, differences in points, paired by problem, with "
-    "95 % intervals in brackets. With several runs every number is a mean over them; its interval covers both runs and "
-    "problems (the half-widths of Student's t over runs and of the mean interval over problems, added in quadrature)."
+    "Only problems that the perturbation changed. Accuracies in %, differences in points, paired by problem, with 95 % "
+    "intervals in brackets. With several runs, numbers are means over runs; an interval covers both runs and problems "
+    "(the half-widths of Student's t over runs and of the mean interval over problems, added in quadrature)."
 )
 
 TERMS = re.compile(r"-terms-(\d+)$")
@@ -65,15 +65,15 @@ class Evaluation:
 
     @property
     def settings(self) -> Mapping[str, Any] | None:
-        """What decided the evaluation besides its problems; summaries of older evaluations do not say."""
+        """Everything that decided the result except the problems; ``None`` in older summaries."""
         decided = self.summary.get("decided_by")
         return None if decided is None else {name: value for name, value in decided.items() if name != "problems"}
 
 
 def evaluations(folder: Path) -> list[Evaluation]:
-    """Every evaluation in a folder.
+    """Read all evaluations in a folder.
 
-    Summaries that were written before evaluations named their benchmark and split have them in their file's name.
+    Older summaries do not name their benchmark and split; these are read from the file name.
 
     Raises:
         InputError: there is none.
@@ -108,7 +108,7 @@ def by_length(folders: Sequence[Path]) -> dict[int, dict[int, Interval]]:
 
 
 def effects(folders: Sequence[Path]) -> list[Effect]:
-    """Every perturbed split beside its original, evaluated with the same settings.
+    """Compare every perturbed split with its original under the same settings.
 
     Raises:
         InputError: a folder lacks the original of a perturbed split, or holds several evaluations of the latter.
@@ -133,10 +133,10 @@ def effects(folders: Sequence[Path]) -> list[Effect]:
 
 
 def _single(found: Sequence[Evaluation]) -> Sequence[Evaluation]:
-    """The evaluations, of which no two may be of the same split and number of rounds.
+    """Check that no two evaluations have the same split and number of rounds.
 
     Raises:
-        InputError: some are, and nothing says which one is meant.
+        InputError: two have, so it is ambiguous which one is meant.
     """
     files: dict[tuple[str, int], Path] = {}
     for one in found:
@@ -184,12 +184,12 @@ def _mean(runs: Sequence[Effect]) -> Effect:
 
 
 def curves(lengths: Mapping[int, Mapping[int, Interval]]) -> Figure:
-    """Accuracy against the number of terms, a line for each number of rounds."""
+    """Plot accuracy against the number of terms, one line per number of rounds."""
     with style():
         figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         axes = figure.subplots()
         for index, (rounds, points) in enumerate(lengths.items()):
-            shift = 0.12 * (index - (len(lengths) - 1) / 2)  # so that intervals stand side by side
+            shift = 0.12 * (index - (len(lengths) - 1) / 2)  # intervals side by side
             axes.errorbar(
                 [terms + shift for terms in points],
                 [value.estimate for value in points.values()],
@@ -204,7 +204,7 @@ def curves(lengths: Mapping[int, Mapping[int, Interval]]) -> Figure:
                 label=f"{rounds} round{'s' if rounds > 1 else ''}",
             )
         axes.set_xticks(sorted({terms for points in lengths.values() for terms in points}))
-        axes.set_ylim(-0.02, 1.02)  # a point at 0 is seen whole
+        axes.set_ylim(-0.02, 1.02)  # shows points at 0 completely
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         axes.set(xlabel="terms of the sum", ylabel="accuracy (%)", title="Accuracy by length, 95 % intervals")
         axes.legend()
@@ -212,7 +212,7 @@ def curves(lengths: Mapping[int, Mapping[int, Interval]]) -> Figure:
 
 
 def table(rows: Sequence[Effect]) -> str:
-    """The effects as Markdown."""
+    """The effects as a Markdown table."""
     headings = ("test split", "rounds", "perturbation", "changed", "unperturbed", "perturbed", "difference")
     cells = []
     for row in rows:
@@ -227,7 +227,7 @@ def _percent(value: Interval, sign: str = "") -> str:
 
 
 def main() -> None:
-    """Write ``lengths.png`` and ``perturbations.md``, each where there is something to show."""
+    """Write ``lengths.png`` and ``perturbations.md``, each if the folders hold such splits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="evaluation folders, one for each run")
     parser.add_argument("--out", type=Path, help="where to write; the first folder if not given")

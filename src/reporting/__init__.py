@@ -1,1 +1,1 @@
-"""What finished runs say: tables, plots and a page of rollouts. Pure functions over run directories."""
+"""Reports on finished runs: tables, plots, a page of rollouts, model cards. Pure functions over run directories."""

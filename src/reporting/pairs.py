@@ -1,4 +1,4 @@
-"""Groups of runs against each other: paired differences of their trained policies on the same held-out problems."""
+"""Compare groups of runs: paired differences in accuracy of their trained policies on the same test problems."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Pair:
-    """Two groups on one test split at one number of rounds."""
+    """Comparison of two groups on one test split at one number of rounds."""
 
     split: str
     rounds: int
@@ -68,12 +68,12 @@ def _pairs(first: Group, second: Group) -> Iterator[Pair]:
 
 
 def generated(run: Run) -> float:
-    """Tokens that a run sampled to train on."""
+    """Number of tokens that a run generated for training."""
     return float(sum(step["tokens/generated"] for step in run.metrics))
 
 
 def markdown(found: Iterable[Pair]) -> str:
-    """The pairs as a table, with a note on its intervals."""
+    """The pairs as a Markdown table, with a note on the intervals."""
     headings = ["test split", "rounds", "first", "second", "over problems", "over seeds", "training tokens"]
     rows = []
     for pair in found:

@@ -1,4 +1,4 @@
-"""Pictures of runs: their course over the steps, and test accuracy before and after."""
+"""Plots of runs: training curves, and test accuracy before and after training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from src.reporting.runs import Group, Run
 from src.reporting.tables import Result, combine
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which people of every colour vision tell apart (https://jfly.uni-koeln.de/color)."""
+"""Okabe and Ito's colour-blind-safe palette (https://jfly.uni-koeln.de/color)."""
 
 DASHES = ("-", "--", "-.", ":")
 WIDTH = 9.0
-"""Inches: 900 pixels at the 100 dots per inch that the font sizes are chosen for."""
+"""Width of figures in inches; 900 pixels at 100 dots per inch, for which the font sizes are chosen."""
 
 STYLE: Any = {
     "font.size": 10,
@@ -43,7 +43,7 @@ STYLE: Any = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of all pictures, whatever the user's own matplotlibrc says."""
+    """Apply the style of all plots; the user's matplotlibrc is ignored."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
@@ -51,7 +51,7 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Replace ``path`` at once; the suffix says png or svg, and the bytes depend on nothing but the figure."""
+    """Write a figure atomically as png or svg, by the suffix. Equal figures give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     kind = path.suffix.removeprefix(".")
@@ -61,22 +61,21 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def curves(groups: Sequence[Group]) -> Figure:
-    """Validation accuracy and training reward against steps; below, tokens a response, round by round.
+    """Validation accuracy and training reward against steps; below, tokens per response for each round.
 
-    A group is one colour: thin lines are its seeds, the thick one their mean. What is noisy is a running mean.
+    Each group has a colour: thin lines are seeds, the thick line is their mean. Reward and tokens are running means.
     """
     rounds = max(len(_series(run, "completion/round_{}/mean_tokens")) for group in groups for run in group.runs)
     lengths = [len(run.metrics) for group in groups for run in group.runs]
     window = max(1, max(lengths) // 20)
-    most = "up to " if min(lengths) < 4 * window else ""  # a short run is averaged over a quarter of its steps
+    most = "up to " if min(lengths) < 4 * window else ""  # short runs are averaged over a quarter of their steps
     smooth = "" if window == 1 else f" (running mean of {most}{window} steps)"
     with style():
         figure = Figure(figsize=(WIDTH, 6.4), layout="constrained")
         upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.25, 1), hspace=0.04).flat
-        looked = any("validation/accuracy" in line for group in groups for run in group.runs for line in run.metrics)
-        *left, right = upper.subplots(1, 2 if looked else 1, squeeze=False)[
-            0
-        ]  # runs need not look at a validation split
+        validated = any("validation/accuracy" in line for group in groups for run in group.runs for line in run.metrics)
+        # without validation, there is one panel
+        *left, right = upper.subplots(1, 2 if validated else 1, squeeze=False)[0]
         for group, look in _looks(groups):
             for axes in left:
                 _validation(axes, group, look)
@@ -86,17 +85,17 @@ def curves(groups: Sequence[Group]) -> Figure:
         for axes in left:
             axes.set(title="Validation accuracy, 95 % intervals", xlabel="optimizer step", ylabel="accuracy (%)")
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
-        right.set(title=f"Training reward{smooth}", xlabel="optimizer step", ylabel="reward of a first response")
+        right.set(title=f"Training reward{smooth}", xlabel="optimizer step", ylabel="reward of first responses")
         below = lower.subplots(1, rounds, sharex=True, sharey=True, squeeze=False)[0]
         for number, axes in enumerate(below, 1):
             for group, look in _looks(groups):
                 series = [_series(run, "completion/round_{}/mean_tokens").get(number, []) for run in group.runs]
-                if any(series):  # a group that thinks over fewer rounds has no line here
+                if any(series):  # a group with fewer rounds has no line here
                     _lines(axes, series, look, window)
             axes.set(title=f"Round {number}", xlabel="optimizer step")
-        below[0].set_ylabel("tokens a response")
+        below[0].set_ylabel("tokens per response")
         below[0].set_ylim(bottom=0)
-        lower.suptitle(f"Tokens a response, by round{smooth}", x=0.01, ha="left", fontsize=10.5)
+        lower.suptitle(f"Tokens per response, by round{smooth}", x=0.01, ha="left", fontsize=10.5)
         for axes in (*left, right, *below):
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(4 if axes in below else 6, integer=True, steps=(1, 2, 5, 10)))
@@ -151,12 +150,12 @@ def before_after(rows: Sequence[Result]) -> Figure:
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
-    """The mean of each value and the ``window`` - 1 before it; the first values, which have fewer, have none."""
+    """Mean of each value and the ``window`` - 1 values before it; the first ``window`` - 1 values have no mean."""
     return [statistics.fmean(values[end - window : end]) for end in range(window, len(values) + 1)]
 
 
 def _looks(groups: Sequence[Group]) -> list[tuple[Group, dict[str, Any]]]:
-    """Colour and, where the colours are used up, dashes of each group."""
+    """Colour of each group; dashes as well if there are more groups than colours."""
     return [
         (group, {"color": PALETTE[index % len(PALETTE)], "linestyle": DASHES[index // len(PALETTE) % len(DASHES)]})
         for index, group in enumerate(groups)
@@ -164,7 +163,7 @@ def _looks(groups: Sequence[Group]) -> list[tuple[Group, dict[str, Any]]]:
 
 
 def _series(run: Run, name: str) -> dict[int, list[tuple[int, float]]]:
-    """A metric of every round, as points over the steps; ``name`` holds the round's place."""
+    """A metric of every round as (step, value) points; ``{}`` in ``name`` stands for the round."""
     result: dict[int, list[tuple[int, float]]] = {}
     head, tail = name.split("{}")
     for line in run.metrics:
@@ -210,7 +209,7 @@ def _validation(axes: Axes, group: Group, look: Mapping[str, Any]) -> None:
 
 
 def _common(lines: Iterable[Mapping[int, object]]) -> list[int]:
-    """The steps that all lines have."""
+    """Steps that occur in all lines."""
     return sorted(set.intersection(*(set(line) for line in lines)))
 
 
@@ -231,7 +230,7 @@ def _point(axes: Axes, value: Interval, height: float, colour: str, filled: bool
 
 
 def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Below the picture, in as many columns as fit."""
+    """Add a legend below the plot, with as many columns as fit."""
     widest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, min(len(handles), int(WIDTH / (0.65 + 0.085 * widest))))  # inches: the handle, a letter
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)

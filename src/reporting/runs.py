@@ -1,4 +1,4 @@
-"""Reading run directories, and grouping the runs that differ in nothing but their seed."""
+"""Read run directories; group runs that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from src.types import InputError
 from src.utils.files import read_jsonl
 
 EVERYWHERE = ("experiment", "debug")
-"""Config groups whose options set values anywhere, not only in a section of their own name."""
+"""Config groups whose options may set values in every section."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A complete run, as its directory tells it.
+    """A complete run, read from its directory.
 
     ``settings`` is flat and unresolved (a value that follows another by interpolation is not a difference of its own),
     without ``seed`` and ``tracking``, which do not distinguish groups. It also holds the hash of the initial weights
@@ -39,7 +39,7 @@ class Run:
 
     @property
     def identity(self) -> tuple[tuple[str, str], ...]:
-        """What two runs share that differ in their seed only."""
+        """Key of a group: equal for runs that differ only in their seed."""
         return tuple(sorted(self.settings.items()))
 
     def evaluations(self, part: str) -> dict[Name, Mapping[str, Any]]:
@@ -47,21 +47,21 @@ class Run:
         return evaluations(self.summary, part, self.benchmark)
 
     def rollouts(self) -> dict[int, Path]:
-        """The files of the logged steps, by step."""
+        """Files of the logged steps, by step."""
         found = {int(file.stem.removeprefix("step_")): file for file in (self.path / "rollouts").glob("step_*.jsonl")}
         return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in their seed, in the order of their seeds."""
+    """Runs that differ only in their seed, sorted by seed."""
 
     label: str
     runs: tuple[Run, ...]
 
 
 def read_run(path: Path) -> Run:
-    """The run in a directory.
+    """Read the run in a directory.
 
     Raises:
         InputError: not a training run, or not complete.
@@ -105,9 +105,9 @@ def _origins(summary: Mapping[str, Any], benchmark: str) -> dict[str, str]:
 
 
 def find_runs(patterns: Iterable[str]) -> tuple[list[Run], list[str]]:
-    """The complete runs that globs match, and a line on every other match.
+    """Find the complete runs that globs match, and explain for every other match why it is left out.
 
-    Of runs with the same settings and the same seed the last one (by path) counts, so that a repetition is no new seed.
+    Of runs with equal settings and equal seed, only the last one (by path) counts, so a repeated run is no new seed.
 
     Raises:
         InputError: a glob matches nothing, or no match is a complete run.
@@ -128,7 +128,7 @@ def find_runs(patterns: Iterable[str]) -> tuple[list[Run], list[str]]:
             key = (run.identity, run.seed)
             earlier = runs.pop(key, None)
             if earlier is not None and earlier.path != path:
-                left_out.append(f"{earlier.path}: the same settings and seed as {path}, which counts")
+                left_out.append(f"{earlier.path}: has the same settings and seed as {path}, which is used instead")
             runs[key] = run
     if not runs:
         raise InputError("none of the matches is a complete run:", *left_out)
@@ -136,7 +136,7 @@ def find_runs(patterns: Iterable[str]) -> tuple[list[Run], list[str]]:
 
 
 def newest(folder: Path) -> Path:
-    """The newest complete run under ``folder``, which holds ``<date>/<time>/`` directories.
+    """Find the newest complete run in ``folder``, which holds ``<date>/<time>/`` directories.
 
     Raises:
         InputError: there is none.
@@ -148,7 +148,7 @@ def newest(folder: Path) -> Path:
 
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
-    """Runs that differ only in ``seed`` together, each group labelled by the settings in which the groups differ."""
+    """Group runs that differ only in ``seed``; label each group by the settings in which the groups differ."""
     groups: dict[Any, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.identity, []).append(run)
@@ -158,11 +158,11 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
 
 
 def labels(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """A label for each group: the settings in which the groups differ, and nothing else.
+    """Label each group by the settings in which the groups differ.
 
-    A choice of a config group (``reward=immediate``) stands for the settings that follow from it, unless someone set
-    one of them by hand. The origin of data is shown only between groups that no setting tells apart. Names are as short
-    as they can be without being ambiguous.
+    A choice of a config group (``reward=immediate``) stands for the settings that follow from it, unless the command
+    line set one of them. The origin of data is shown only if no setting distinguishes two groups. Names are as short as
+    possible without being ambiguous.
     """
     firsts = [group[0] for group in groups]
     given = frozenset().union(*(run.overridden for run in firsts))
@@ -201,13 +201,13 @@ def _covers(choice: str, name: str) -> bool:
     """Whether a config group's option may set ``name``."""
     if choice in EVERYWHERE:
         return name not in EVERYWHERE
-    if choice == "reward" and name.startswith("rounds."):  # a reward brings the tree that its credit needs
+    if choice == "reward" and name.startswith("rounds."):  # a reward sets the tree that its credit rule needs
         return True
     return name.startswith((f"{choice}/", choice.replace("/", ".") + "."))
 
 
 def _follows(values: Sequence[str], by: Sequence[str]) -> bool:
-    """Whether equal choices always came with equal values."""
+    """Whether equal choices always have equal values."""
     return len(set(zip(by, values, strict=True))) == len(set(by))
 
 
@@ -230,6 +230,6 @@ def _value(text: str, limit: int | None) -> str:
 
 
 def _natural(text: str) -> list[tuple[bool, float, str]]:
-    """A key that sorts numbers inside a text by their value."""
+    """Sort key that compares numbers inside a text by value."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return [(index % 2 == 0, float(part) if index % 2 else 0.0, part) for index, part in enumerate(parts)]

@@ -1,4 +1,4 @@
-"""Results as tables: a row for every group of runs, test split and number of rounds; as Markdown, CSV and LaTeX."""
+"""Tables of results in Markdown, CSV and LaTeX: one row per group of runs, test split and number of rounds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Result:
-    """One group on one test split at one number of rounds; base and change are missing where no base was evaluated."""
+    """One row: a group on a test split at a number of rounds; base and change are missing if no base was evaluated."""
 
     group: str
     split: str
@@ -37,12 +37,12 @@ class Result:
     base_tokens: float | None
     tokens: float
     seeds: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """``base``, ``trained`` and ``change`` of each seed, in the order of ``seed_numbers``."""
+    """Values of ``base``, ``trained`` and ``change`` for each seed, in the order of ``seed_numbers``."""
     seed_numbers: tuple[int, ...] = ()
 
 
 def results(groups: Iterable[Group]) -> list[Result]:
-    """All rows, in the order of the groups and of their evaluations."""
+    """All rows, in the order of groups and of their evaluations."""
     groups = list(groups)
     names = {name for group in groups for name in group.runs[0].evaluations("after")}
     return [_result(group, name, names) for group in groups for name in group.runs[0].evaluations("after")]
@@ -71,14 +71,15 @@ def _result(group: Group, name: Name, names: Collection[Name]) -> Result:
 
 
 def _evaluations(runs: Sequence[Run], part: str, name: Name) -> list[Mapping[str, float]] | None:
-    """An evaluation of every run; ``None`` where the runs did not make it."""
+    """One evaluation of every run; ``None`` if a run lacks it."""
     found = [run.evaluations(part).get(name) for run in runs]
     return None if None in found else [one for one in found if one is not None]
 
 
 def combine(intervals: Sequence[Interval], lowest: float, highest: float) -> Interval:
-    """The only interval, or the mean over seeds with an interval for seeds and problems, cut at the possible values.
+    """Mean over seeds with an interval that covers seeds and problems, clipped to [lowest, highest].
 
+    A single interval is returned as it is.
     All seeds are evaluated on the same problems, so the uncertainty of the problems does not shrink with the number of
     seeds: half-widths of Student's t over seeds and of the mean interval over problems are added in quadrature.
     """
@@ -102,19 +103,19 @@ def over_seeds(values: Sequence[float]) -> Interval:
 
 
 def markdown(rows: Sequence[Result]) -> str:
-    """The table for a README, with a note on its intervals."""
+    """Markdown table, with a note on the intervals."""
     headings, cells = _cells(rows)
     return f"{tables.markdown(headings, cells)}\n\n{NOTE}\n"
 
 
 def latex(rows: Sequence[Result]) -> str:
-    """The table for a paper; needs the package booktabs."""
+    """LaTeX table; needs the package booktabs."""
     headings, cells = _cells(rows)
     return f"% {NOTE}\n% \\usepackage{{booktabs}}\n{tables.latex(headings, cells, headings.index('rounds'))}\n"
 
 
 def comma_separated(rows: Sequence[Result]) -> str:
-    """All numbers at full precision, as fractions, with a column for each seed's own values."""
+    """CSV of all numbers as fractions at full precision, with columns for the values of each seed."""
     seeds = sorted({seed for row in rows for seed in row.seed_numbers})
     parts = ("base", "trained", "change")
     names = [f"{part}_{name}" for part in parts for name in ("estimate", "low", "high")]
@@ -143,7 +144,7 @@ def comma_separated(rows: Sequence[Result]) -> str:
 
 
 def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Headings and text; with a single group its empty label is left out."""
+    """Headings and cells; the column of labels is left out if there is only one group."""
     lines = [
         [
             row.group,

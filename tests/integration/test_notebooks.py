@@ -1,4 +1,4 @@
-"""The notebooks run from their first cell to their last, hold no outputs and no logic of their own."""
+"""The notebooks run completely; they hold no outputs and no logic."""
 
 from __future__ import annotations
 

@@ -14,8 +14,10 @@ from src.evaluate import evaluate
 from tests.helpers import markdown_tables
 
 
-def test_the_evaluations_of_a_run_are_shown(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both commands of the experiment; the run's own evaluations serve as what perturbed splits are compared with."""
+def test_evaluations_of_a_run_are_plotted_and_compared(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs both commands of the study. The run's own evaluations are the unperturbed originals."""
     run, out = tmp_path / "run", tmp_path / "out"
     shutil.copytree(small_run, run)
     evaluate(overlay("evaluate", [f"run={run}", "benchmark.perturb=[renumbered,typos]"]), run)

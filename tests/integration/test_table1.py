@@ -1,4 +1,4 @@
-"""The reproduction's table from hand-made runs, its paper column, and the arithmetic of its estimates."""
+"""Table 1 from hand-written runs, the paper's column, the checks of runs, and the arithmetic of the estimates."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_run(folder, recipe="paper-motif", seed=0, after=0.5, steps=None, lengt
 
 
 def as_older_versions_wrote_it(folder):
-    """The summary with evaluations by "<split>, <n> rounds", which did not say their benchmark and split."""
+    """Rewrite a summary in the older form: evaluations by "<split>, <n> rounds", without benchmark and split."""
     summary = json.loads((folder / "summary.json").read_text())
     for part, found in summary["evaluations"].items():
         summary["evaluations"][part] = {
@@ -95,7 +95,7 @@ def test_the_papers_figures_have_wilsons_intervals(policy, rounds, split, shown)
     assert chosen(table.rows({}), policy, rounds, split, "corrected").paper is None
 
 
-def test_the_grid_is_whole_and_rows_without_a_run_say_so():
+def test_the_table_has_all_rows_and_marks_those_without_a_run():
     heads, *lines = markdown_tables.rows(table.results_table(table.rows({}), cost.qwen(), cost.budgets(250)))
     assert heads[4:8] == ["paper", "ours", "tokens an answer", "seeds"]
     assert len(lines) == 4 * 2 * 2 * 2
@@ -103,7 +103,7 @@ def test_the_grid_is_whole_and_rows_without_a_run_say_so():
 
 
 @pytest.mark.parametrize("older", [(), ("a", "b"), ("b",)], ids=["as written now", "older", "one of them older"])
-def test_runs_fill_their_rows_by_both_scorings(tmp_path, older):
+def test_runs_fill_their_rows_under_both_scorings(tmp_path, older):
     folders = [write_run(tmp_path / "a", seed=0, after=0.5), write_run(tmp_path / "b", seed=1, after=0.52)]
     for name in older:
         as_older_versions_wrote_it(tmp_path / name)
@@ -124,14 +124,14 @@ def test_runs_fill_their_rows_by_both_scorings(tmp_path, older):
     assert chosen(found, "GRPO", 3).ours is None
 
 
-def test_a_longer_run_of_grpo_is_the_one_at_motifs_tokens(tmp_path):
+def test_a_run_of_grpo_with_more_steps_is_the_one_at_motifs_tokens(tmp_path):
     found = runs.read(
         [write_run(tmp_path / "a", "paper-grpo", steps=2000), write_run(tmp_path / "b", "paper-grpo", steps=9000)]
     )
     assert {policy: len(of) for policy, of in found.items()} == {"GRPO": 1, runs.EQUAL: 1}
 
 
-def test_what_is_no_run_of_the_table_is_refused(tmp_path):
+def test_repeated_foreign_and_incomplete_runs_are_refused(tmp_path):
     first = write_run(tmp_path / "a")
     with pytest.raises(InputError, match="a second run of MOTIF with seed 0"):
         runs.read([first, write_run(tmp_path / "b")])
@@ -166,7 +166,7 @@ def test_what_is_no_run_of_the_table_is_refused(tmp_path):
         "rounds",
     ],
 )
-def test_a_run_of_other_settings_is_refused_and_said_where_it_is_allowed(tmp_path, changes, said):
+def test_a_run_with_other_settings_is_refused_or_listed(tmp_path, changes, said):
     folder = write_run(tmp_path / "a", **changes)
     with pytest.raises(InputError, match=said):
         runs.read([folder])
@@ -195,7 +195,7 @@ def test_runs_tested_on_two_sets_of_problems_are_refused(tmp_path):
     assert f"{second}: its problems of math500 are not those of {first}\n" in str(refused.value)
 
 
-def test_where_a_run_was_made_and_how_fast_makes_no_difference(tmp_path):
+def test_engine_batch_sizes_and_source_of_the_data_may_differ(tmp_path):
     changes = ["engine=local", "train.micro_batch_tokens=2048", "benchmark.source=/data", "tracking=none"]
     (run,) = runs.read([write_run(tmp_path / "a", overrides=changes)])["MOTIF"]
     assert run["differences"] == []
@@ -208,7 +208,7 @@ def test_steps_of_grpo_at_motifs_tokens():
     assert cost.budgets(250).rounds == (1024, 1498, 1498)
 
 
-def test_measured_lengths_take_the_place_of_assumed_ones(tmp_path):
+def test_measured_lengths_replace_assumed_ones(tmp_path):
     found = runs.read([write_run(tmp_path / "a", lengths=(400, 200, 100))])
     text = table.document(found, 250, 350)
     assert "train.steps=4000" in text
@@ -216,7 +216,7 @@ def test_measured_lengths_take_the_place_of_assumed_ones(tmp_path):
     assert "assumed mean of 350" in table.document({}, 250, 350)
 
 
-def test_the_estimate_is_of_the_recipes():
+def test_the_estimates_use_the_settings_of_the_recipes():
     motif = compose("train", ["experiment=paper-motif"]).settings
     grpo = compose("train", ["experiment=paper-grpo"]).settings
     strategy = motif.rounds
@@ -236,7 +236,7 @@ def test_the_estimate_is_of_the_recipes():
     assert need.optimizer == need.adapter / 2  # two moments of a byte, parameters of four
 
 
-def test_the_recorded_table_is_what_the_command_writes():
-    """It has no runs yet: all of its numbers are the paper's, or estimates."""
+def test_the_recorded_table_is_up_to_date():
+    """It holds no runs yet; its numbers are the paper's or estimates."""
     recorded = (Path(table.__file__).parent / "table.md").read_text(encoding="utf-8")
     assert recorded == table.document({}, 250, 350)

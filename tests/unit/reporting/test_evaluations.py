@@ -1,4 +1,4 @@
-"""The evaluations of a summary, in the form of today and in that of older runs."""
+"""Evaluations in summaries of current and older runs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CHANGE = {"estimate": 0.5, "low": 0.25, "high": 0.75}
 FOUR = {"benchmark": "sums", "split": "with, comma", "rounds": 4, "accuracy": 0.75}
 
 
-def test_evaluations_are_found_by_what_they_say_they_are_of() -> None:
+def test_evaluations_are_found_by_benchmark_split_and_rounds() -> None:
     summary = {"evaluations": {"before": [], "after": [ONE, FOUR]}}
     expected = {Name("sums", "easy", 1): ONE, Name("sums", "with, comma", 4): FOUR}
     assert evaluations(summary, "after", "of the run") == expected
     assert evaluations(summary, "before", "of the run") == {}
 
 
-def test_evaluations_of_older_summaries_are_of_the_runs_benchmark() -> None:
+def test_evaluations_in_older_summaries_belong_to_the_benchmark_of_the_run() -> None:
     older = {"easy, 1 round": {"accuracy": 0.25}, "with, comma, 4 rounds": {"accuracy": 0.75}}
     found = evaluations({"evaluations": {"after": older}}, "after", "sums")
     assert {name: one["accuracy"] for name, one in found.items()} == {
@@ -48,7 +48,7 @@ def test_a_change_of_older_summaries_has_an_interval_with_a_width() -> None:
         ([Name("sums", "easy", 1), Name("products", "easy", 1)], ["sums/easy", "products/easy"]),
     ],
 )
-def test_a_label_names_the_benchmark_only_among_several(names: list[Name], labels: list[str]) -> None:
+def test_labels_name_the_benchmark_if_there_are_several(names: list[Name], labels: list[str]) -> None:
     assert [name.label(names) for name in names] == labels
 
 

@@ -1,4 +1,4 @@
-"""The README of a trained model: what the hub reads of it, what it says, and that its code runs."""
+"""The model card: front matter, results, recipe; its code runs."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ def summary() -> dict[str, Any]:
 
 @pytest.fixture
 def older_summary() -> dict[str, Any]:
-    """What versions wrote whose evaluations did not say their benchmark and split."""
+    """A summary of an older version, whose evaluations do not name their benchmark and split."""
     evaluations = {"before": {"test, 1 round": BEFORE}, "change": {"test, 1 round": CHANGE}}
     after = {"test, 1 round": AFTER, "test, 3 rounds": {**AFTER, "accuracy": 0.9}}
     return a_summary({**evaluations, "after": after})
 
 
 def settings(*overrides: str) -> dict[str, Any]:
-    """Unchecked: some of the models are not installed here."""
+    """Settings without validation, since some of the models are not installed."""
     values = OmegaConf.to_container(raw("train", overrides), resolve=True)
     assert isinstance(values, dict)
     return {str(section): value for section, value in values.items()}
 
 
 def front(text: str) -> dict[str, Any]:
-    """The front matter, as the hub's own client reads it."""
+    """The front matter, read by the hub's own client."""
     return dict(ModelCard(text).data.to_dict())
 
 
@@ -84,7 +84,7 @@ def test_the_hub_reads_the_front_matter(summary: dict[str, Any]) -> None:
     }
 
 
-def test_what_is_not_on_the_hub_is_not_named_as_if_it_were(summary: dict[str, Any]) -> None:
+def test_the_front_matter_names_only_models_and_data_on_the_hub(summary: dict[str, Any]) -> None:
     found = front(card(summary, settings("model=tiny"), []))
     assert not {"base_model", "datasets"} & set(found)
     assert found["library_name"] == "peft"
@@ -100,12 +100,12 @@ def test_what_is_not_on_the_hub_is_not_named_as_if_it_were(summary: dict[str, An
         ("somebody/else", None),
     ],
 )
-def test_licences_are_those_of_the_bases(base: str, word: str | None) -> None:
+def test_the_licence_is_that_of_the_base_model(base: str, word: str | None) -> None:
     assert licence(base) == word
 
 
 @pytest.mark.parametrize("version", ["summary", "older_summary"])
-def test_the_card_says_what_it_is_what_came_of_it_and_how(version: str, request: pytest.FixtureRequest) -> None:
+def test_the_card_shows_model_results_data_and_recipe(version: str, request: pytest.FixtureRequest) -> None:
     overrides = ["rounds=3", "model=smollm2-135m", "rounds.stop_at_answer=true"]
     text = card(request.getfixturevalue(version), settings(*overrides), overrides)
     assert "A LoRA adapter for `HuggingFaceTB/SmolLM2-135M-Instruct`" in text
@@ -123,45 +123,46 @@ def test_the_card_says_what_it_is_what_came_of_it_and_how(version: str, request:
         assert fact in text
 
 
-def test_splits_of_several_benchmarks_are_told_apart(summary: dict[str, Any]) -> None:
+def test_splits_of_several_benchmarks_are_distinguished(summary: dict[str, Any]) -> None:
     other = {"benchmark": "math500", "split": "test", "rounds": 1, "data": "some other data"}
     summary["evaluations"]["after"].append(AFTER | other)
     text = card(summary, settings(), [])
     rows = {(row[0], row[1]): row[2:] for row in markdown_tables.rows(text) if row[0].endswith("/test")}
     assert set(rows) == {("gsm8k/test", "1"), ("gsm8k/test", "3"), ("math500/test", "1")}
     assert rows["gsm8k/test", "1"][0] == "61.4 [59.2, 63.5]"
-    assert rows["math500/test", "1"][0] == "-"  # the base was evaluated on the other benchmark's split alone
+    assert rows["math500/test", "1"][0] == "-"  # the base was evaluated on gsm8k only
     assert "- tested on `math500/test`: some other data" in text
 
 
-def test_the_card_says_how_to_run_the_rounds_elsewhere(summary: dict[str, Any]) -> None:
+def test_the_card_states_prompts_carry_rule_and_budgets(summary: dict[str, Any]) -> None:
     overrides = ["rounds=5", "rounds/carry=tail", "rounds.later_tokens=33", "model.context=300"]
     values = settings(*overrides, "model.prompts.system=Be brief.")
     text = card(summary, values, overrides)
     rows = dict(row for row in markdown_tables.rows(text) if len(row) == 2)
-    assert rows["rounds, at most"] == "5"
-    assert rows["carried from round to round"] == "`Tail`, head=0.0244140625 (src/rounds/carry)"
+    assert rows["maximum number of rounds"] == "5"
+    assert rows["carry rule"] == "`Tail`, head=0.0244140625 (src/rounds/carry)"
     assert rows["rounds end"] == "after the last round"
-    assert rows["tokens of a round's context, prompt included"] == "300"
-    assert (rows["new tokens in round 1, at most"], rows["new tokens in later rounds, at most"]) == ("40", "33")
-    assert rows["tokens of a carried progress, at most"] == "40, the tail is kept"
-    assert rows["the closing tag ends a round"] == "False"
+    assert rows["tokens of a round's context, including the prompt"] == "300"
+    assert rows["maximum number of new tokens in round 1"] == "40"
+    assert rows["maximum number of new tokens in later rounds"] == "33"
+    assert rows["maximum number of tokens of a carried progress"] == "40 (keeps the tail)"
+    assert rows["generation stops at the closing tag"] == "False"
     prompts = dict(re.findall(r"^([^\n]*):\n\n```text\n(.*?)\n```$", text, re.DOTALL | re.MULTILINE))
     assert prompts["system message"] == "Be brief."
     assert prompts["user message of round 1"] == "{question}"
     assert prompts["user message of later rounds"] == "{question}\nProgress: {progress}"
     concluding = settings("rounds=5", "rounds.ending=concludes")
-    assert "as soon as a progress states a final answer" in card(summary, concluding, [])
+    assert "when a progress states a final answer" in card(summary, concluding, [])
 
 
-def test_a_run_that_went_on_says_both_commands(summary: dict[str, Any]) -> None:
+def test_the_card_of_a_resumed_run_shows_both_commands(summary: dict[str, Any]) -> None:
     text = card(summary, settings("train.steps=80"), ["seed=7", "train.steps=50"])
     assert (
         "python -m src.train seed=7 train.steps=50\npython -m src.train resume=<its directory> train.steps=80" in text
     )
 
 
-def test_a_model_trained_in_full_or_merged_is_no_adapter(summary: dict[str, Any]) -> None:
+def test_full_and_merged_models_are_not_called_adapters(summary: dict[str, Any]) -> None:
     full = card(summary, settings("model=qwen2.5-0.5b", "model.lora=null"), [])
     merged = card(summary, settings("model=qwen2.5-0.5b"), [], merged=True)
     for text in (full, merged):
@@ -172,10 +173,10 @@ def test_a_model_trained_in_full_or_merged_is_no_adapter(summary: dict[str, Any]
     assert "A LoRA adapter merged into `Qwen/Qwen2.5-0.5B-Instruct`" in merged
 
 
-# of a real run
+# with a real run
 
 
-def test_a_run_ends_with_a_folder_for_the_hub(small_run: Path) -> None:
+def test_a_run_writes_a_model_folder_for_the_hub(small_run: Path) -> None:
     folder = small_run / "model"
     text = (folder / "README.md").read_text()
     values = json.loads((small_run / "summary.json").read_text())
@@ -194,10 +195,10 @@ def test_a_run_ends_with_a_folder_for_the_hub(small_run: Path) -> None:
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "src/assets/tiny"
 
 
-def test_the_code_on_the_card_gives_the_models_own_logits(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_on_the_card_gives_the_same_logits(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = re.search(r"```python\n(.*?)```", (small_run / "model" / "README.md").read_text(), re.DOTALL)
     assert code is not None
-    monkeypatch.chdir(ROOT)  # where the embedded base's name leads
+    monkeypatch.chdir(ROOT)  # the embedded model has a path relative to it
     names: dict[str, Any] = {}
     exec(code[1].replace('"."', repr(str(small_run / "model"))), names)
     model = configuration.recorded(small_run).settings.model

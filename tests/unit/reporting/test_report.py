@@ -1,5 +1,4 @@
-"""The report: tables against numbers worked out by hand, grouping and labels, pictures, and a page that hostile text
-cannot break."""
+"""The report: tables against hand-computed numbers, groups and their labels, plots, and escaping on the page."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ def name(rounds: int) -> dict[str, Any]:
 
 
 def as_older_versions_wrote_it(folder: Path) -> Path:
-    """The run with evaluations by "<split>, <n> rounds", which did not say their benchmark, split or key."""
+    """Rewrite a run in the older form: evaluations by "<split>, <n> rounds", without benchmark, split and key."""
     summary = json.loads((folder / "summary.json").read_text())
     for part, found in summary["evaluations"].items():
         by_name = {f"{one['split']}, {one['rounds']} round{'s' if one['rounds'] > 1 else ''}": one for one in found}
@@ -87,7 +86,7 @@ def fake_run(
     marks: list[list[float]] | None = None,
     tokens: int = 100,
 ) -> Path:
-    """A complete run directory, written by hand: one test split at 1 and at 3 rounds, a tree of two first turns."""
+    """Write a complete run directory: one test split at 1 and at 3 rounds, trees with two first turns."""
     config = {
         "seed": seed,
         "train": {"steps": 3},
@@ -149,7 +148,7 @@ def rows_of(*patterns: str) -> list[tables.Result]:
     return tables.results(grouped(find_runs(patterns)[0]))
 
 
-def test_one_seed_keeps_the_intervals_over_problems(tmp_path: Path) -> None:
+def test_with_one_seed_intervals_are_over_problems(tmp_path: Path) -> None:
     fake_run(tmp_path / "a")
     one, three = rows_of(f"{tmp_path}/*")
     assert (one.split, one.rounds, three.rounds) == ("easy", 1, 3)
@@ -160,7 +159,7 @@ def test_one_seed_keeps_the_intervals_over_problems(tmp_path: Path) -> None:
     assert second == ["easy", "3", *numbers]
 
 
-def test_seeds_become_a_mean_with_an_interval_over_seeds_and_problems(tmp_path: Path) -> None:
+def test_with_several_seeds_intervals_are_over_seeds_and_problems(tmp_path: Path) -> None:
     for seed, trained in ((2, 0.7), (0, 0.5), (1, 0.6)):
         fake_run(tmp_path / f"run{seed}", seed, trained=trained)
     row = rows_of(f"{tmp_path}/*")[0]
@@ -184,14 +183,14 @@ def test_seeds_become_a_mean_with_an_interval_over_seeds_and_problems(tmp_path: 
     assert record["seeds"] == "3"
 
 
-def test_an_accuracy_interval_ends_where_accuracies_end(tmp_path: Path) -> None:
+def test_intervals_of_accuracies_stay_below_one(tmp_path: Path) -> None:
     for seed, trained in enumerate((0.9, 1.0)):
         fake_run(tmp_path / str(seed), seed, trained=trained)
     assert rows_of(f"{tmp_path}/*")[0].trained.high == 1.0
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10, 32])
-def test_the_interval_over_seeds_is_students(count: int) -> None:
+def test_intervals_over_seeds_are_students_t(count: int) -> None:
     values = [0.1 * place**0.5 for place in range(count)]
     interval = tables.over_seeds(values)
     low, high = t.interval(0.95, count - 1, statistics.fmean(values), statistics.stdev(values) / count**0.5)
@@ -199,7 +198,7 @@ def test_the_interval_over_seeds_is_students(count: int) -> None:
 
 
 @pytest.mark.parametrize("older", [("a",), ("b",), ("a", "b")])
-def test_runs_of_older_versions_are_read_as_well(tmp_path: Path, older: tuple[str, ...]) -> None:
+def test_runs_of_older_versions_give_the_same_report(tmp_path: Path, older: tuple[str, ...]) -> None:
     for name, steps in (("a", 3), ("b", 4)):
         for seed in (0, 1):
             settings, marks = {"train": {"problems": steps}}, [[1.0, 0.0], [1.0, float(name == "b")]]
@@ -214,7 +213,7 @@ def test_runs_of_older_versions_are_read_as_well(tmp_path: Path, older: tuple[st
     assert pairs.pairs(read)[0].problems.estimate == 0.25
 
 
-def test_splits_of_several_benchmarks_are_told_apart(tmp_path: Path) -> None:
+def test_splits_of_several_benchmarks_are_distinguished(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "a")
     summary = json.loads((folder / "summary.json").read_text())
     summary["evaluations"]["after"].append(evaluation(0.9, 0.02, 30.0, 3) | {"benchmark": "products"})
@@ -226,10 +225,10 @@ def test_splits_of_several_benchmarks_are_told_apart(tmp_path: Path) -> None:
         ("products/easy", 3, 0.9),
     ]
     assert rows[1].base is not None
-    assert rows[2].base is None  # the base was evaluated on sums alone
+    assert rows[2].base is None  # the base was evaluated on sums only
 
 
-def test_groups_are_compared_on_the_same_problems_and_seeds(tmp_path: Path) -> None:
+def test_groups_are_paired_by_problem_and_seed(tmp_path: Path) -> None:
     """Two groups, two seeds, three problems of two samples; differences per problem 1/2, 1/4 and 0."""
     marks = {
         ("a", 0): [[0, 0], [0, 1], [1, 1]],
@@ -257,8 +256,8 @@ def test_groups_are_compared_on_the_same_problems_and_seeds(tmp_path: Path) -> N
     assert cells[6] == "x 1.50"
 
 
-def test_pairs_read_the_answers_of_the_evaluation_in_the_summary(tmp_path: Path) -> None:
-    """A later evaluation of the same split with other settings stands in the same folder, under another name."""
+def test_pairs_read_the_records_of_the_evaluation_in_the_summary(tmp_path: Path) -> None:
+    """A later evaluation of the split with other settings is in the same folder, under another name."""
     for name, problems in (("a", 3), ("b", 4)):
         folder = fake_run(
             tmp_path / name, settings={"train": {"problems": problems}}, marks=[[1.0], [float(problems == 4)]]
@@ -271,16 +270,16 @@ def test_pairs_read_the_answers_of_the_evaluation_in_the_summary(tmp_path: Path)
     assert (pair.rounds, pair.problems.estimate) == (3, 0.5)
 
 
-def test_what_cannot_be_paired_is_left_out(tmp_path: Path) -> None:
+def test_groups_without_common_seeds_problems_or_records_are_not_paired(tmp_path: Path) -> None:
     fake_run(tmp_path / "a", 0, marks=[[1.0]])
     fake_run(tmp_path / "b", 1, settings={"train": {"steps": 9}}, marks=[[1.0]])  # no seed in common
     fake_run(tmp_path / "c", 0, settings={"train": {"steps": 8}}, marks=[[1.0], [0.0]])  # other problems
-    fake_run(tmp_path / "d", 0, settings={"train": {"steps": 7}})  # no answers
+    fake_run(tmp_path / "d", 0, settings={"train": {"steps": 7}})  # no records
     assert pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0])) == []
 
 
 def rewrite(folder: Path, benchmark: str, split: str, data: str) -> Path:
-    """The run as if it had been evaluated on ``split`` of ``benchmark``."""
+    """Change a run to one that was evaluated on ``split`` of ``benchmark``."""
     summary = json.loads((folder / "summary.json").read_text())
     for part in summary["evaluations"].values():
         for one in part:
@@ -367,7 +366,7 @@ def test_a_run_without_a_base_has_no_change(tmp_path: Path) -> None:
     assert plots.before_after(rows).axes
 
 
-def test_groups_are_labelled_by_what_differs(tmp_path: Path) -> None:
+def test_labels_of_groups_show_the_settings_that_differ(tmp_path: Path) -> None:
     for rounds in (3, 1, 10):
         for seed in (0, 1):
             fake_run(tmp_path / f"{rounds}_{seed}", seed, settings={"rounds": {"n": rounds}})
@@ -376,7 +375,7 @@ def test_groups_are_labelled_by_what_differs(tmp_path: Path) -> None:
     assert [[run.seed for run in group.runs] for group in groups] == [[0, 1]] * 3
 
 
-def test_a_choice_stands_for_what_follows_from_it(tmp_path: Path) -> None:
+def test_a_label_shows_a_choice_instead_of_the_settings_it_implies(tmp_path: Path) -> None:
     for name, weight in (("outcome", 1.0), ("immediate", 0.5)):
         settings = {"reward": {"_target_": f"src.b.{name}", "terms": {"x": weight}}}
         fake_run(tmp_path / name, settings=settings, choices={"reward": name}, overrides=(f"reward={name}",))
@@ -384,7 +383,7 @@ def test_a_choice_stands_for_what_follows_from_it(tmp_path: Path) -> None:
     assert [group.label for group in groups] == ["reward=immediate", "reward=outcome"]
 
 
-def test_a_setting_given_by_hand_is_told_beside_its_choice(tmp_path: Path) -> None:
+def test_a_label_shows_a_setting_of_the_command_line_beside_its_choice(tmp_path: Path) -> None:
     for name, weight in (("outcome", 1.0), ("immediate", 0.5)):
         settings = {"reward": {"terms": {"x": {"weight": weight}}}}
         given = (f"reward={name}", f"reward.terms.x.weight={weight}")
@@ -393,7 +392,7 @@ def test_a_setting_given_by_hand_is_told_beside_its_choice(tmp_path: Path) -> No
     assert groups[0].label == "reward=immediate, x.weight=0.5"
 
 
-def test_an_experiment_stands_for_all_that_it_sets(tmp_path: Path) -> None:
+def test_a_label_shows_an_experiment_instead_of_all_its_settings(tmp_path: Path) -> None:
     for name, rounds in (("grpo", 1), ("motif", 3)):
         settings = {"rounds": {"n": rounds}, "train": {"steps": 2 + rounds}}
         choices = {"experiment": name, "rounds": str(rounds)}
@@ -404,7 +403,7 @@ def test_an_experiment_stands_for_all_that_it_sets(tmp_path: Path) -> None:
     ]
 
 
-def test_an_option_that_was_not_chosen_is_no_difference(tmp_path: Path) -> None:
+def test_an_option_that_was_not_chosen_is_not_in_the_label(tmp_path: Path) -> None:
     fake_run(tmp_path / "older", settings={"train": {"steps": 5}}, choices={"reward": "outcome"})
     fake_run(tmp_path / "newer", settings={"train": {"steps": 7}}, choices={"experiment": "None"})
     assert [group.label for group in grouped(find_runs([f"{tmp_path}/*"])[0])] == ["train.steps=5", "train.steps=7"]
@@ -434,12 +433,12 @@ def test_incomplete_runs_are_named_and_left_out(tmp_path: Path) -> None:
         assert reason in line
 
 
-def test_a_repetition_of_a_seed_is_no_new_seed(tmp_path: Path) -> None:
+def test_a_repeated_seed_counts_once(tmp_path: Path) -> None:
     fake_run(tmp_path / "run9", trained=0.5)
     later = fake_run(tmp_path / "run10", trained=0.7)
     runs, left_out = find_runs([f"{tmp_path}/*", f"{tmp_path}/run10"])
     assert [run.path for run in runs] == [later]
-    assert left_out == [f"{tmp_path}/run9: the same settings and seed as {later}, which counts"]
+    assert left_out == [f"{tmp_path}/run9: has the same settings and seed as {later}, which is used instead"]
 
 
 def test_globs_that_find_nothing_are_refused(tmp_path: Path) -> None:
@@ -463,7 +462,7 @@ def test_latex_escapes_labels(tmp_path: Path) -> None:
     assert [line.count(" & ") for line in text.splitlines() if line.endswith(r"\\")] == [7] * 5
 
 
-def test_pipes_in_cells_end_no_cell(tmp_path: Path) -> None:
+def test_pipes_in_cells_are_escaped(tmp_path: Path) -> None:
     for name in ("a|b", "c"):
         fake_run(tmp_path / name[0], settings={"model": {"prompt": name}})
     rows = markdown_tables.rows(tables.markdown(rows_of(f"{tmp_path}/*")))
@@ -472,7 +471,7 @@ def test_pipes_in_cells_end_no_cell(tmp_path: Path) -> None:
 
 
 class Tags(HTMLParser):
-    """Collects the tags of a page, that they are balanced, and its text."""
+    """Collects the tags and the text of a page; checks that tags are balanced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -538,7 +537,7 @@ def test_the_page_holds_the_steps_and_trees_asked_for(tmp_path: Path) -> None:
     assert pages.spread(range(1, 14), 4) == [1, 5, 9, 13]
 
 
-def test_running_mean_starts_with_the_first_full_window() -> None:
+def test_the_running_mean_starts_with_the_first_full_window() -> None:
     assert plots.running_mean([1.0, 3.0, 5.0, 1.0], 2) == [2.0, 4.0, 3.0]
     assert plots.running_mean([1.0, 3.0], 1) == [1.0, 3.0]
 
@@ -555,7 +554,7 @@ def test_curves_draw_seeds_thin_and_their_mean_thick(tmp_path: Path) -> None:
     assert len(left.get_lines()) == 3
 
 
-def test_what_was_not_measured_takes_no_room(tmp_path: Path) -> None:
+def test_plots_leave_out_panels_without_data(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "a", base=None)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     write_jsonl(
@@ -569,7 +568,7 @@ def test_what_was_not_measured_takes_no_room(tmp_path: Path) -> None:
     assert figure.axes[0].get_title(loc="left") == "Test accuracy after training, 95 % intervals"
 
 
-def test_groups_with_fewer_rounds_are_missing_from_the_later_panels(tmp_path: Path) -> None:
+def test_groups_with_fewer_rounds_have_no_line_in_later_panels(tmp_path: Path) -> None:
     short = fake_run(tmp_path / "1", settings={"rounds": {"n": 1}})
     lines = [json.loads(line) for line in (short / "metrics.jsonl").read_text().splitlines()]
     later = ("completion/round_2", "completion/round_3")
@@ -579,7 +578,7 @@ def test_groups_with_fewer_rounds_are_missing_from_the_later_panels(tmp_path: Pa
     assert [len(panel.get_lines()) for panel in axes] == [2, 2, 2, 1, 1]
 
 
-def test_more_groups_than_colours_differ_in_their_dashes(tmp_path: Path) -> None:
+def test_with_more_groups_than_colours_dashes_differ(tmp_path: Path) -> None:
     for steps in range(9):
         fake_run(tmp_path / str(steps), settings={"train": {"problems": steps}})
     right = plots.curves(grouped(find_runs([f"{tmp_path}/*"])[0])).axes[1]
@@ -587,7 +586,7 @@ def test_more_groups_than_colours_differ_in_their_dashes(tmp_path: Path) -> None
     assert len(looks) == 9
 
 
-def test_report_writes_everything_the_same_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_runs_give_byte_equal_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for rounds in (1, 3):
         fake_run(tmp_path / "runs" / str(rounds), settings={"rounds": {"n": rounds}})
     (tmp_path / "runs" / "else").mkdir()

@@ -96,6 +96,21 @@ UNITS = {
 }
 """Usual names of units, and their other names."""
 
+CHANGES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        or and not no nor but maybe perhaps possibly wrong incorrect false approximately about around roughly almost
+        least most less fewer more greater smaller larger bigger than over under above below up down to through until
+        between plus minus times factorial squared cubed half halves third thirds quarter quarters tenth tenths
+        hundredth hundredths thousandth thousandths millionth millionths dozen dozens score hundred hundreds thousand
+        thousands million millions billion billions trillion trillions pair pairs mod modulo base power root is it isn
+        except unless if when where either both neither negative positive inclusive exclusive
+        """,
+    )
+)
+"""Words after a number that change what it says."""
+
 KNOWN = {name: unit for unit, names in UNITS.items() for name in (unit, *names)}
 
 
@@ -172,10 +187,20 @@ def quantity(text: str) -> tuple[str, str | None]:
     if found := UNIT.fullmatch(text):
         rest, circle, percent, name, power = found.groups()
         unit = "degree" if circle else "%" if percent else (name or "").strip() + power
-        return rest.strip(), _unit(unit)
+        known = _unit(unit)
+        if known or not (name or "").strip() or (is_prose(name) and not power):
+            return rest.strip(), known
+        return text, None
     if (found := BARE_UNIT.fullmatch(text)) and number(found[1]) and (unit := _bare(text[len(found[1]) :])):
         return found[1].strip(), unit if unit in KNOWN.values() or unit[-1].isdigit() else None
     return text, None
+
+
+def is_prose(words: str) -> bool:
+    """Whether words after a number only say what is counted, as ``red apples`` do, and do not change the number."""
+    found = re.findall(r"[^\W\d_]+", words.casefold())
+    letters = re.fullmatch(r"[^\W\d_]+(?:[ -][^\W\d_]+)*[.]?", words.strip()) is not None
+    return letters and not CHANGES.intersection(found) and any(len(word) > 2 for word in found)
 
 
 def _bare(text: str) -> str | None:
@@ -185,7 +210,7 @@ def _bare(text: str) -> str | None:
     if known and len(text.strip()) > 1:
         return name
     words = text.split()
-    prose = text.startswith(" ") and all(word.isalpha() and len(word) > 2 for word in words)
+    prose = text.startswith(" ") and is_prose(text) and all(word.isalpha() and len(word) > 2 for word in words)
     return "prose" if prose else None
 
 

@@ -43,6 +43,8 @@ EXPONENT = re.compile(r"(?<![A-Za-z\\\d.])(\d+(?:\.\d+)?|\.\d+)[eE]([-+]?\d{1,3}
 LETTER = r"\\?[A-Za-z]+(?: ?_ ?(?:\w|\{ ?\w+ ?\}))?"
 DERIVATIVE = re.compile(rf"\\frac ?\{{ ?d ?({LETTER}) ?\}} ?\{{ ?d ?({LETTER}) ?\}}")
 PRIME = re.compile(r"(\\?[A-Za-z]+|[A-Za-z]) ?((?:'|\^ ?\{? ?(?:\\prime ?)+\}?)+)(?: ?_ ?(\w|\{ ?\w+ ?\}))?")
+INDEXED_E = re.compile(r"(?<![A-Za-z\\])([eE]) ?_ ?(\w|\{ ?\w+ ?\})")
+DEGREES = re.compile(r"(?<=\d) ?\^ ?\{? ?\\circ ?\}?(?= ?[,)]|$)")
 PRIMES = re.compile(r"'|\\prime")
 CAPITAL = re.compile("[A-Z]")
 NEGATION = re.compile(r"(?<![A-Za-z])(?:not|no|never|wrong)(?![A-Za-z])", re.IGNORECASE)
@@ -114,7 +116,8 @@ def explodes(text: str) -> bool:
 
 def plain(text: str) -> str:
     r"""A tidy text without its unit and ``x \in``, and with commas between the members of a list."""
-    return MEMBER.sub("", AND.sub(",", quantity(text)[0]))
+    text = MEMBER.sub("", AND.sub(",", quantity(text)[0]))
+    return DEGREES.sub("", text) if "," in text else text
 
 
 def sides(text: str) -> list[str]:
@@ -139,6 +142,7 @@ def exact(decimal: re.Match[str]) -> str:
 def opaque(text: str) -> str:
     """A text whose e-notation is written out, and whose derivatives and primed names are symbols of their own."""
     text = EXPONENT.sub(r"{\1 \\times 10^{\2}}", text)
+    text = INDEXED_E.sub(lambda found: f" Q_{{{found[1]}{name_of(found[2])}}} ", text)
     text = DERIVATIVE.sub(lambda found: f" Q_{{{name_of(found[1])}{name_of(found[2])}}} ", text)
     return PRIME.sub(lambda found: f"{found[1]}_{{p{len(PRIMES.findall(found[2]))}{name_of(found[3] or '')}}}", text)
 

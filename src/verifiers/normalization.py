@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from src.verifiers.notation import one_notation
+from src.verifiers.units import split_unit
+
 SIGNIFICANT = 6
 """Digits that a rounded decimal must have to stand for a number which no decimal equals: 0.333333 is a third, 0.33 is
 not."""
@@ -63,7 +66,7 @@ BASES |= {"ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16"}
 
 CURRENCY = re.compile(r"([-+]? ?)(?:\\?\$|(€|£)) ?(?=[\d.])")
 UNIT = re.compile(r"(.*[\d})]) ?(?:(\^ ?\{? ?\\circ ?\}?)|(%)|\\text ?\{([^{}]*)\}((?: ?\^ ?\{?\d\}?)?))")
-BARE_UNIT = re.compile(r"(.*\d) ?([A-Za-z][A-Za-z /.]*[A-Za-z.](?: ?\^ ?\{?\d\}?)?)")
+BARE_UNIT = re.compile(r"(.*[\d}]) ?([A-Za-z][A-Za-z /.]*[A-Za-z.](?: ?\^ ?\{?\d\}?)?)")
 UNITS = {
     "degree": ("degrees", "deg"),
     "%": ("percent", "pct", "percentage"),
@@ -130,6 +133,7 @@ class Number:
 
 def tidy(text: str) -> str:
     """``text`` without what changes only its look."""
+    text = one_notation(text)
     for character, latex in SPELLINGS.items():
         text = text.replace(character, latex)
     for pattern, replacement in COSMETIC:
@@ -182,6 +186,8 @@ def number(text: str) -> Number | None:
 
 def quantity(text: str) -> tuple[str, str | None]:
     """A tidy text without its unit, and the unit by its usual name; units nobody knows are prose and count as none."""
+    if text[:1] == "(" and text[-1:] == ")" and not re.search("[(),]", text[1:-1]):
+        text = text[1:-1].strip()
     if found := CURRENCY.match(text):
         return found[1].strip() + text[found.end() :], KNOWN[found[2] or "$"]
     if found := UNIT.fullmatch(text):
@@ -190,10 +196,9 @@ def quantity(text: str) -> tuple[str, str | None]:
         known = _unit(unit)
         if known or not (name or "").strip() or (is_prose(name) and not power):
             return rest.strip(), known
-        return text, None
     if (found := BARE_UNIT.fullmatch(text)) and number(found[1]) and (unit := _bare(text[len(found[1]) :])):
         return found[1].strip(), unit if unit in KNOWN.values() or unit[-1].isdigit() else None
-    return text, None
+    return split_unit(text) or (text, None)
 
 
 def is_prose(words: str) -> bool:
@@ -228,6 +233,7 @@ def words(text: str) -> str | None:
     """The words that a tidy text is, lower case, without articles and punctuation; ``None`` for anything else."""
     plain = re.sub(r"\\text ?\{([^{}]*)\}", r"\1", text).strip().strip("\"'`()[]").strip().rstrip(".").casefold()
     plain = re.sub(r"^(?:an?|the) (?=\w)", "", plain)
+    plain = re.sub(r"(?<=no) (real )?(solution|root)s$", r" \1\2", plain)
     return " ".join(plain.split()) if re.search("[a-z]", plain) and not re.search(r"[\\{}^_=<>+*/]", plain) else None
 
 

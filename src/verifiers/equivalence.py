@@ -124,7 +124,8 @@ def sides(text: str) -> list[str]:
     """The sides of an equation that are more than names: 5 of ``x = 5`` and of ``5 = x``, both of ``6 / 2 = 3``."""
     listed = parts(text)
     if len(listed) > 1:
-        return [",".join(sides(part)[-1] for part in listed)]
+        values = [sides(part) for part in listed]
+        return [",".join(side[0] if len(side) == 1 else part for side, part in zip(values, listed, strict=True))]
     return [side for side in text.split("=") if not is_name(side)] or [text]
 
 

@@ -12,6 +12,9 @@ ELLIPSIS = re.compile(r"\\(?:[lcd]?dots|dotsc|dotsb)(?![A-Za-z])|\.\.\.|…")
 CLOSED_INFINITY = re.compile(r"\\infty ?\]|\[ ?-? ?\\infty")
 
 
+MARKED = re.compile(r"\d ?(?:'|\^ ?\{? ?\\prime)")
+
+
 def parts(text: str) -> list[str]:
     """What the commas outside of brackets separate."""
     found, open_now = [""], 0
@@ -48,6 +51,8 @@ def kinds_agree(gold: str, answer: str) -> bool:
     if bool(ELLIPSIS.search(gold)) != bool(ELLIPSIS.search(answer)):
         return False
     if CLOSED_INFINITY.search(answer) and not CLOSED_INFINITY.search(gold):
+        return False
+    if bool(MARKED.search(gold)) != bool(MARKED.search(answer)):  # minutes or feet, or a slip of the pen
         return False
     left, right = kind(gold), kind(answer)
     return (left, right) not in OPPOSED and (right, left) not in OPPOSED

@@ -19,7 +19,7 @@ PHYSICS = [
     *["9.8 \\text{ m/s}^2", "6.67 \\times 10^{-11}", "\\frac{GMm}{R}", "\\sqrt{\\frac{2E}{m}}", "\\frac{v_1+V_1}{2}"],
     *["\\frac{d x}{d t}=kx-a", "2.7778e-6", "\\frac{e^2}{4\\pi r}", "I\\omega^2+Mgh", "3.00 \\times 10^8 m/s"],
 ]
-LETTER = re.compile(r"(?<![A-Za-z\\{])[A-Za-z](?![A-Za-z{}])")
+LETTER = re.compile(r"(?<![\dA-Za-z\\{])[A-Za-z](?![A-Za-z{}])")
 WORD = re.compile(r"\\text|\\mbox|[A-Za-z]{4,}|[\\$%]|_")
 
 
@@ -32,32 +32,14 @@ def wrong(gold: str) -> Iterator[str]:
     """Answers that differ from ``gold`` in value."""
     if re.fullmatch(r"-?[\d,]*\d", gold):
         value = int(gold.replace(",", ""))
-        changed = {
-            value + 1,
-            value - 1,
-            value + 10,
-            10 * value,
-            -value,
-            value**2,
-            2 * value,
-            int(str(abs(value))[::-1]),
-        }
-        yield from (str(other) for other in sorted(changed) if other != value)
-        yield from (f"\\frac{{{value}}}{{7}}", f"{gold} thousand", f"{gold} \\text{{ or }} {value + 1}")
-        yield from (
-            f"{gold}x",
-            f"({gold}, {value + 1})",
-            f"x > {gold}",
-            f"\\log x = {gold}",
-            f"{gold} \\text{{ or more}}",
-        )
-        yield from (
-            f"{gold}'",
-            f"{gold}, \\ldots",
-            f"\\text{{not }} {gold}",
-            f"{value}e1",
-            f"\\{{{gold},{value + 1}\\}}",
-        )
+        changed = {value + 1, value - 1, value + 10, 10 * value, -value, value**2, 2 * value}
+        changed.add(int(str(abs(value))[::-1]))
+        yield from (str(other) for other in sorted(changed - {value}))
+        yield from (f"{gold} \\text{{ or }} {value + 1}", f"{gold} \\text{{ or more}}", f"x > {gold}")
+        yield from (f"({gold}, {value + 1})", f"\\{{{gold},{value + 1}\\}}", f"{gold}, \\ldots")
+        yield from (f"\\log x = {gold}", f"{gold}'", f"\\text{{not }} {gold}", f"{gold} + 1")
+        if value:
+            yield from (f"\\frac{{{value}}}{{7}}", f"{gold} thousand", f"{gold}x", f"{value}e1")
         return
     yield from (f"{gold} + 1", f"7({gold})", f"{gold}, 987", f"\\frac{{1}}{{{gold} + 13}}")
     if not WORD.search(gold) and "," not in gold:

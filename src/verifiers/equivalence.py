@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -91,6 +91,15 @@ class Equivalence:
     def verifier(self) -> IsolatedVerifier:
         """The process that does algebra."""
         return IsolatedVerifier(build_algebra, (), self.seconds, self.memory_mb)
+
+
+def merged(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> list[str | None]:
+    """``answers`` with each one replaced by the first that means the same, so that votes can be counted."""
+    first: dict[str, str] = {}
+    for answer in answers:
+        if answer is not None and answer not in first:
+            first[answer] = next((one for one in dict.fromkeys(first.values()) if same(one, answer)), answer)
+    return [None if answer is None else first[answer] for answer in answers]
 
 
 def depth(text: str) -> int:

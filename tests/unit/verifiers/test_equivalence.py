@@ -16,7 +16,7 @@ import pytest
 
 from src.config import ROOT
 from src.types import Problem
-from src.verifiers.equivalence import Equivalence, explodes
+from src.verifiers.equivalence import Equivalence, explodes, merged
 from src.verifiers.normalization import number, quantity, tidy, verdict
 from src.verifiers.sandbox import LONGEST_ANSWER
 from tests.helpers.hostile import hostile
@@ -249,6 +249,11 @@ def test_worker_processes_have_judges_of_their_own(method: str) -> None:
     with multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.map(judged, ALGEBRA) == [same for *_, same in ALGEBRA]
     assert _SHARED("x+z", "z+x")
+
+
+def test_votes_are_merged_by_meaning(equivalent: Equivalence) -> None:
+    answers = ["1/2", "0.5", None, "x+1", "\\frac12", "1 + x", "X+1"]
+    assert merged(answers, equivalent) == ["1/2", "1/2", None, "x+1", "1/2", "x+1", "X+1"]
 
 
 def test_it_travels_as_its_settings() -> None:

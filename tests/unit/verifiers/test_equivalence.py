@@ -251,6 +251,24 @@ def test_worker_processes_have_judges_of_their_own(method: str) -> None:
     assert _SHARED("x+z", "z+x")
 
 
+def test_a_verdict_is_asked_again_if_the_child_is_killed() -> None:
+    fresh = Equivalence()
+    assert fresh("x+1", "1+x")
+    child = fresh.verifier._process
+    ask, sent = fresh.verifier._connection.send, []
+
+    def kill_first(request: object) -> None:
+        sent.append(request)
+        child.kill()
+        child.wait()
+        ask(request)
+
+    fresh.verifier._connection.send = kill_first
+    assert fresh("x+2", "2+x")
+    assert len(sent) == 1
+    assert fresh.verifier.failures == 0
+
+
 def test_votes_are_merged_by_meaning(equivalent: Equivalence) -> None:
     answers = ["1/2", "0.5", None, "x+1", "\\frac12", "1 + x", "X+1"]
     assert merged(answers, equivalent) == ["1/2", "1/2", None, "x+1", "1/2", "x+1", "X+1"]

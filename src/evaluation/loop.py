@@ -13,7 +13,11 @@ from src.rounds.base import Strategy
 from src.rounds.growing import grow
 from src.run import Run
 from src.types import Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn
+from src.verifiers.equivalence import Equivalence, merged
 from src.verifiers.tags import stated_answer, well_formed
+
+EQUIVALENT = Equivalence()
+"""Tells which answers vote together, whatever the verifier."""
 
 Progress = Callable[[str, int], Callable[[int], None]]
 """Called with an evaluation's name and number of problems; returns a callback for the number of newly finished ones."""
@@ -141,7 +145,7 @@ def evaluate(
         "rounds": strategy.n,
         "temperature": strategy.temperature,
         "pass_at": {str(k): pass_at_k(correct, k) for k in _powers(samples)},
-        "majority": majority(answers, correct),
+        "majority": majority([merged(row, EQUIVALENT) for row in answers], correct),
         "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * samples),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from src.types import Problem
+from src.verifiers.kinds import kinds_agree, parts
 from src.verifiers.normalization import Number, number, quantity, terminates, tidy, verdict
 from src.verifiers.sandbox import LONGEST_ANSWER, IsolatedVerifier
 from src.verifiers.tags import stated_answer
 
 DEEPEST = 20
 """Open brackets at one place of an answer beyond which it is wrong without being parsed."""
+
+PRECISION = 40
+"""Digits to which irrational numbers are compared, relative to the larger."""
 
 LARGEST = 5
 """Decimal digits of an exponent beyond which a power is not worked out."""
@@ -31,8 +35,19 @@ AND = re.compile(r",? ?(?:\\text ?\{ ?(?:and|or) ?\}|(?<![A-Za-z\\])(?:and|or)(?
 MEMBER = re.compile(r"^ ?[A-Za-z] ?\\in(?![A-Za-z])")
 TEXT = re.compile(r"\\text ?\{[^{}]*\}")
 COMPUTES = re.compile(
-    r"[-+*/^<>!]|\d ?[A-Za-z\\]|\\(?:frac|sqrt|times|cdot|div|pm|pi|infty|begin|le|ge|ne)(?![A-Za-z])"
+    r"[-+*/^<>!|]|\d ?[A-Za-z\\]|\\(?:frac|sqrt|times|cdot|div|pm|pi|infty|begin|le|ge|ne|lfloor|lceil)(?![A-Za-z])"
+    r"|\\(?:log|ln|lg|exp|a?(?:sin|cos|tan|cot)h?|arc[a-z]+|sec|csc|det|gcd|max|min|lim)(?![A-Za-z])"
+    r"|(?<![A-Za-z\\{])[a-z]{2}(?![A-Za-z])|(?<![A-Za-z])not(?![A-Za-z])"
 )
+EXPONENT = re.compile(r"(?<![A-Za-z\\\d.])(\d+(?:\.\d+)?|\.\d+)[eE]([-+]?\d{1,3})(?![\d.])")
+LETTER = r"\\?[A-Za-z]+(?: ?_ ?(?:\w|\{ ?\w+ ?\}))?"
+DERIVATIVE = re.compile(rf"\\frac ?\{{ ?d ?({LETTER}) ?\}} ?\{{ ?d ?({LETTER}) ?\}}")
+PRIME = re.compile(r"(\\?[A-Za-z]+|[A-Za-z]) ?((?:'|\^ ?\{? ?(?:\\prime ?)+\}?)+)(?: ?_ ?(\w|\{ ?\w+ ?\}))?")
+INDEXED_E = re.compile(r"(?<![A-Za-z\\])([eE]) ?_ ?(\w|\{ ?\w+ ?\})")
+DEGREES = re.compile(r"(?<=\d) ?\^ ?\{? ?\\circ ?\}?(?= ?[,)]|$)")
+PRIMES = re.compile(r"'|\\prime")
+CAPITAL = re.compile("[A-Z]")
+NEGATION = re.compile(r"(?<![A-Za-z])(?:not|no|never|wrong)(?![A-Za-z])", re.IGNORECASE)
 DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)")
 
 
@@ -66,6 +81,10 @@ class Equivalence:
         settled = verdict(gold, answer)
         if settled is not None:
             return settled
+        if not kinds_agree(gold, answer):
+            return False
+        if number(quantity(gold)[0]) and "=" not in answer and TEXT.search(plain(answer)):
+            return False  # words that are no unit say something else than a number
         if depth(answer) > DEEPEST or explodes(answer):
             return False
         return self.verifier(gold, answer) == 1.0
@@ -74,6 +93,15 @@ class Equivalence:
     def verifier(self) -> IsolatedVerifier:
         """The process that does algebra."""
         return IsolatedVerifier(build_algebra, (), self.seconds, self.memory_mb)
+
+
+def merged(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> list[str | None]:
+    """``answers`` with each one replaced by the first that means the same, so that votes can be counted."""
+    first: dict[str, str] = {}
+    for answer in answers:
+        if answer is not None and answer not in first:
+            first[answer] = next((one for one in dict.fromkeys(first.values()) if same(one, answer)), answer)
+    return [None if answer is None else first[answer] for answer in answers]
 
 
 def depth(text: str) -> int:
@@ -99,33 +127,23 @@ def explodes(text: str) -> bool:
 
 def plain(text: str) -> str:
     r"""A tidy text without its unit and ``x \in``, and with commas between the members of a list."""
-    return MEMBER.sub("", AND.sub(",", quantity(text)[0]))
+    text = MEMBER.sub("", AND.sub(",", quantity(text)[0]))
+    return DEGREES.sub("", text) if "," in text else text
 
 
 def sides(text: str) -> list[str]:
     """The sides of an equation that are more than names: 5 of ``x = 5`` and of ``5 = x``, both of ``6 / 2 = 3``."""
     listed = parts(text)
     if len(listed) > 1:
-        return [",".join(sides(part)[-1] for part in listed)]
+        values = [sides(part) for part in listed]
+        return [",".join(side[0] if len(side) == 1 else part for side, part in zip(values, listed, strict=True))]
     return [side for side in text.split("=") if not is_name(side)] or [text]
 
 
 def is_name(text: str) -> bool:
     r"""Whether a side of an equation only names what is asked for, as ``x``, ``f(x)`` and ``\angle ABC`` do."""
-    plain = TEXT.sub("x", text)
+    plain = TEXT.sub(lambda words: words[0] if NEGATION.search(words[0]) else "x", text)
     return re.search("[A-Za-z]", plain) is not None and COMPUTES.search(plain) is None
-
-
-def parts(text: str) -> list[str]:
-    """What the commas outside of brackets separate."""
-    found, open_now = [""], 0
-    for character in text:
-        open_now += (character in "([{") - (character in ")]}")
-        if character == "," and open_now <= 0:
-            found.append("")
-        else:
-            found[-1] += character
-    return found
 
 
 def exact(decimal: re.Match[str]) -> str:
@@ -133,12 +151,53 @@ def exact(decimal: re.Match[str]) -> str:
     return f"{{\\frac{{{int(decimal[1] + decimal[2])}}}{{{10 ** len(decimal[2])}}}}}"
 
 
+def opaque(text: str) -> str:
+    """A text whose e-notation is written out, and whose derivatives and primed names are symbols of their own."""
+    text = EXPONENT.sub(r"{\1 \\times 10^{\2}}", text)
+    text = INDEXED_E.sub(lambda found: f" Q_{{{found[1]}{name_of(found[2])}}} ", text)
+    text = DERIVATIVE.sub(lambda found: f" Q_{{{name_of(found[1])}{name_of(found[2])}}} ", text)
+    return PRIME.sub(lambda found: f"{found[1]}_{{p{len(PRIMES.findall(found[2]))}{name_of(found[3] or '')}}}", text)
+
+
+def name_of(latex: str) -> str:
+    """The letters and digits of a name in LaTeX, to stand in a subscript."""
+    return "".join(character for character in latex if character.isalnum())
+
+
+def numerically_equal(left: Any, right: Any, rounding: int, precision: int) -> bool:
+    """Whether two expressions agree: exactly where they are rational, else to ``PRECISION`` digits.
+
+    Takes the place of math-verify's comparison, which takes all numbers below 1e-15 for 0.
+    """
+    from sympy import Abs, Max, Rational, expand
+    from sympy.matrices import MatrixBase
+
+    if isinstance(left, MatrixBase) or isinstance(right, MatrixBase):
+        same = isinstance(left, MatrixBase) and isinstance(right, MatrixBase) and left.shape == right.shape
+        return same and all(
+            numerically_equal(*pair, rounding, precision) for pair in zip(left.flat(), right.flat(), strict=True)
+        )
+    left, right = left.doit(), right.doit()
+    if isinstance(left, Rational) and isinstance(right, Rational):
+        return bool(left == right)
+    if not (getattr(left, "is_number", False) and getattr(right, "is_number", False)):
+        return bool(expand(left - right) == 0)
+    if not (left.is_finite and right.is_finite):
+        return bool(left == right)
+    scale = Max(Abs(left.evalf(PRECISION)), Abs(right.evalf(PRECISION)))
+    difference = Abs((left - right).evalf(15, maxn=2 * PRECISION))
+    return bool(difference <= scale * Rational(1, 10**PRECISION))
+
+
 def build_algebra() -> Callable[[str, str], float]:
     """The judge that runs in a child process: two tidy texts to 1 or 0."""
     logging.disable(logging.CRITICAL)
-    from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
-    from math_verify import LatexExtractionConfig, parse, verify
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy
+    from math_verify import LatexExtractionConfig, grader, parse, parser, verify
     from sympy import I, Symbol
+
+    parser.latex2sympy = partial(latex2sympy, conversion_config=ConversionConfig(lowercase_symbols=False))
+    grader.sympy_numeric_eq = numerically_equal
 
     normal = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
@@ -147,16 +206,17 @@ def build_algebra() -> Callable[[str, str], float]:
 
     def read(text: str) -> list[Any]:
         """What the whole text says; math-verify's own time limits need signals, and ours is harder."""
-        found = parse(f"${DECIMAL.sub(exact, text)}$", whole, extraction_mode="first_match", parsing_timeout=None)
+        found = parse(
+            f"${DECIMAL.sub(exact, opaque(text))}$", whole, extraction_mode="first_match", parsing_timeout=None
+        )
         return [alike(one) for one in found]
 
     def alike(one: Any) -> Any:
-        """Symbols with the same assumptions on both sides, and i as the imaginary unit."""
+        """Symbols with the same assumptions on both sides, i as the imaginary unit, and capitals marked, because
+        math-verify folds the case of long names."""
         symbols = getattr(one, "free_symbols", ())
-        unlike = {
-            s: I if s.name == "i" else Symbol(s.name, real=True) for s in symbols if s.name == "i" or not s.is_real
-        }
-        return one.xreplace(unlike) if unlike else one
+        renamed = {s: I if s.name == "i" else Symbol(CAPITAL.sub(r"^\g<0>", s.name), real=True) for s in symbols}
+        return one.xreplace(renamed) if renamed else one
 
     def equal(gold: str, answer: str) -> bool:
         left, right = read(gold), read(answer)

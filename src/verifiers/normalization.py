@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from src.verifiers.notation import one_notation
+from src.verifiers.units import split_unit
+
 SIGNIFICANT = 6
 """Digits that a rounded decimal must have to stand for a number which no decimal equals: 0.333333 is a third, 0.33 is
 not."""
@@ -63,7 +66,7 @@ BASES |= {"ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16"}
 
 CURRENCY = re.compile(r"([-+]? ?)(?:\\?\$|(€|£)) ?(?=[\d.])")
 UNIT = re.compile(r"(.*[\d})]) ?(?:(\^ ?\{? ?\\circ ?\}?)|(%)|\\text ?\{([^{}]*)\}((?: ?\^ ?\{?\d\}?)?))")
-BARE_UNIT = re.compile(r"(.*\d) ?([A-Za-z][A-Za-z /.]*[A-Za-z.](?: ?\^ ?\{?\d\}?)?)")
+BARE_UNIT = re.compile(r"(.*[\d}]) ?([A-Za-z][A-Za-z /.]*[A-Za-z.](?: ?\^ ?\{?\d\}?)?)")
 UNITS = {
     "degree": ("degrees", "deg"),
     "%": ("percent", "pct", "percentage"),
@@ -96,6 +99,21 @@ UNITS = {
 }
 """Usual names of units, and their other names."""
 
+CHANGES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        or and not no nor but maybe perhaps possibly wrong incorrect false approximately about around roughly almost
+        least most less fewer more greater smaller larger bigger than over under above below up down to through until
+        between plus minus times factorial squared cubed half halves third thirds quarter quarters tenth tenths
+        hundredth hundredths thousandth thousandths millionth millionths dozen dozens score hundred hundreds thousand
+        thousands million millions billion billions trillion trillions pair pairs mod modulo base power root is it isn
+        except unless if when where either both neither negative positive inclusive exclusive
+        """,
+    )
+)
+"""Words after a number that change what it says."""
+
 KNOWN = {name: unit for unit, names in UNITS.items() for name in (unit, *names)}
 
 
@@ -115,6 +133,7 @@ class Number:
 
 def tidy(text: str) -> str:
     """``text`` without what changes only its look."""
+    text = one_notation(text)
     for character, latex in SPELLINGS.items():
         text = text.replace(character, latex)
     for pattern, replacement in COSMETIC:
@@ -167,15 +186,26 @@ def number(text: str) -> Number | None:
 
 def quantity(text: str) -> tuple[str, str | None]:
     """A tidy text without its unit, and the unit by its usual name; units nobody knows are prose and count as none."""
+    if text[:1] == "(" and text[-1:] == ")" and not re.search("[(),]", text[1:-1]):
+        text = text[1:-1].strip()
     if found := CURRENCY.match(text):
         return found[1].strip() + text[found.end() :], KNOWN[found[2] or "$"]
     if found := UNIT.fullmatch(text):
         rest, circle, percent, name, power = found.groups()
         unit = "degree" if circle else "%" if percent else (name or "").strip() + power
-        return rest.strip(), _unit(unit)
+        known = _unit(unit)
+        if known or not (name or "").strip() or (is_prose(name) and not power):
+            return rest.strip(), known
     if (found := BARE_UNIT.fullmatch(text)) and number(found[1]) and (unit := _bare(text[len(found[1]) :])):
         return found[1].strip(), unit if unit in KNOWN.values() or unit[-1].isdigit() else None
-    return text, None
+    return split_unit(text) or (text, None)
+
+
+def is_prose(words: str) -> bool:
+    """Whether words after a number only say what is counted, as ``red apples`` do, and do not change the number."""
+    found = re.findall(r"[^\W\d_]+", words.casefold())
+    letters = re.fullmatch(r"[^\W\d_]+(?:[ -][^\W\d_]+)*[.]?", words.strip()) is not None
+    return letters and not CHANGES.intersection(found) and any(len(word) > 2 for word in found)
 
 
 def _bare(text: str) -> str | None:
@@ -185,7 +215,7 @@ def _bare(text: str) -> str | None:
     if known and len(text.strip()) > 1:
         return name
     words = text.split()
-    prose = text.startswith(" ") and all(word.isalpha() and len(word) > 2 for word in words)
+    prose = text.startswith(" ") and is_prose(text) and all(word.isalpha() and len(word) > 2 for word in words)
     return "prose" if prose else None
 
 
@@ -203,6 +233,7 @@ def words(text: str) -> str | None:
     """The words that a tidy text is, lower case, without articles and punctuation; ``None`` for anything else."""
     plain = re.sub(r"\\text ?\{([^{}]*)\}", r"\1", text).strip().strip("\"'`()[]").strip().rstrip(".").casefold()
     plain = re.sub(r"^(?:an?|the) (?=\w)", "", plain)
+    plain = re.sub(r"(?<=no) (real )?(solution|root)s$", r" \1\2", plain)
     return " ".join(plain.split()) if re.search("[a-z]", plain) and not re.search(r"[\\{}^_=<>+*/]", plain) else None
 
 

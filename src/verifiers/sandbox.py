@@ -8,6 +8,7 @@ it. What crashes, hangs or grows scores zero and is counted; the process is repl
 from __future__ import annotations
 
 import atexit
+import contextlib
 import math
 import os
 import pickle
@@ -28,6 +29,9 @@ LONGEST_ANSWER = 2000
 
 PATIENCE = 5
 """Time on the clock that a verdict may take, as a multiple of its processor time."""
+
+INTERRUPTED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+"""Exit codes of a child that was ended from outside; its own limits end it by other signals."""
 
 HARMLESS = frozenset({"os.listdir", "os.scandir"})  # importing a module lists its folder
 FORBIDDEN = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "signal.", "pty.", "tempfile.", "urllib.", "http.")
@@ -96,20 +100,28 @@ class IsolatedVerifier:
 
     def __call__(self, *request: Any) -> float:
         with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
-            try:
-                self._connection.send(request)
-                if self._connection.poll(PATIENCE * self.seconds):
-                    verdict = float(struct.unpack("d", self._connection.recv_bytes())[0])
-                    if not math.isnan(verdict):
-                        return verdict
-                else:
-                    self._end()
-            except (EOFError, OSError, struct.error):  # the child died of this answer
-                self._end()
-            self.failures += 1
-            return 0.0
+            verdict = self._ask(request)
+            if verdict is None:  # the child was ended from outside: not the answer's fault
+                verdict = self._ask(request)
+            if verdict is None or math.isnan(verdict):
+                self.failures += 1
+                return 0.0
+            return verdict
+
+    def _ask(self, request: tuple[Any, ...]) -> float | None:
+        """The verdict of the child, NaN where it gives none, ``None`` where somebody else ended the child."""
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        interrupted = False
+        try:
+            self._connection.send(request)
+            if self._connection.poll(PATIENCE * self.seconds):
+                return float(struct.unpack("d", self._connection.recv_bytes())[0])
+        except (EOFError, OSError, struct.error):  # the child ended
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                interrupted = self._process.wait(1.0) in INTERRUPTED
+        self._end()
+        return None if interrupted else math.nan
 
     def close(self) -> None:
         """End the child process; the next call starts another."""

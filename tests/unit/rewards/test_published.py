@@ -104,13 +104,13 @@ INSIDE = "<reasoning>\nx\n</reasoning>\n<answer>\n\\boxed{18}\n</answer>\n"
     ("text", "published", "vanilla", "corrected", "vanilla_corrected"),
     [
         (INSIDE, 2, 2, 2, 2),
-        ("<reasoning>\\boxed{18}</reasoning><answer>eighteen</answer>", 1, 2, 1, 2),
+        ("<reasoning>\\boxed{18}</reasoning><answer>eighteen</answer>", 1, 2, 0, 0),
         ("<reasoning>\\boxed{18}</reasoning><answer>\\boxed{19}</answer>", 1, 2, 0, 0),
         ("<reasoning>\\boxed{19}</reasoning><answer>\\boxed{18}</answer>", 2, 2, 2, 2),
         ("<answer>\\boxed{18}", 2, 2, 2, 2),  # an unclosed tag: what follows it
         ("the answer is \\boxed{18}", 2, 2, 1, 2),  # no tag: all of it
         ("<answer>\\boxed{18.0}</answer>", 0, 0, 2, 2),
-        ("<answer>\\boxed{18}</answer><answer>19</answer>", 1, 2, 1, 2),
+        ("<answer>\\boxed{18}</answer><answer>19</answer>", 1, 2, 0, 0),
         ("<answer>18</answer>", 0, 0, 0, 0),
         ("", 0, 0, 0, 0),
     ],

@@ -16,7 +16,7 @@ import pytest
 
 from src.config import ROOT
 from src.types import Problem
-from src.verifiers.equivalence import Equivalence, explodes
+from src.verifiers.equivalence import Equivalence, explodes, merged
 from src.verifiers.normalization import number, quantity, tidy, verdict
 from src.verifiers.sandbox import LONGEST_ANSWER
 from tests.helpers.hostile import hostile
@@ -249,6 +249,29 @@ def test_worker_processes_have_judges_of_their_own(method: str) -> None:
     with multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.map(judged, ALGEBRA) == [same for *_, same in ALGEBRA]
     assert _SHARED("x+z", "z+x")
+
+
+def test_a_verdict_is_asked_again_if_the_child_is_killed() -> None:
+    fresh = Equivalence()
+    assert fresh("x+1", "1+x")
+    child = fresh.verifier._process
+    ask, sent = fresh.verifier._connection.send, []
+
+    def kill_first(request: object) -> None:
+        sent.append(request)
+        child.kill()
+        child.wait()
+        ask(request)
+
+    fresh.verifier._connection.send = kill_first
+    assert fresh("x+2", "2+x")
+    assert len(sent) == 1
+    assert fresh.verifier.failures == 0
+
+
+def test_votes_are_merged_by_meaning(equivalent: Equivalence) -> None:
+    answers = ["1/2", "0.5", None, "x+1", "\\frac12", "1 + x", "X+1"]
+    assert merged(answers, equivalent) == ["1/2", "1/2", None, "x+1", "1/2", "x+1", "X+1"]
 
 
 def test_it_travels_as_its_settings() -> None:

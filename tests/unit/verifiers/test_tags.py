@@ -19,6 +19,7 @@ GOOD = "<reasoning>1+1=2</reasoning><answer>\\boxed{2}</answer>"
         (GOOD, "\\boxed{2}"),
         ("<answer>a</answer> then <answer> b </answer>", "b"),
         ("no tag at all ", "no tag at all"),
+        ("only the end </answer> and more", "only the end"),
         ("x <answer>unclosed", "unclosed"),
         ("<answer>one</answer><answer>", ""),
         ("", ""),
@@ -52,7 +53,18 @@ def test_boxed(text: str, expected: str | None) -> None:
         (GOOD, "2"),
         ("\\boxed{9} <answer>\\boxed{2}</answer>", "2"),
         ("<answer>\\boxed{2}</answer> \\boxed{9}", "2"),
-        ("\\boxed{9} <answer>nine</answer>", "9"),
+        ("\\boxed{9} <answer>nine</answer>", None),
+        ("<reasoning>\\boxed{8}</reasoning> \\boxed{9}", "9"),
+        ("<reasoning>\\boxed{8}</reasoning>", None),
+        ("<reasoning>\\boxed{8}", None),
+        ("<answer>9</answer>\\boxed{8}", None),
+        ("<answer>\\boxed{9} % \\boxed{8}\n</answer>", "9"),
+        ("<answer>so 50% is right: \\boxed{50\\%}</answer>", "50\\%"),
+        ("<answer>\\boxed{62.5%}</answer>", "62.5%"),
+        ("<answer>\\boxed{9}</answer> <!-- <answer>\\boxed{8}</answer> -->", "9"),
+        ("<answer><answer>\\boxed{8}</answer>\\boxed{9}</answer>", "9"),
+        ("<answer>\\boxed{8}</answer><answer>\\boxed{9}</answer>", "9"),
+        ("<answer>\\boxed{\\text{not } \\boxed{8}}</answer>", "\\text{not } \\boxed{8}"),
         ("<answer>9</answer>", None),
     ],
 )
@@ -122,7 +134,7 @@ def test_hostile_text_is_read_in_bounded_time(text: str) -> None:
 
 
 NESTED = st.recursive(st.text("a7 \\\n", max_size=3), lambda inside: st.lists(inside, max_size=3).map("{{{}}}".join))
-SURROUNDING = st.text().filter(lambda text: "\\boxed{" not in text and "<answer>" not in text)
+SURROUNDING = st.text().filter(lambda text: not any(mark in text for mark in ("\\boxed{", "<", "%", "{", "}")))
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,4 +1,4 @@
-"""Checkpoints as people bring them: what is missing is handled, or refused with a sentence."""
+"""Incomplete or unusual checkpoints: they are either handled, or refused with a message for people."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def no_children(turn: Turn) -> list[Turn]:
     return []
 
 
-def test_the_token_that_ends_a_message_in_the_template_ends_a_turn(variant: Variant) -> None:
+def test_the_end_of_message_token_of_the_template_ends_a_turn(variant: Variant) -> None:
     end = "<|endoftext|>"
     policy = load_policy(
         variant(config={"eos_token_id": 0}, generation_config={"eos_token_id": 0}, tokenizer_config={"eos_token": end}),
@@ -83,7 +83,7 @@ def test_a_template_that_drops_system_messages_is_refused_with_advice(variant: V
         codec.chat([{"role": "system", "content": "Be brief."}, *USER])
 
 
-def test_a_template_from_a_file_replaces_that_of_the_tokenizer(variant: Variant, tmp_path: Path) -> None:
+def test_a_template_from_a_file_replaces_the_tokenizers_template(variant: Variant, tmp_path: Path) -> None:
     settings = variant(template=("{% for", "{# nothing #}{% for"))
     (tmp_path / "tiny" / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match=r"no chat template.*model\.template=<file>"):

@@ -553,7 +553,7 @@ def test_an_adapter_is_named_by_its_folder_or_its_run(policy, tmp_path):
         ({"adapter": "ADAPTER"}, "merge it first"),
     ],
 )
-def test_settings_that_need_an_adapter_are_refused_when_all_weights_are_trained(folder, policy, tmp_path, change, message):
+def test_settings_that_need_an_adapter_are_refused_in_full_training(folder, policy, tmp_path, change, message):
     pytest.importorskip("bitsandbytes")
     policy.save(tmp_path)
     values = {"name": str(folder), "context": 128, "round_tokens": 32, "lora": None}

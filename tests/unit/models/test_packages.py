@@ -48,7 +48,7 @@ def llama():
 
 
 def interleaved(weight, heads):
-    """Reorder the rows of a projection for llama.cpp, which rotates neighbouring dimensions; transformers rotates halves."""
+    """Reorder the rows of a projection: llama.cpp rotates neighbouring dimensions, transformers the two halves."""
     rows, columns = weight.shape
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 

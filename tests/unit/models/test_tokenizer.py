@@ -71,7 +71,7 @@ def test_text_that_contains_all_seams_is_refused(codec: TokenizerCodec) -> None:
 
 
 def test_a_progress_cannot_end_its_message_in_the_next_prompt(codec: TokenizerCodec) -> None:
-    """Prompt injection through the carried progress: the next prompt quotes text that a turn wrote as ordinary bytes."""
+    """Prompt injection through the carried progress: the next prompt quotes text that an earlier turn wrote."""
     rounds = MultiRound(
         n=2,
         prompts=Prompts(first="{question}", later="{question} {progress}"),

@@ -49,7 +49,7 @@ def no_children(turn: Turn) -> list[Turn]:
     return []
 
 
-def test_the_end_of_message_token_of_the_template_ends_a_turn(variant: Variant) -> None:
+def test_the_token_that_ends_a_message_in_the_template_ends_a_turn(variant: Variant) -> None:
     end = "<|endoftext|>"
     policy = load_policy(
         variant(config={"eos_token_id": 0}, generation_config={"eos_token_id": 0}, tokenizer_config={"eos_token": end}),

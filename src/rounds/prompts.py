@@ -1,4 +1,4 @@
-"""Prompt templates of the rounds."""
+"""Prompt templates of the rounds. Their texts are in conf/model/prompts/*.yaml; this module fills in the fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For every supported family, sampling, training and export compute what PEFT's own forward pass computes."""
+"""Sampling, training and export of every supported family agree with PEFT's own forward pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.architectures import REFUSED, SUPPORTED, save_architecture
 from tests.helpers.tiny_models import adapted, plain_logprobs
 
 SAMPLE = ("deepseek_v3", "gemma2", "gpt2", "gpt_oss", "phi3", "qwen3_moe")
-"""Families with a feature of their own, tested in the fast suite: latent attention, soft-capping, learned positions,
+"""Families with distinct features, tested in the fast suite: latent attention, soft-capping, learned positions,
 attention sinks, partial rotary positions, experts."""
 
 PROMPTS = [tuple((7 * row + 11 * place) % 300 + 3 for place in range(12 + 3 * row)) for row in range(5)]
@@ -58,7 +58,7 @@ def gradients(policy: Policy) -> list[torch.Tensor]:
 
 
 @families
-def test_a_family_is_sampled_trained_and_exported_as_its_own_forward_pass(family: str, tmp_path: Path) -> None:
+def test_sampling_training_and_export_equal_the_familys_own_forward_pass(family: str, tmp_path: Path) -> None:
     settings = model(save_architecture(tmp_path / "model", family, SUPPORTED[family]))
     policy = adapted(load_policy(settings, 0))
 
@@ -106,7 +106,7 @@ def test_an_unsupported_family_is_refused_before_weights_load(case: str, tmp_pat
 
 
 @pytest.mark.parametrize("targets", [["lm_head"], ["embed_tokens", "q_proj"], ["q_proj"]])
-def test_an_adapter_on_tied_embeddings_changes_only_its_side(targets: list[str], tmp_path: Path) -> None:
+def test_an_adapter_on_tied_embeddings_changes_one_side_only(targets: list[str], tmp_path: Path) -> None:
     settings = model(Path("src/assets/tiny").resolve(), targets)
     policy = load_policy(settings, 0)
     generator = torch.Generator().manual_seed(3)
@@ -122,6 +122,6 @@ def test_an_adapter_on_tied_embeddings_changes_only_its_side(targets: list[str],
             torch.testing.assert_close(merged(ids).logits, policy.model(ids).logits, rtol=0, atol=1e-3)
 
 
-def test_targets_that_no_layer_has_are_refused(tmp_path: Path) -> None:
+def test_lora_targets_that_match_no_layer_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model\.lora\.targets: PEFT cannot adapt Qwen2ForCausalLM"):
         load_policy(model(Path("src/assets/tiny").resolve(), ["nothing"]), 0)

@@ -1,4 +1,4 @@
-"""Attention that computes no more than is seen, against the same under one mask for everything."""
+"""Packed attention, which skips masked blocks, equals dense attention under one mask."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def folder(tmp_path_factory):
 
 
 def packed(lengths):
-    """Packs with these (prompt, completion) lengths, each around one prompt."""
+    """Packs of rows with these (prompt, completion) lengths; the rows of a pack share one prompt."""
     rows = iter(random_rows(0, [pair for pack in lengths for pair in pack]))
     packs = [[next(rows) for _ in pack] for pack in lengths]
     return [[replace(row, prompt=pack[0].prompt) for row in pack] for pack in packs]
 
 
 def outcome(policy, packs, dense=False):
-    """Log-probs and every gradient of a random function of them."""
+    """Log-probs, and all gradients of a random function of them."""
     if dense:
         policy.model.set_attn_implementation("sdpa")
         policy._shares = False
@@ -42,7 +42,7 @@ def outcome(policy, packs, dense=False):
 
 @pytest.mark.parametrize("lengths", [SINGLE, FAMILIES, EQUAL], ids=["single", "families", "equal"])
 @pytest.mark.parametrize("at_once", [packing.SPAN_TOKENS, 64])
-def test_it_is_attention_under_the_mask(folder, monkeypatch, lengths, at_once):
+def test_packed_attention_equals_dense_attention_under_the_mask(folder, monkeypatch, lengths, at_once):
     monkeypatch.setattr(packing, "SPAN_TOKENS", at_once)
     policy, packs = tiny_policy(folder, "float64"), packed(lengths)
     assert policy._shares
@@ -53,7 +53,7 @@ def test_it_is_attention_under_the_mask(folder, monkeypatch, lengths, at_once):
         torch.testing.assert_close(found, oracle, rtol=1e-10, atol=1e-10)
 
 
-def test_halves_agree_within_their_rounding(folder):
+def test_half_precision_agrees_within_rounding(folder):
     packs = packed(FAMILIES)
     logprobs, gradients = outcome(tiny_policy(folder, "bfloat16"), packs)
     exact, expected = outcome(tiny_policy(folder, "float64"), packs)
@@ -66,8 +66,8 @@ def test_halves_agree_within_their_rounding(folder):
     assert off(gradients) <= 1.2 * off(by_mask)
 
 
-def test_a_window_is_left_to_the_mask():
-    """A layer that sees no further than a few tokens back."""
+def test_layers_with_a_sliding_window_use_the_mask():
+    """A layer whose window is only a few tokens long."""
     torch.manual_seed(0)
     config = MistralConfig(
         vocab_size=50,
@@ -110,8 +110,8 @@ def test_spans_cover_every_token_once_and_waste_less_than_half(seed):
     assert sum(len(span.place) for span in found) < 2 * len(places)
 
 
-def test_what_rows_see_together_is_bounded(monkeypatch):
-    """A long prompt is laid out again for each of its completions, but only for so many at a time."""
+def test_the_number_of_tokens_in_a_span_is_bounded(monkeypatch):
+    """The keys of a long prompt are repeated for each of its completions, but for a limited number at a time."""
     monkeypatch.setattr(packing, "SPAN_TOKENS", 1000)
     found = packing.spans([300], [[10] * 50], 800)
     assert [span.rows for span in found] == [1] + [3] * 16 + [2]
@@ -119,7 +119,7 @@ def test_what_rows_see_together_is_bounded(monkeypatch):
 
 
 def test_one_copy_of_a_prompt_is_kept_for_the_backward_pass(folder):
-    """What autograd holds on to grows with the tokens, not with completions x prompt."""
+    """Memory saved by autograd grows with the number of tokens, not with completions x prompt length."""
 
     def held(completions: int) -> int:
         with kept_for_backward() as kept:

@@ -1,4 +1,4 @@
-"""Checkpoints as people bring them: what is missing is handled, or refused with a sentence."""
+"""Incomplete or unusual checkpoints: they are either handled, or refused with a message for people."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_template_that_drops_system_messages_is_refused_with_advice(variant: V
         codec.chat([{"role": "system", "content": "Be brief."}, *USER])
 
 
-def test_a_template_from_a_file_replaces_that_of_the_tokenizer(variant: Variant, tmp_path: Path) -> None:
+def test_a_template_from_a_file_replaces_the_tokenizers_template(variant: Variant, tmp_path: Path) -> None:
     settings = variant(template=("{% for", "{# nothing #}{% for"))
     (tmp_path / "tiny" / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match=r"no chat template.*model\.template=<file>"):

@@ -89,7 +89,7 @@ def test_the_hash_sees_names_shapes_and_types():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
-def test_the_base_hash_is_that_of_the_weights_without_the_adapter(folder, dtype):
+def test_the_base_hash_excludes_the_adapter(folder, dtype):
     policies = [load_policy(tiny_config(folder, dtype), seed) for seed in (0, 1)]
     assert policies[0].base_hash == policies[1].base_hash
     fresh = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
@@ -97,7 +97,7 @@ def test_the_base_hash_is_that_of_the_weights_without_the_adapter(folder, dtype)
     assert fresh.dtype == getattr(torch, dtype)
 
 
-def test_the_trained_hash_is_that_of_the_adapter_alone(folder, policy):
+def test_the_trained_hash_covers_only_the_adapter(folder, policy):
     first = policy.trained_hash()
     assert tiny_policy(folder).trained_hash() == first
     assert tiny_policy(folder, seed=1).trained_hash() != first
@@ -108,7 +108,7 @@ def test_the_trained_hash_is_that_of_the_adapter_alone(folder, policy):
     assert policy.trained_hash() != first
 
 
-# the adapter's start
+# initial adapter
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31])
@@ -129,7 +129,7 @@ def test_another_seed_gives_another_adapter(folder):
             assert not torch.equal(starts[1][name], starts[2][name])
 
 
-def test_a_fresh_adapter_does_nothing(folder):
+def test_a_new_adapter_does_not_change_the_logits(folder):
     fresh = tiny_policy(folder, "float64", adapt=False)
     for name, value in adapter(fresh).items():
         assert bool(value.any()) == ("lora_A" in name)
@@ -146,7 +146,7 @@ def test_only_the_adapter_is_trained(policy):
     assert len(policy.parameters()) == len(trained) == 2 * 7 * 2  # A and B, seven projections, two layers
 
 
-def test_targets_and_rank_are_those_asked_for(folder):
+def test_the_adapter_has_the_configured_targets_and_rank(folder):
     config = tiny_config(folder).replace(lora=Lora(r=3, alpha=6, targets=("q_proj", "v_proj")))
     shapes = {name: tuple(p.shape) for name, p in load_policy(config, 0).model.named_parameters() if "lora_" in name}
     assert len(shapes) == 8
@@ -155,7 +155,7 @@ def test_targets_and_rank_are_those_asked_for(folder):
         assert 3 in shape
 
 
-def test_a_saved_adapter_comes_back(folder, policy, tmp_path):
+def test_a_saved_adapter_loads_with_equal_weights(folder, policy, tmp_path):
     policy.save(tmp_path)
     resumed = load_policy(tiny_config(folder), 5, saved=tmp_path)
     started = load_policy(tiny_config(folder).replace(adapter=str(tmp_path / "adapter")), 5)
@@ -185,14 +185,14 @@ def test_an_unknown_embedded_name_lists_the_valid_ones(path, monkeypatch, tmp_pa
     assert run_mistakes(model) == [f"model.name={path}: no such embedded model; valid: one, two"]
 
 
-def test_without_any_embedded_model_the_message_says_so(monkeypatch, tmp_path):
+def test_an_unknown_embedded_name_lists_none_if_there_are_no_models(monkeypatch, tmp_path):
     monkeypatch.setattr(settings, "EMBEDDED", tmp_path)
     with pytest.raises(InputError, match=r"model\.name=embedded:tiny: no such embedded model; valid: none"):
         location("embedded:tiny")
 
 
 @pytest.mark.parametrize("path", ["somewhere", "/a/b", "organisation/name"])
-def test_other_paths_are_passed_on(path):
+def test_other_paths_are_passed_on_unchanged(path):
     assert location(path) == path
 
 
@@ -226,7 +226,7 @@ def damaged(kind, folder, target):
         "unknown architecture",
     ],
 )
-def test_a_folder_that_is_no_checkpoint_is_said_to_be_none(kind, folder, tmp_path):
+def test_a_folder_that_is_not_a_checkpoint_is_refused(kind, folder, tmp_path):
     path = damaged(kind, folder, tmp_path)
     with pytest.raises(InputError) as caught:
         load_policy(tiny_config(path), 0)
@@ -235,7 +235,7 @@ def test_a_folder_that_is_no_checkpoint_is_said_to_be_none(kind, folder, tmp_pat
     assert "Valid: embedded:tiny, a folder with a checkpoint" in message
 
 
-def test_a_codec_needs_a_checkpoint_too(tmp_path):
+def test_a_codec_is_refused_without_a_checkpoint(tmp_path):
     with pytest.raises(InputError, match="cannot be loaded"):
         load_codec(tiny_config(tmp_path))
 
@@ -282,11 +282,11 @@ def test_a_mistake_names_the_setting(folder, change, message):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_the_check_knows_whether_there_is_a_gpu(folder):
+def test_a_missing_gpu_is_reported(folder):
     settings = tiny_config(folder).replace(device="cuda")
     (error,) = run_mistakes(settings)
     assert error.startswith("model.device=cuda, but torch sees no CUDA device")
-    assert settings.placed == "cuda"  # never the CPU in its place
+    assert settings.placed == "cuda"  # no fallback to the CPU
 
 
 # tokens and logits
@@ -304,7 +304,7 @@ def test_the_codec_round_trips_and_ends_prompts_for_the_assistant(policy):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
-def test_checkpointing_keeps_less_and_changes_nothing(folder, dtype):
+def test_gradient_checkpointing_saves_memory_and_keeps_the_gradient(folder, dtype):
     rows = [[row] for row in random_rows(0, [(20, 30), (9, 12)])]
     outcomes = []
     for checkpointing in (False, True):
@@ -320,14 +320,14 @@ def test_checkpointing_keeps_less_and_changes_nothing(folder, dtype):
     assert all(map(torch.equal, plain, checkpointed))
 
 
-def test_what_cannot_be_computed_again_is_said():
+def test_models_without_gradient_checkpointing_are_refused():
     with pytest.raises(InputError, match="gradient_checkpointing=true: Linear has no layers"):
         recompute(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("base", [False, True])
-def test_completion_logprobs_are_those_of_each_row_alone(folder, base):
-    """Two rows share a prompt and a sequence, another has the same prompt elsewhere."""
+def test_completion_logprobs_equal_those_of_each_row_alone(folder, base):
+    """Two rows share a prompt in one sequence; another row has the same prompt in another sequence."""
     policy = tiny_policy(folder, "float64")
     rows = random_rows(0, [(1, 6), (9, 1), (4, 4), (20, 3), (9, 5), (9, 2)])
     rows[4], rows[5] = replace(rows[4], prompt=rows[1].prompt), replace(rows[5], prompt=rows[1].prompt)
@@ -354,7 +354,7 @@ def quantized(folder):
 
 
 def unpacked(policy, folder):
-    """A policy in full precision with the numbers that the 4-bit weights of ``policy`` stand for, and its adapter."""
+    """A full-precision policy with the dequantized weights of ``policy`` and its adapter."""
     from bitsandbytes.functional import dequantize_4bit
 
     plain = tiny_policy(folder)
@@ -365,11 +365,11 @@ def unpacked(policy, folder):
     return plain
 
 
-def test_4_bit_weights_act_and_learn_as_the_numbers_that_they_stand_for(quantized, folder):
+def test_4_bit_weights_equal_their_dequantized_weights_in_sampling_and_training(quantized, folder):
     policy = adapted(load_policy(quantized(), 0))
     plain = unpacked(policy, folder)
     rows = random_rows(1, [(3, 6), (9, 2)])
-    with torch.inference_mode(), policy.writing(Writer.POLICY) as model:  # a rollout comes first, as in training
+    with torch.inference_mode(), policy.writing(Writer.POLICY) as model:  # first a rollout, as in training
         model(input_ids=torch.arange(3, 20)[None])
     found, expected = (one.completion_logprobs([[row] for row in rows])[0] for one in (policy, plain))
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
@@ -380,14 +380,14 @@ def test_4_bit_weights_act_and_learn_as_the_numbers_that_they_stand_for(quantize
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
 
 
-def test_4_bit_weights_are_four_bits(quantized):
+def test_quantized_weights_take_4_bits(quantized):
     layers = [module for module in load_policy(quantized(), 0).model.modules() if hasattr(module, "quant_state")]
     assert len(layers) == 14  # seven projections, two layers
     for layer in layers:
         assert layer.weight.numel() * layer.weight.element_size() * 2 == layer.in_features * layer.out_features
 
 
-def test_the_hash_of_4_bit_weights_holds_their_scales(quantized):
+def test_the_hash_of_4_bit_weights_covers_their_scales(quantized):
     policy = load_policy(quantized(), 0)
     assert load_policy(quantized(), 1).base_hash == policy.base_hash
     before = weights_hash(policy.model.named_parameters())
@@ -396,7 +396,7 @@ def test_the_hash_of_4_bit_weights_holds_their_scales(quantized):
     assert weights_hash(policy.model.named_parameters()) != before
 
 
-def test_4_bits_are_refused_where_they_cannot_be(quantized, monkeypatch):
+def test_4_bit_weights_are_refused_where_they_are_unsupported(quantized, monkeypatch):
     with pytest.raises(ValidationError, match=r"model\.quantization=nf4 does not support model\.dtype=float64"):
         quantized("float64")
     assert run_mistakes(quantized()) == []
@@ -407,8 +407,8 @@ def test_4_bits_are_refused_where_they_cannot_be(quantized, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["nf4", "bfloat16", "float16", "float32", "float64"])
-def test_the_writer_is_the_policy_however_small_its_adapter(folder, quantized, kind):
-    """What samples and what is trained must agree also when the adapter is below the weights' own resolution."""
+def test_the_sampler_equals_the_policy_however_small_the_adapter_is(folder, quantized, kind):
+    """Sampler and trainer must agree even if the adapter is smaller than the rounding error of the weights."""
     policy = load_policy(quantized() if kind == "nf4" else tiny_config(folder, kind), 0)
     policy = adapted(policy, 1e-4)
     ids = torch.arange(3, 40)[None]
@@ -420,7 +420,7 @@ def test_the_writer_is_the_policy_however_small_its_adapter(folder, quantized, k
             written = model(input_ids=ids).logits
         with policy.writing(Writer.BASE) as model:
             assert torch.equal(model(input_ids=ids).logits, base)
-        assert torch.equal(policy.model(input_ids=ids).logits, trained)  # nothing was left behind
+        assert torch.equal(policy.model(input_ids=ids).logits, trained)  # the merge was undone completely
     assert not torch.equal(trained, base)
     assert float((written - trained).abs().max()) <= 0.01 * float((trained - base).abs().max())
 
@@ -432,7 +432,7 @@ def test_the_writer_is_the_policy_however_small_its_adapter(folder, quantized, k
     ("instructions", "dtype"),
     [({"avx2", "avx512_f"}, torch.float32), ({"avx512_f", "avx512_bf16"}, torch.bfloat16), (set(), torch.float32)],
 )
-def test_auto_is_what_the_device_computes_in(folder, monkeypatch, instructions, dtype):
+def test_dtype_auto_is_the_precision_that_the_device_computes_in(folder, monkeypatch, instructions, dtype):
     config = tiny_config(folder).replace(dtype="auto")
     monkeypatch.setattr(settings, "cpu_features", lambda: instructions)
     assert config.precision == dtype
@@ -444,7 +444,7 @@ def test_auto_is_what_the_device_computes_in(folder, monkeypatch, instructions, 
     assert config.replace(device="cuda", dtype="float16").precision == torch.float16
 
 
-def test_a_template_that_states_the_date_states_the_same_every_day(policy):
+def test_the_date_in_a_template_is_fixed(policy):
     policy.codec.tokenizer.chat_template = (
         "{% set day = strftime_now('%d') %}{{ day.lower() + messages[0]['content'] }}"
     )
@@ -452,7 +452,7 @@ def test_a_template_that_states_the_date_states_the_same_every_day(policy):
     assert codec.decode(codec.chat([{"role": "user", "content": " x"}])) == "26 jul 2024 x"
 
 
-def test_a_template_that_refuses_a_message_says_what_to_set(policy):
+def test_a_template_that_refuses_a_message_gives_an_error_with_the_setting_to_change(policy):
     policy.codec.tokenizer.chat_template = "{{ raise_exception('no system role') }}"
     with pytest.raises(InputError, match=r"refuses the prompt \(no system role\).*model.prompts.system=''"):
         TokenizerCodec(policy.codec.tokenizer).chat([{"role": "system", "content": "x"}])
@@ -465,11 +465,11 @@ def test_a_model_without_a_chat_template_is_refused(folder, tmp_path):
         load_codec(tiny_config(tmp_path))
 
 
-# starting from an adapter, training in full
+# starting from an adapter, training all weights
 
 
 def logits(policy, base=False):
-    """What the policy or its base predicts, in training and as it writes; they must agree."""
+    """Logits of the policy or its base; those of training and sampling must agree."""
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         with policy.as_base() if base else nullcontext():
@@ -485,7 +485,7 @@ def nudge(policy):
             parameter.mul_(1.5)
 
 
-def test_the_base_of_a_run_that_started_from_an_adapter_has_that_adapter(folder, policy, tmp_path):
+def test_the_base_includes_the_adapter_that_the_run_started_from(folder, policy, tmp_path):
     policy.save(tmp_path)
     config = tiny_config(folder).replace(adapter=str(tmp_path))
     started = load_policy(config, 0)
@@ -523,7 +523,7 @@ def test_all_weights_are_trained_without_an_adapter(folder, tmp_path):
     assert torch.equal(logits(resumed, base=True), begin)
 
 
-def test_without_a_copy_of_the_start_the_base_cannot_be_asked(folder):
+def test_the_base_needs_a_copy_of_the_initial_weights(folder):
     full = load_policy(tiny_config(folder).replace(lora=None), 0)
     with pytest.raises(ValueError, match="the starting weights were not kept"):
         logits(full, base=True)
@@ -539,7 +539,7 @@ def test_an_adapter_is_named_by_its_folder_or_its_run(policy, tmp_path):
     checkpoint.save_best(run, 2, 0.5, policy)
     assert adapter_folder(str(run)) == newest / "adapter"
     (run / "summary.json").write_text('{"best": {"step": 2, "accuracy": 0.5}}')
-    assert adapter_folder(str(run)) == run / "checkpoints" / "best" / "adapter"  # what the run reports
+    assert adapter_folder(str(run)) == run / "checkpoints" / "best" / "adapter"  # the weights that the run reports
     for nothing in (tmp_path, tmp_path / "missing", run / "checkpoints"):
         with pytest.raises(InputError, match=f"model.adapter={nothing}: contains no LoRA adapter"):
             adapter_folder(str(nothing))
@@ -553,7 +553,7 @@ def test_an_adapter_is_named_by_its_folder_or_its_run(policy, tmp_path):
         ({"adapter": "ADAPTER"}, "merge it first"),
     ],
 )
-def test_what_does_not_go_with_training_all_weights_is_refused(folder, policy, tmp_path, change, message):
+def test_settings_that_need_an_adapter_are_refused_in_full_training(folder, policy, tmp_path, change, message):
     pytest.importorskip("bitsandbytes")
     policy.save(tmp_path)
     values = {"name": str(folder), "context": 128, "round_tokens": 32, "lora": None}
@@ -564,7 +564,7 @@ def test_what_does_not_go_with_training_all_weights_is_refused(folder, policy, t
 
 
 @pytest.mark.parametrize("kind", ["nf4", "bfloat16", "float32"])
-def test_an_engine_writes_with_the_adapter_whether_it_is_merged_or_not(folder, quantized, kind):
+def test_engines_sample_with_the_adapter_merged_or_not(folder, quantized, kind):
     policy = adapted(load_policy(quantized() if kind == "nf4" else tiny_config(folder, kind), 0))
     turn = Turn(path=(0,), prompt=(5, 6, 7), sampling=Sampling(20), stream=3)
     (written,) = LocalEngine(policy).generate([turn], lambda turn: [])
@@ -576,8 +576,8 @@ def test_an_engine_writes_with_the_adapter_whether_it_is_merged_or_not(folder, q
 
 
 @pytest.mark.parametrize("kind", ["full", "adapter"])
-def test_a_run_with_a_start_of_its_own_resumes_bit_for_bit(tmp_path, kind):
-    """The base that a KL penalty and the continuations ask is that of the start, also after a resume."""
+def test_a_run_that_started_from_other_weights_resumes_bit_for_bit(tmp_path, kind):
+    """The base of the KL penalty and of continuations has the initial weights, also after a resume."""
     start = tmp_path / "start"
     adapted(load_policy(compose("train", []).settings.model, 5), 0.02).save(start)
     overrides = ["model.lora=null", "optimizer.lr=1e-3"] if kind == "full" else [f"model.adapter={start}"]

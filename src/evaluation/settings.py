@@ -69,17 +69,22 @@ class Evaluation(Section):
         return chains.replace(prompts=chains.prompts.replace(system=""))
 
 
-class EvaluateCommand(RunSettings):
-    """Settings of ``python -m src.evaluate``."""
+class SamplingSections(RunSettings):
+    """The typed sections of every command that samples answers to a benchmark and verifies them."""
 
-    run: str | None = None
-    checkpoint: str | int | None = None
-    threads: int = Field(0, ge=0)
     model: ModelSettings
     rounds: Strategy
     benchmark: Benchmark
     verifier: Verifier
     engine: EngineSettings
+
+
+class EvaluateCommand(SamplingSections):
+    """Settings of ``python -m src.evaluate``."""
+
+    run: str | None = None
+    checkpoint: str | int | None = None
+    threads: int = Field(0, ge=0)
     evaluation: Evaluation
 
 

@@ -8,17 +8,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from src.algorithms.base import Algorithm
-from src.benchmarks.base import Benchmark
-from src.credit.base import CreditRule
-from src.engines.base import EngineSettings
 from src.engines.local.settings import Local
-from src.models.settings import ModelSettings
-from src.optimizers.base import OptimizerSettings
-from src.rewards.base import Reward
-from src.rounds.base import Strategy
 from src.settings import RunSettings, Section
-from src.verifiers.base import Verifier
+from src.training.settings import LearningSections
 
 Measurement = Literal["rollouts", "pattern", "training", "step", "scaling", "memory", "roofline"]
 Case = Literal["group", "mixed", "skewed", "large"]
@@ -62,18 +54,9 @@ class Measuring(Section):
         return size if self.limit is None else min(size, self.limit)
 
 
-class SpeedCommand(RunSettings):
+class SpeedCommand(LearningSections):
     """Settings of ``python -m src.speed``."""
 
     measure: Sequence[str]
     threads: int = Field(0, ge=0)
-    model: ModelSettings
-    rounds: Strategy
-    benchmark: Benchmark
-    verifier: Verifier
-    engine: EngineSettings
-    reward: Reward
-    credit: CreditRule
-    algorithm: Algorithm
-    optimizer: OptimizerSettings
     measuring: Measuring

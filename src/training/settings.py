@@ -7,17 +7,12 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from src.algorithms.base import Algorithm
-from src.benchmarks.base import Benchmark
 from src.credit.base import CreditRule
-from src.engines.base import EngineSettings
-from src.evaluation.settings import Evaluation
-from src.models.settings import ModelSettings
+from src.evaluation.settings import Evaluation, SamplingSections
 from src.optimizers.base import OptimizerSettings
 from src.rewards.base import Reward
-from src.rounds.base import Strategy
 from src.settings import LARGEST_SEED, RunSettings, Section
 from src.tracking.base import TrackerSettings
-from src.verifiers.base import Verifier
 
 
 class Train(Section):
@@ -59,19 +54,19 @@ class Checkpoint(Section):
     keep: int = Field(2, ge=0)  # newest checkpoints; 0 keeps all
 
 
-class TrainCommand(RunSettings):
-    """Settings of ``python -m src.train``."""
+class LearningSections(SamplingSections):
+    """The typed sections of every command that takes training steps."""
 
-    seed: int = Field(ge=0, le=LARGEST_SEED)
-    model: ModelSettings
-    rounds: Strategy
-    benchmark: Benchmark
-    verifier: Verifier
-    engine: EngineSettings
     reward: Reward
     credit: CreditRule
     algorithm: Algorithm
     optimizer: OptimizerSettings
+
+
+class TrainCommand(LearningSections):
+    """Settings of ``python -m src.train``."""
+
+    seed: int = Field(ge=0, le=LARGEST_SEED)
     tracking: TrackerSettings
     train: Train
     evaluation: Evaluation

@@ -57,6 +57,16 @@ def gradients(policy: Policy) -> list[torch.Tensor]:
     return [torch.zeros(()) if gradient is None else gradient.clone() for gradient in found]
 
 
+def check_export(policy: Policy, settings: ModelSettings, folder: Path) -> None:
+    """The merged model has the logits of the model with its adapter."""
+    policy.save(folder)
+    merged, _ = load_merged(settings, folder)
+    with torch.no_grad():
+        for prompt in PROMPTS:
+            ids = torch.tensor([prompt])
+            torch.testing.assert_close(merged(ids).logits, policy.model(ids).logits, rtol=0, atol=1e-3)
+
+
 @families
 def test_sampling_training_and_export_equal_the_familys_own_forward_pass(family: str, tmp_path: Path) -> None:
     settings = model(save_architecture(tmp_path / "model", family, SUPPORTED[family]))
@@ -86,12 +96,7 @@ def test_sampling_training_and_export_equal_the_familys_own_forward_pass(family:
     for found, expected in zip(learned, gradients(policy), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
-    policy.save(tmp_path)
-    merged, _ = load_merged(settings, tmp_path)
-    with torch.no_grad():
-        for prompt in PROMPTS:
-            ids = torch.tensor([prompt])
-            torch.testing.assert_close(merged(ids).logits, policy.model(ids).logits, rtol=0, atol=1e-3)
+    check_export(policy, settings, tmp_path)
 
     check_agreement(policy, LocalEngine(policy), settings.name, settings.context)
 
@@ -114,12 +119,7 @@ def test_an_adapter_on_tied_embeddings_changes_one_side_only(targets: list[str],
         if "lora_B" in name or "lora_embedding_A" in name:
             weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
     check_agreement(policy, LocalEngine(policy), settings.name, settings.context)
-    policy.save(tmp_path)
-    merged, _ = load_merged(settings, tmp_path)
-    with torch.no_grad():
-        for prompt in PROMPTS:
-            ids = torch.tensor([prompt])
-            torch.testing.assert_close(merged(ids).logits, policy.model(ids).logits, rtol=0, atol=1e-3)
+    check_export(policy, settings, tmp_path)
 
 
 def test_lora_targets_that_match_no_layer_are_refused(tmp_path: Path) -> None:

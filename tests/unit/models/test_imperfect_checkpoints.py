@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from src.engines.local.engine import LocalEngine
@@ -116,22 +117,26 @@ def test_special_tokens_beyond_the_embedding_are_allowed(variant: Variant) -> No
     load_policy(settings, 0)
 
 
-def test_a_checkpoint_without_a_tensor_is_refused(variant: Variant) -> None:
-    settings = variant()
+def damage(settings: ModelSettings, change: Callable[[dict[str, Tensor], str], Any]) -> str:
+    """Apply ``change`` to the saved weights and the name of one of them. Returns the name."""
     file = Path(settings.name) / "model.safetensors"
     weights = load_file(file)
     name = next(name for name in weights if "layers.1.mlp" in name)
-    save_file({key: value for key, value in weights.items() if key != name}, file, metadata={"format": "pt"})
+    change(weights, name)
+    save_file(weights, file, metadata={"format": "pt"})
+    return name
+
+
+def test_a_checkpoint_without_a_tensor_is_refused(variant: Variant) -> None:
+    settings = variant()
+    name = damage(settings, lambda weights, name: weights.pop(name))
     with pytest.raises(InputError, match=rf"the checkpoint lacks 1 tensors of Qwen2ForCausalLM, e.g. {name}"):
         load_policy(settings, 0)
 
 
 def test_a_tensor_of_another_shape_is_refused(variant: Variant) -> None:
     settings = variant()
-    file = Path(settings.name) / "model.safetensors"
-    weights = load_file(file)
-    name = next(name for name in weights if "layers.1.mlp" in name)
-    save_file(weights | {name: weights[name][:-1].contiguous()}, file, metadata={"format": "pt"})
+    damage(settings, lambda weights, name: weights.update({name: weights[name][:-1].contiguous()}))
     with pytest.raises(InputError, match=r"cannot be loaded"):
         load_policy(settings, 0)
 

@@ -79,6 +79,7 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
                 "final": last,
                 "best": state.best,
                 "reported_step": run.step,
+                "verifier_failures": state.verifier_failures,
                 "evaluations": compare(before, after),
                 "wall_clock_seconds": trainer.seconds,
                 **about,

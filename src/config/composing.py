@@ -22,6 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
+FOLDERS = [CONF]
+"""Folders with options of config groups: the project's own, and those that ``--config-dir`` adds."""
 
 OmegaConf.register_new_resolver("package", lambda path: str(ROOT / "src" / path), replace=True)
 OmegaConf.register_new_resolver("plain", lambda text: _plain(text), replace=True)
@@ -142,8 +144,14 @@ def groups() -> list[str]:
 
 def options(group: str) -> list[str]:
     """List the options of a group; ``rounds`` also accepts any integer."""
-    names = sorted(file.stem for file in (CONF / group).glob("*.yaml")) if (CONF / group).is_dir() else []
+    names = sorted({file.stem for folder in FOLDERS for file in (folder / group).glob("*.yaml")})
     return ["any integer from 1", *names] if group == "rounds" else names
+
+
+def option(group: str, name: str) -> Any:
+    """Return what the yaml of an option holds, as plain data. Options that build on others are not supported."""
+    file = next(folder / group / f"{name}.yaml" for folder in FOLDERS if (folder / group / f"{name}.yaml").is_file())
+    return OmegaConf.to_container(OmegaConf.load(file))
 
 
 def jobs(overrides: Sequence[str]) -> list[list[str]]:

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from src.config.composing import CONF, jobs, own_choices, quote_rounds, register
+from src.config.composing import CONF, FOLDERS, jobs, own_choices, quote_rounds, register
 from src.config.config import Config, compose, from_node
 from src.config.runs import overlay
 from src.types import InputError
@@ -33,7 +33,10 @@ def launch(command: str, task: Task, arguments: Sequence[str] | None = None) -> 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parsed = get_args_parser().parse_args(arguments)
     passive = any((parsed.help, parsed.hydra_help, parsed.cfg, parsed.info, parsed.shell_completion))
-    own = [f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]"] if parsed.config_dir else []
+    own = []
+    if parsed.config_dir:
+        FOLDERS.append(Path(parsed.config_dir).resolve())
+        own = [f"hydra.searchpath=[file://{FOLDERS[-1]}]"]
     try:
         quoted = quote_rounds(parsed.overrides)
         expanded = jobs(quoted) if parsed.multirun else [quoted]

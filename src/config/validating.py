@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from src.config.building import FAILED, attempt, locate, section_of, sections
-from src.config.composing import CONF, groups, options, raw
+from src.config.composing import CONF, groups, option, options, raw
 from src.settings import RunSettings, Section
 from src.types import InputError
 
@@ -80,7 +80,7 @@ def _resolve_verifiers(values: Mapping[str, Any], errors: list[str]) -> None:
     verifiers = []
     for name in evaluation["also"]:
         if name in options("verifier"):
-            verifiers.append(OmegaConf.to_container(OmegaConf.load(CONF / "verifier" / f"{name}.yaml")))
+            verifiers.append(option("verifier", name))
         elif isinstance(name, str) and "." in name:
             verifiers.append({"_target_": name})
         elif isinstance(name, dict):

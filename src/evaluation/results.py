@@ -43,9 +43,13 @@ def digest(value: Any) -> str:
 
 
 def problems_digest(problems: Sequence[Problem]) -> str:
-    """SHA-256 of the ids, questions and gold answers of problems, in order."""
+    """SHA-256 of the ids, questions, gold answers and tolerances of problems, in order."""
     return digest(
-        [[problem.id, problem.question, problem.answer, *problem.metadata.get("answers", ())] for problem in problems]
+        [
+            [problem.id, problem.question, problem.answer, *problem.metadata.get("answers", ())]
+            + ([problem.metadata["tolerance"]] if "tolerance" in problem.metadata else [])
+            for problem in problems
+        ]
     )
 
 

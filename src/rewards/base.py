@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import ClassVar, Literal
 
 from src.settings import Section
 from src.types import Path, Problem, Rollout, Scorer, Scores, Table, Turn
+from src.verifiers.judge import judged
 
 
-class Term(Section, ABC):
-    """One term of the reward.
+class Term(Section):
+    """One term of the reward: the verifier's verdict, unless ``score`` is overridden.
 
     ``at="leaves"`` scores the last turn of each branch, and the value of an earlier turn is the mean over its children.
     ``at="turns"`` scores every turn on its own.
@@ -23,9 +23,9 @@ class Term(Section, ABC):
     at: ClassVar[Literal["leaves", "turns"]]
     weight: float = 1.0
 
-    @abstractmethod
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         """The unweighted score of one turn; never raises on model text."""
+        return correctness(problem, turn, scorer)
 
 
 def correctness(problem: Problem, turn: Turn, scorer: Scorer) -> float:
@@ -100,11 +100,12 @@ class Reward(Section):
 
     def score(self, rollouts: Sequence[Rollout], scorer: Scorer) -> list[Scores]:
         """Scores of each tree, in order."""
+        asked = [(rollout.problem, turn.said) for rollout in rollouts for turn in rollout.leaves()]
+        scorer = judged(scorer, asked)  # several terms, and the correctness of a turn, ask for the same verdicts
         return [self._score(rollout, scorer) for rollout in rollouts]
 
     def _score(self, rollout: Rollout, scorer: Scorer) -> Scores:
         problem = rollout.problem
-        scorer = cache(scorer)  # several terms, and the correctness below, ask for the same verdicts
         correct = backed_up(rollout, lambda turn: correctness(problem, turn, scorer))
         terms: dict[str, Table] = {}
         for name, term in self.terms.items():

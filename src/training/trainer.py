@@ -26,6 +26,7 @@ from src.types import Problem, Rollout, Scores
 from src.utils.checkpoints import BEST
 from src.utils.profiling import PREFIX, profiled
 from src.utils.signals import StopRequest
+from src.verifiers.judge import Judge
 
 
 @dataclass
@@ -34,6 +35,7 @@ class State:
 
     step: int = 0
     problems: int = 0  # problems sampled so far
+    verifier_failures: int = 0  # answers of training that the verifier gave no verdict on
     seconds: float = 0.0  # wall-clock time so far
     tracker_id: str | None = None
     best: dict[str, float] = field(default_factory=dict)  # step and validation accuracy of the best weights
@@ -70,6 +72,7 @@ class Trainer:
                 with profiled(self.run.directory / "profile", state.step + 1 == settings.train.profile):
                     state.pending = self.step(state.step)
                 state.problems = state.pending["problems_seen"]
+                state.verifier_failures += state.pending["verifier_failures"]
                 state.step += 1
                 self.run.step = state.step
             metrics = {**state.pending, **self.validate()}
@@ -87,7 +90,7 @@ class Trainer:
         Stop signals are handled before the update only, so an interrupted step changes nothing.
         """
         self.interrupt()
-        begin = time.perf_counter()
+        begin, failures = time.perf_counter(), self.judge.failures
         batch = self.sample(step)
         sampled = time.perf_counter()
         with record_function(PREFIX + "training"):
@@ -103,6 +106,7 @@ class Trainer:
             **describe(batch.rollouts, batch.scores, batch.credited),
             **({"dropped_problems": batch.dropped} if self.settings.algorithm.max_resamples else {}),
             **update,
+            "verifier_failures": self.judge.failures - failures,
             "time/rollout": batch.growing,
             "time/reward": sampled - begin - batch.growing,
             "time/train": end - sampled,
@@ -138,11 +142,16 @@ class Trainer:
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Scores]:
         """Score rollouts with the run's first verifier."""
-        return self.settings.reward.score(rollouts, next(iter(self.run.scorers.values())))
+        return self.settings.reward.score(rollouts, self.judge)
 
     def credit(self, rollouts: Sequence[Rollout], scores: Sequence[Scores]) -> Any:
         """Compute the training rows of scored rollouts."""
         return self.settings.credit.rows(rollouts, scores, self.settings.algorithm.advantages)
+
+    @property
+    def judge(self) -> Judge:
+        """The verifier that decides."""
+        return next(iter(self.run.scorers.values()))
 
     def interrupt(self) -> None:
         """Raise ``Stopped`` if a stop signal was received."""

@@ -250,11 +250,11 @@ def based(text: str) -> tuple[str, str] | None:
     return None
 
 
-def verdict(gold: str, answer: str) -> bool | None:
+def verdict(gold: str, answer: str, tolerance: float = 0.0) -> bool | None:
     """Whether two tidy texts mean the same; ``None`` where that takes algebra.
 
-    Plain numbers are compared exactly, a percentage as its number or as its hundredth. Units that are both known must
-    agree; a unit on one side only does not matter.
+    Plain numbers are compared exactly, or within ``tolerance`` relative to the gold; a percentage as its number or as
+    its hundredth. Units that are both known must agree; a unit on one side only does not matter.
     """
     if not answer or not gold:
         return False
@@ -270,7 +270,7 @@ def verdict(gold: str, answer: str) -> bool | None:
     left, right = number(gold_core), number(core)
     if left is None or right is None:
         return None
-    if same(left, right):
+    if same(left, right) or abs(left.value - right.value) <= Fraction(tolerance) * abs(left.value):
         return True
     if "%" in (gold_unit, unit) and gold_unit != unit:
         percent, other = (left, right) if gold_unit == "%" else (right, left)

@@ -218,7 +218,8 @@ def test_every_change_is_listed_with_both_values(other_run: Path) -> None:
         "rounds.n": (3, 2),
         "verifier._target_": ("src.verifiers.own.Own", "src.verifiers.math.Math"),
         "verifier.memory_mb": (None, 512),
-        "verifier.seconds": (None, 5.0),
+        "verifier.at_once": (1, 2),
+        "verifier.seconds": (None, 2.0),
     }
     assert list(found.changed) == sorted(found.changed)
     assert (found.settings.verifier, found.settings.evaluation.also) == (Math(), [Published(anywhere=["aime2024"])])

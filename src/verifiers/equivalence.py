@@ -16,9 +16,11 @@ from typing import Any
 
 from src.types import Problem
 from src.verifiers.kinds import kinds_agree, parts
-from src.verifiers.normalization import Number, number, quantity, terminates, tidy, verdict
+from src.verifiers.normalization import tidy, verdict
+from src.verifiers.numbers import Number, number, terminates
 from src.verifiers.sandbox import LONGEST_ANSWER, InterruptedVerdictError, IsolatedVerifier
 from src.verifiers.tags import stated_answer
+from src.verifiers.units import quantity
 
 DEEPEST = 20
 """Open brackets at one place of an answer beyond which it is wrong without being parsed."""

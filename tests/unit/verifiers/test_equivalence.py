@@ -20,8 +20,10 @@ import pytest
 from src.config import ROOT
 from src.types import Problem
 from src.verifiers.equivalence import Equivalence, explodes
-from src.verifiers.normalization import number, quantity, tidy, verdict
+from src.verifiers.normalization import tidy, verdict
+from src.verifiers.numbers import number
 from src.verifiers.sandbox import LONGEST_ANSWER, InterruptedVerdictError
+from src.verifiers.units import quantity
 from tests.helpers.hostile import hostile
 
 DATA = ROOT.parent / "shared" / "data"

@@ -20,6 +20,7 @@ from src.verifiers.normalization import tidy, verdict
 from src.verifiers.numbers import Number, number, terminates
 from src.verifiers.sandbox import LONGEST_ANSWER, InterruptedVerdictError, IsolatedVerifier
 from src.verifiers.tags import stated_answer
+from src.verifiers.unions import union
 from src.verifiers.units import quantity
 
 DEEPEST = 20
@@ -43,11 +44,17 @@ COMPUTES = re.compile(
     r"|(?<![A-Za-z\\{])[a-z]{2}(?![A-Za-z])|(?<![A-Za-z])not(?![A-Za-z])"
 )
 EXPONENT = re.compile(r"(?<![A-Za-z\\\d.])(\d+(?:\.\d+)?|\.\d+)[eE]([-+]?\d{1,3})(?![\d.])")
+DEFINITION = re.compile(r"([A-Za-z]) ?\( ?([A-Za-z]) ?\) ?=")
 LETTER = r"\\?[A-Za-z]+(?: ?_ ?(?:\w|\{ ?\w+ ?\}))?"
 DERIVATIVE = re.compile(rf"\\frac ?\{{ ?d ?({LETTER}) ?\}} ?\{{ ?d ?({LETTER}) ?\}}")
 PRIME = re.compile(r"(\\?[A-Za-z]+|[A-Za-z]) ?((?:'|\^ ?\{? ?(?:\\prime ?)+\}?)+)(?: ?_ ?(\w|\{ ?\w+ ?\}))?")
 INDEXED_E = re.compile(r"(?<![A-Za-z\\])([eE]) ?_ ?(\w|\{ ?\w+ ?\})")
 DEGREES = re.compile(r"(?<=\d) ?\^ ?\{? ?\\circ ?\}?(?= ?[,)]|$)")
+ACCENT = re.compile(
+    r"\\(d+ot|hat|vec|bar|tilde) ?(?:\{ ?(\\?[A-Za-z]+) ?\}|(\\[A-Za-z]+|[A-Za-z]))(?: ?_ ?(\w|\{ ?\w+ ?\}))?"
+)
+SUBSCRIPT = re.compile(r"_ ?(?:\{ ?)?\\(?:(?:text|mathrm) ?\{ ?(\w+) ?\}|(odot|oplus|infty|perp|parallel))(?: ?\})?")
+FACTOR = re.compile(r"(\\frac ?\{[^{}]*\} ?\{[^{}]*\}) ?(?=\d)")
 PRIMES = re.compile(r"'|\\prime")
 CAPITAL = re.compile("[A-Z]")
 NEGATION = re.compile(r"(?<![A-Za-z])(?:not|no|never|wrong)(?![A-Za-z])", re.IGNORECASE)
@@ -103,7 +110,8 @@ class Equivalence:
         settled = verdict(gold, answer, tolerance)
         if settled is not None:
             return float(settled)
-        if not kinds_agree(gold, answer):
+        gold, answer = union(gold), union(answer)
+        if not kinds_agree(AND.sub(",", gold), AND.sub(",", answer)):
             return 0.0
         if number(quantity(gold)[0]) and "=" not in answer and TEXT.search(plain(answer)):
             return 0.0  # words that are no unit say something else than a number
@@ -153,6 +161,16 @@ def sides(text: str) -> list[str]:
     return [side for side in text.split("=") if not is_name(side)] or [text]
 
 
+def renamed(gold: str, answer: str) -> str:
+    """An answer that defines the same function of another variable, with the gold's variable."""
+    left, right = DEFINITION.match(gold), DEFINITION.match(answer)
+    if not (left and right) or left[1] != right[1] or left[2] == right[2] or re.search(rf"\\{left[2]}", answer):
+        return answer
+    if re.search(rf"(?<![A-Za-z\\]){left[2]}(?![A-Za-z])", answer):
+        return answer  # it means something else there
+    return re.sub(rf"(?<![A-Za-z\\]){right[2]}(?![A-Za-z])", left[2], answer)
+
+
 def is_name(text: str) -> bool:
     r"""Whether a side of an equation only names what is asked for, as ``x``, ``f(x)`` and ``\angle ABC`` do."""
     plain = TEXT.sub(lambda words: words[0] if NEGATION.search(words[0]) else "x", text)
@@ -165,7 +183,11 @@ def exact(decimal: re.Match[str]) -> str:
 
 
 def opaque(text: str) -> str:
-    """A text whose e-notation is written out, and whose derivatives and primed names are symbols of their own."""
+    """A text whose e-notation is written out, and whose derivatives, accented and primed names are symbols of their
+    own."""
+    text = SUBSCRIPT.sub(lambda found: f"_{{{found[1] or found[2]}}}", text)
+    text = ACCENT.sub(lambda found: f" Q_{{{found[1]}{name_of(''.join(filter(None, found.groups()[1:])))}}} ", text)
+    text = FACTOR.sub(r"\1 \\cdot ", text)
     text = EXPONENT.sub(r"{\1 \\times 10^{\2}}", text)
     text = INDEXED_E.sub(lambda found: f" Q_{{{found[1]}{name_of(found[2])}}} ", text)
     text = DERIVATIVE.sub(lambda found: f" Q_{{{name_of(found[1])}{name_of(found[2])}}} ", text)
@@ -233,11 +255,11 @@ def build_algebra() -> Callable[[str, str, float], float]:
 
     def equal(gold: str, answer: str, tolerance: float) -> bool:
         left, right = read(gold), read(answer)
+        if any(rounds(number(one), other) for one, other in ((answer, left), (gold, right))):
+            return True  # first, since algebra takes long over decimals of many digits
         if verify(left, right, timeout_seconds=None, allow_set_relation_comp=True):
             return True
-        if tolerance and near(left, right, tolerance):
-            return True
-        return any(rounds(number(one), other) for one, other in ((answer, left), (gold, right)))
+        return tolerance > 0 and near(left, right, tolerance)
 
     def near(left: list[Any], right: list[Any], tolerance: float) -> bool:
         """Whether the second of two numbers differs from the first by at most ``tolerance`` of it."""
@@ -257,7 +279,7 @@ def build_algebra() -> Callable[[str, str, float], float]:
     def judge(gold: str, answer: str, tolerance: float) -> float:
         gold, answer = plain(gold), plain(answer)
         if "=" in gold and "=" in answer:  # equations are compared as such
-            return float(equal(gold, answer, 0.0))
+            return float(equal(gold, renamed(gold, answer), 0.0))
         named = sides(gold)
         if len(named) == 1:
             gold = named[0]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from src.verifiers.notation import one_notation
+from src.verifiers.notation import PLAIN, one_notation
 from src.verifiers.numbers import Number, number, same
-from src.verifiers.units import quantity
+from src.verifiers.units import agree, quantity
 
 SPELLINGS = {
     **dict.fromkeys("−–—﹣－", "-"),
@@ -47,8 +47,12 @@ COSMETICS = [
 
 COSMETIC = [(re.compile(pattern), replacement) for pattern, replacement in COSMETICS]
 
-WRAPPERS = [("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), (r"\boxed{", "}"), (r"\fbox{", "}"), ("{", "}")]
+WRAPPERS = [("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("{", "}")]
+WRAPPERS += [(f"\\{name}{{", "}") for name in ("boxed", "fbox", "underline", "boldsymbol", "bm")]
 """What a whole answer may stand in."""
+
+SPACED = re.compile(r"\d,? \d")
+"""Where a space tells two things apart."""
 
 BASE = re.compile(r"\(?([0-9A-F]+)\)? ?_ ?\{? ?(?:\\text ?\{)? ?(\d+|[a-z]+) ?\}?\}?")
 BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
@@ -57,9 +61,12 @@ BASES |= {"ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16"}
 
 def tidy(text: str) -> str:
     """``text`` without what changes only its look."""
+    if PLAIN.fullmatch(text):
+        return text
     text = one_notation(text)
-    for character, latex in SPELLINGS.items():
-        text = text.replace(character, latex)
+    if not text.isascii():
+        for character, latex in SPELLINGS.items():
+            text = text.replace(character, latex)
     for pattern, replacement in COSMETIC:
         text = pattern.sub(replacement, text)
     before = None
@@ -101,7 +108,8 @@ def based(text: str) -> tuple[str, str] | None:
     """Digits and base of a number such as ``52_8``."""
     if found := BASE.fullmatch(text):
         base = BASES.get(found[2], found[2])
-        return (found[1].lstrip("0") or "0", base) if base.isdigit() else None
+        if base.isdigit() and all(int(digit, 16) < int(base) for digit in found[1]):
+            return found[1].lstrip("0") or "0", base
     return None
 
 
@@ -113,14 +121,16 @@ def verdict(gold: str, answer: str, tolerance: float = 0.0) -> bool | None:
     """
     if not answer or not gold:
         return False
-    if gold == answer:
+    if gold == answer or (
+        gold.replace(" ", "") == answer.replace(" ", "") and not SPACED.search(gold + " ; " + answer)
+    ):
         return True
     if based(gold) or based(answer):
         return based(gold) == based(answer)
     if is_text(gold) or is_text(answer):
         return words(gold) == words(answer) and words(gold) is not None
     (gold_core, gold_unit), (core, unit) = quantity(gold), quantity(answer)
-    if gold_unit and unit and gold_unit != unit:
+    if not agree(gold_unit, unit):
         return False
     left, right = number(gold_core), number(core)
     if left is None or right is None:

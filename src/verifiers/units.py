@@ -31,7 +31,15 @@ FRACTION = re.compile(r"\\frac ?\{([^{}]*)\} ?\{([^{}]*)\}")
 CIRCLE = re.compile(r"\^ ?\{? ?\\circ ?\}? ?(?=(?:\\text ?\{ ?)?[CFK](?![A-Za-z]))")
 TOKEN = re.compile(r" *(?:(/)|(?:\\cdot|\*)|([A-Za-z]+) *(?:\^ *\{? *([-+]?\d) *\}?)?)")
 
-CURRENCY = re.compile(r"([-+]? ?)(?:\\?\$|(€|£)) ?(?=[\d.])")
+CURRENCY = re.compile(r"([-+]? ?)(?:(?:US|AU|CA|NZ|HK|A|C|S)? ?\\?\$|(€|£|¥|₹|Rs\.?)) ?(?=[\d.])")
+SYMBOL = re.compile(r"(.*\d) ?(€|£|¥|₹|¢)")
+RATE = re.compile(
+    r"(.*[\dA-Za-z}]) ?"
+    r"(?:/ ?(?:\\text ?\{ ?)?|\\text ?\{ ?(?:/|per |an? |each |every ) ?|(?<![a-z])(?:per|an?|each|every) )"
+    r"(second|minute|hour|day|night|week|month|year|person|item|piece|box|trip|pound|kg)(?: ?\})?"
+)
+"""A quantity for each of something, and what for."""
+
 UNIT = re.compile(r"(.*[\d})]) ?(?:(\^ ?\{? ?\\circ ?\}?)|(%)|\\text ?\{([^{}]*)\}((?: ?\^ ?\{?\d\}?)?))")
 BARE_UNIT = re.compile(r"(.*[\d}]) ?([A-Za-z][A-Za-z /.]*[A-Za-z.](?: ?\^ ?\{?\d\}?)?)")
 UNITS = {
@@ -40,6 +48,8 @@ UNITS = {
     "dollar": ("dollars", "usd", "$", "buck", "bucks"),
     "cent": ("cents", "¢"),
     "euro": ("euros", "€", "eur"),
+    "yen": ("¥", "jpy"),
+    "rupee": ("rupees", "₹", "rs", "rs.", "inr"),
     "pound": ("pounds", "£", "lb", "lbs"),
     "mm": ("millimeter", "millimeters", "millimetre", "millimetres"),
     "cm": ("centimeter", "centimeters", "centimetre", "centimetres"),
@@ -124,8 +134,31 @@ def quantity(text: str) -> tuple[str, str | None]:
     """A tidy text without its unit, and the unit by its usual name; units nobody knows are prose and count as none."""
     if text[:1] == "(" and text[-1:] == ")" and not re.search("[(),]", text[1:-1]):
         text = text[1:-1].strip()
+    core, unit = _single(text)
+    if unit is None and not number(core) and (found := RATE.fullmatch(text)):
+        core, unit = _single(found[1])
+        unit = f"{unit} per {found[2]}" if unit else None
+    return core, unit
+
+
+def agree(left: str | None, right: str | None) -> bool:
+    """Whether two units may be the same: a rate may leave out what it is for."""
+    if left is None or right is None or left == right:
+        return True
+    return (" per " in left) != (" per " in right) and left.partition(" per ")[0] == right.partition(" per ")[0]
+
+
+def _single(text: str) -> tuple[str, str | None]:
+    """As ``quantity``, for a unit that is no rate."""
     if found := CURRENCY.match(text):
-        return found[1].strip() + text[found.end() :], KNOWN[found[2] or "$"]
+        core, unit = quantity(text[found.end() :])
+        currency = KNOWN[(found[2] or "$").lower()]
+        rate = RATE.fullmatch(text)
+        if unit is None and rate and number(core):
+            return found[1].strip() + core, f"{currency} per {rate[2]}"
+        return found[1].strip() + (core if unit in (None, currency) else text[found.end() :]), currency
+    if found := SYMBOL.fullmatch(text):
+        return found[1], KNOWN[found[2]]
     if found := UNIT.fullmatch(text):
         rest, circle, percent, name, power = found.groups()
         unit = "degree" if circle else "%" if percent else (name or "").strip() + power

@@ -19,6 +19,7 @@ from src.benchmarks.base import Benchmark, Splits
 from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
 from src.settings import RunSettings
 from src.types import InputError, Problem
+from src.verifiers.normalization import tidy, verdict
 from src.verifiers.sandbox import LONGEST_ANSWER, InterruptedVerdictError, IsolatedVerifier
 from src.verifiers.tags import stated_answer
 
@@ -31,6 +32,9 @@ TRUSTED = frozenset({"chain_sum"})
 
 NO_NUMBER = re.compile(r"(?<![a-z])(?:nan|inf|infinity)(?![a-z])", re.IGNORECASE)
 """Answers that are no number, which comparisons of numbers by their distance let pass."""
+
+EMPTY = ("", "0", "1", "True", "False", "None")
+"""Answers that some tasks accept whatever the problem, where they compare by truth value or by the first digits."""
 
 
 class ReasoningGym(Benchmark):
@@ -115,6 +119,8 @@ class ReasoningGym(Benchmark):
             return 0.0
         entry = {"question": problem.question, "answer": problem.answer or None, "metadata": problem.metadata}
         if NO_NUMBER.search(answer) and not NO_NUMBER.search(problem.answer):
+            return 0.0
+        if answer in EMPTY and problem.answer and verdict(tidy(problem.answer), tidy(answer)) is False:
             return 0.0
         try:
             score = self._verifier(problem.metadata.get("split", "train"))(answer, entry)

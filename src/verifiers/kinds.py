@@ -45,7 +45,9 @@ def kind(text: str) -> str:
     return "value"
 
 
-OPPOSED = frozenset({("list", "pair"), ("set", "pair"), ("list", "inequality"), ("set", "inequality")})
+OPPOSED = frozenset(
+    {("list", "pair"), ("set", "pair"), ("interval", "pair"), ("list", "inequality"), ("set", "inequality")}
+)
 """Kinds that never mean the same, in either order."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from src.verifiers.notation import PLAIN, one_notation
 from src.verifiers.numbers import Number, number, same
@@ -59,6 +60,7 @@ BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven"
 BASES |= {"ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16"}
 
 
+@lru_cache(maxsize=4096)  # the samples of a problem share its gold
 def tidy(text: str) -> str:
     """``text`` without what changes only its look."""
     if PLAIN.fullmatch(text):

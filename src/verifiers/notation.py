@@ -65,6 +65,9 @@ COUNTED = "zero one two three four five six seven eight nine ten eleven twelve t
 COUNT = {word: str(number) for number, word in enumerate(f"{COUNTED} seventeen eighteen nineteen twenty".split())}
 """Words for numbers, as whole answers."""
 
+BOLD = re.compile(r"\s*\\(?:mathbf|mathrm|textbf) ?\{((?![A-Za-z ]+\}).*)\}\s*", re.DOTALL)
+"""A whole answer in bold, unless it is a name."""
+
 SPELLED = re.compile(r" ?(?:\\text ?\{)? ?([A-Za-z]+) ?\}? ?\.? ?")
 REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*) ?\\(?:overline|bar) ?\{? ?(\d{1,12}) ?\}?")
 DOTTED = re.compile(r"(?<![\d.])(\d*)\.(\d*?) ?\\dot ?\{? ?(\d) ?\}?(?:(\d*) ?\\dot ?\{? ?(\d) ?\}?)?")
@@ -90,6 +93,8 @@ def one_notation(text: str) -> str:
         text = RAISED.sub(lambda raised: f"^{{{raised[0].translate(SUPERSCRIPTS)}}}", text)
         for character, ratio in VULGAR.items():
             text = text.replace(character, f"\\frac{{{ratio.replace('/', '}{')}}}")
+    if (bold := BOLD.fullmatch(text)) and _whole(bold[1]):
+        text = bold[1]
     if (word := SPELLED.fullmatch(text)) and word[1].lower() in COUNT:
         return COUNT[word[1].lower()]
     for needle, pattern, replacement in REWRITE:
@@ -106,6 +111,16 @@ def one_notation(text: str) -> str:
         text = COLUMN.sub(lambda column: "(" + ",".join(column[2].split(r"\\")) + ")", text)
         text = ROWS.sub(matrix, text)
     return text
+
+
+def _whole(text: str) -> bool:
+    """Whether no brace closes in ``text`` that did not open there."""
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", text):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def fraction(whole: str, fixed: str, cycle: str) -> str:

@@ -9,7 +9,7 @@ from src.types import Problem, Scorer
 from src.verifiers.base import Verifier
 from src.verifiers.tags import ANSWER, ANSWER_END, BOXED
 
-CONSTANTS = ("nan", "0", "", "1", "True", "None", "inf")
+CONSTANTS = ("nan", "0", "", "1", "True", "None", "inf", "0.0", "2", "x")
 """Answers that a model can give to every problem."""
 
 TRIED = 12

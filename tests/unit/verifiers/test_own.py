@@ -33,7 +33,7 @@ def test_a_constant_that_is_right_sometimes_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "accepted"), [("coin_flip", "'0'"), ("game_of_life_halting", "'0'"), ("complex_arithmetic", None)]
+    ("task", "accepted"), [("coin_flip", "'0.0'"), ("game_of_life_halting", "'2'"), ("complex_arithmetic", None)]
 )
 def test_tasks_of_reasoning_gym(task: str, accepted: str | None) -> None:
     benchmark = ReasoningGym(name=task, task=task, train_size=16, validation_size=1, test_size=1)
@@ -41,6 +41,15 @@ def test_tasks_of_reasoning_gym(task: str, accepted: str | None) -> None:
     found = list(Own().trial(benchmark.score, problems))
     assert [accepted in message for message in found] == [True] * len(found) if accepted else found == []
     assert bool(found) == bool(accepted)
+
+
+@pytest.mark.parametrize("task", ["coin_flip", "game_of_life_halting", "chain_sum", "polynomial_equations"])
+def test_answers_without_content_are_right_only_where_the_gold_says_so(task: str) -> None:
+    benchmark = ReasoningGym(name=task, task=task, train_size=12, validation_size=1, test_size=1)
+    for problem in benchmark.load().train:
+        for answer in ("", "0", "1", "True", "None"):
+            right = benchmark.score(problem, f"<answer>\\boxed{{{answer}}}</answer>") == 1.0
+            assert not right or answer in problem.answer, (problem.answer, answer)
 
 
 @pytest.mark.parametrize("answer", ["nan", "NaN", "-nan", "nan+nanj", "\\text{nan}", "inf", "Infinity"])

@@ -21,9 +21,18 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
     ``outputs``. If the directory holds checkpoints of this configuration, the run resumes from the newest.
 
     Raises:
-        InputError: problems, weights or the directory cannot be used.
+        InputError: problems, weights or the directory cannot be used, or another process writes to the directory.
         SystemExit: a signal stopped the run; a checkpoint was saved first.
     """
+    from src.utils.run_lock import locked
+
+    directory = directory or configuration.new_directory()
+    with locked(directory):
+        return trained(config, directory)
+
+
+def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any]:
+    """Run a training whose directory is locked; see ``train``."""
     from src.evaluation.loop import evaluate_tests
     from src.evaluation.results import Results, compare
     from src.run import build_run
@@ -36,8 +45,8 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
     from src.utils.signals import Stopped, StopRequest
 
     settings = config.settings
-    directory = directory or configuration.new_directory()
-    if not (directory / ".hydra").exists():
+    configuration.refuse_other_run(directory, config.node)
+    if not (directory / ".hydra" / "config.yaml").exists():
         config.write(directory)
     about: dict[str, Any] = {
         "choices": dict(config.choices),
@@ -155,9 +164,12 @@ def main() -> int:
         directory, config = configuration.resume(arguments)
     except InputError as error:
         return configuration.complain(error, "nothing was run")
+    from src.utils.run_lock import locked
+
     try:
-        configuration.store(directory, config)
-        train(config, directory)
+        with locked(directory):
+            configuration.store(directory, config)
+            train(config, directory)
     except InputError as error:
         return configuration.complain(error)
     return 0

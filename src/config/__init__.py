@@ -3,6 +3,7 @@
 from src.config.building import build
 from src.config.composing import CONF, ROOT, groups, jobs, options, quote_rounds
 from src.config.config import Config, compose
+from src.config.directories import refuse_other_run
 from src.config.launching import complain, launch, new_directory
 from src.config.runs import (
     load,
@@ -35,6 +36,7 @@ __all__ = [
     "quote_rounds",
     "recorded",
     "refuse_changes",
+    "refuse_other_run",
     "resume",
     "store",
     "written",

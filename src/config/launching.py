@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from omegaconf import DictConfig
 
 from src.config.composing import CONF, jobs, own_choices, quote_rounds, register
 from src.config.config import Config, compose, from_node
+from src.config.directories import free_directories
 from src.config.runs import overlay
 from src.types import InputError
+from src.utils.run_lock import locked
 
 Task = Callable[[Config[Any], Path], None]
 """Runs one job. The path is the job's output directory."""
@@ -48,7 +51,16 @@ def launch(command: str, task: Task, arguments: Sequence[str] | None = None) -> 
         except InputError as error:
             return complain(error)
         return 0
-    return _under_hydra(command, task, arguments, dict(zip(parsed.overrides, quoted, strict=True)))
+    replaced = dict(zip(parsed.overrides, quoted, strict=True))
+    if passive:
+        return _under_hydra(command, task, arguments, replaced)
+    try:
+        directory = free_directories(command, [[*own, *job] for job in expanded], configs, parsed.multirun)
+        # A run holds its lock before Hydra writes into its directory; the jobs of a sweep may run in other processes.
+        with locked(directory) if directory is not None else nullcontext():
+            return _under_hydra(command, task, arguments, replaced)
+    except InputError as error:
+        return complain(error, "nothing was run")
 
 
 def configured(command: str, overrides: Sequence[str]) -> Config[Any]:

@@ -53,7 +53,7 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
         "environment": prepare(settings.train.threads, directory),
     }
     with StopRequest() as stop, Console(settings.train.steps) as console:
-        saved = checkpoints.latest(directory) if checkpoints.steps(directory) else None
+        saved = checkpoints.to_continue(directory, console.note)
         run = build_run(config, directory, saved)
         learner, state = restored(run, saved)
         with (
@@ -104,11 +104,12 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
     """Return the learner and the state of a run: new ones, or those of the checkpoint ``saved``.
 
     Raises:
-        InputError: the configuration was edited since the checkpoint was saved.
+        InputError: the configuration was edited since the checkpoint was saved, or the best weights are damaged.
     """
     from src.training import checkpoint
     from src.training.learner import Learner
     from src.training.trainer import State
+    from src.utils.checkpoints import intact_best
 
     settings = run.settings
     optimizer, schedule = settings.optimizer.build(
@@ -119,6 +120,8 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
     if saved is None:
         return learner, State()
     content = checkpoint.load_state(saved)
+    if content["state"]["best"]:
+        intact_best(run.directory)
     configuration.refuse_changes(run.directory, content["settings"], run.config.values)
     optimizer.load_state_dict(content["optimizer"])
     schedule.load_state_dict(content["schedule"])

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from src.types import InputError
-from src.utils.checkpoints import BEST, checksum, steps
+from src.utils.checkpoints import BEST, checksum, steps, whole
 from src.utils.files import whole_folder, write_json, write_text
 
 NUMPY: list[Any] = [np.ndarray, np.dtype, np.dtypes.UInt32DType, np.zeros(0).__reduce__()[0]]
@@ -34,7 +34,10 @@ class Saveable(Protocol):
 
 
 def save(run: Path, step: int, policy: Saveable, state: dict[str, Any], keep: int = 0) -> Path:
-    """Write the checkpoint of a completed step, then delete all but the ``keep`` newest (0 keeps all)."""
+    """Write the checkpoint of a completed step, then delete all but the ``keep`` newest (0 keeps all).
+
+    Checkpoints that lack files do not count, so that the last whole one is never deleted.
+    """
     folder = run / "checkpoints"
     target, temporary = folder / f"step_{step}", folder / f".step_{step}.tmp"
     if target.exists():
@@ -49,7 +52,7 @@ def save(run: Path, step: int, policy: Saveable, state: dict[str, Any], keep: in
     temporary.replace(target)
     write_text(folder / "latest", target.name + "\n")
     if keep:
-        for old in steps(run)[:-keep]:
+        for old in [one for one in steps(run) if whole(folder / f"step_{one}")][:-keep]:
             shutil.rmtree(folder / f"step_{old}")
     return target
 

@@ -19,7 +19,7 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 def write_text(path: Path, text: str) -> None:
     """Replace the content of ``path`` atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # evaluations of a run may write at the same time
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -36,15 +36,19 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
     from src.evaluation.loop import evaluate_tests
     from src.evaluation.results import Results, compare
     from src.run import build_run
+    from src.training import checkpoint
     from src.training.metrics_file import MetricsFile
-    from src.training.trainer import Trainer
+    from src.training.rollout_files import lost
+    from src.training.trainer import Trainer, logged
     from src.utils import checkpoints
     from src.utils.console import Console
     from src.utils.environment import peak_memory, prepare
-    from src.utils.files import write_json
+    from src.utils.files import remove_drafts, write_json
     from src.utils.signals import Stopped, StopRequest
 
     settings = config.settings
+    for folder in (directory, directory / "checkpoints", directory / "rollouts"):
+        remove_drafts(folder)
     configuration.refuse_other_run(directory, config.node)
     if not (directory / ".hydra" / "config.yaml").exists():
         config.write(directory)
@@ -56,10 +60,18 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
         saved = checkpoints.to_continue(directory, console.note)
         run = build_run(config, directory, saved)
         learner, state = restored(run, saved)
+        copy = saved / checkpoint.METRICS if saved is not None else None
         with (
             settings.tracking.open(directory, {**config.values, **about}, config.choices, state.tracker_id) as tracker,
-            MetricsFile(directory / "metrics.jsonl", after=state.step - bool(state.pending)) as metrics,
+            MetricsFile(directory / checkpoint.METRICS, state.step - bool(state.pending), copy) as metrics,
         ):
+            if metrics.repaired:
+                console.note(metrics.repaired)
+            written = [step for step in range(1, state.step + 1) if logged(step, settings.train.rollouts_every)]
+            if gone := lost(directory / "rollouts", written):
+                console.note(
+                    f"{directory / 'rollouts'}: the files of steps {gone} are missing or damaged; they stay so"
+                )
             state.tracker_id = tracker.id
             trainer = Trainer(run, learner, state, metrics, tracker, stop, console.step)
 

@@ -1,7 +1,8 @@
 """Saving and loading training checkpoints: atomic writes, bit-exact resume.
 
 A checkpoint holds the adapter in PEFT's layout (or the whole model, if all weights are trained),
-``trainer_state.pt`` (optimizer, schedule, random states, position) and ``manifest.json`` (a checksum of every file).
+``trainer_state.pt`` (optimizer, schedule, random states, position), the run's ``metrics.jsonl`` so far, and
+``manifest.json`` (a checksum of every file).
 It is written under a temporary name and renamed when complete. ``checkpoints/latest`` names the newest checkpoint.
 """
 
@@ -19,7 +20,10 @@ import torch
 
 from src.types import InputError
 from src.utils.checkpoints import BEST, checksum, steps, whole
-from src.utils.files import whole_folder, write_json, write_text
+from src.utils.files import sync, whole_folder, write_json, write_text
+
+METRICS = "metrics.jsonl"
+"""The metrics of all steps so far, which a checkpoint copies: a few kilobytes per step."""
 
 NUMPY: list[Any] = [np.ndarray, np.dtype, np.dtypes.UInt32DType, np.zeros(0).__reduce__()[0]]
 """What the state of NumPy's generator consisted of in checkpoints of older versions."""
@@ -45,11 +49,15 @@ def save(run: Path, step: int, policy: Saveable, state: dict[str, Any], keep: in
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     policy.save(temporary)
+    if (run / METRICS).exists():
+        shutil.copyfile(run / METRICS, temporary / METRICS)
     torch.save({**state, "step": step, "random": _random_state()}, temporary / "trainer_state.pt")
     for path in _seal(temporary):
         with path.open("rb") as file:
             os.fsync(file.fileno())
+    sync(temporary)
     temporary.replace(target)
+    sync(folder)
     write_text(folder / "latest", target.name + "\n")
     if keep:
         for old in [one for one in steps(run) if whole(folder / f"step_{one}")][:-keep]:

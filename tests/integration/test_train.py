@@ -117,6 +117,25 @@ def test_a_run_with_a_damaged_newest_checkpoint_resumes_bit_for_bit(
     assert (run / "checkpoints" / "damaged_step_4" / "trainer_state.pt").read_bytes() == b""
 
 
+def test_lost_metrics_are_filled_and_lost_rollouts_are_said(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (run / "metrics.jsonl").unlink()
+    (run / "rollouts" / "step_000001.jsonl").write_text('{"problem"')
+    (run / ".model.abcd1234").mkdir()
+    (run / "checkpoints" / ".step_5.tmp").mkdir()
+    (run / "summary.json").unlink()
+    resume(run)
+    said = capsys.readouterr().out
+    assert "the lines of steps 1, 2, 3 and 1 more are missing or damaged; filled from the checkpoint's copy" in said
+    assert "rollouts: the files of steps [1] are missing or damaged" in said
+    assert (run / "metrics.jsonl").read_bytes() == (small_run / "metrics.jsonl").read_bytes()
+    assert not (run / ".model.abcd1234").exists()
+    assert not (run / "checkpoints" / ".step_5.tmp").exists()
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_killed_run_resumes_bit_for_bit(small_run: Path, tmp_path: Path, steps: int) -> None:
     run = tmp_path / "killed"

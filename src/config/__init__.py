@@ -5,10 +5,8 @@ from src.config.composing import CONF, ROOT, groups, jobs, options, quote_rounds
 from src.config.config import Config, compose
 from src.config.directories import refuse_other_run
 from src.config.launching import complain, launch, new_directory
+from src.config.reading import load, load_choices, load_overrides
 from src.config.runs import (
-    load,
-    load_choices,
-    load_overrides,
     overlay,
     recorded,
     refuse_changes,

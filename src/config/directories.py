@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 
 from src.config.composing import output_directory
 from src.config.config import Config
-from src.config.runs import RESUMABLE, flat, load
+from src.config.reading import load
+from src.config.runs import RESUMABLE, flat
 from src.types import InputError
 from src.utils.run_lock import refuse_second_writer
 

@@ -12,7 +12,7 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.config.composing import CONF, jobs, own_choices, quote_rounds, register
 from src.config.config import Config, compose, from_node
@@ -86,7 +86,8 @@ def _under_hydra(command: str, task: Task, arguments: Sequence[str], replaced: d
         hydra_config = HydraConfig.get()
         try:
             choices = own_choices(hydra_config.runtime.choices)
-            config = from_node(command, node, choices, list(hydra_config.overrides.task))
+            typed = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
+            config = from_node(command, node, choices, [str(text) for text in typed or []])
             task(config, Path(hydra_config.runtime.output_dir))
         except InputError as error:
             code[0] = complain(error)

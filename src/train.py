@@ -77,7 +77,8 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
 
             def evaluated(step: int) -> list[Any]:
                 results = Results(directory / "evaluation" / f"step_{step}")
-                return list(evaluate_tests(run, settings.evaluation, results, console.evaluation(stop.check)))
+                show = console.evaluation(stop.check)
+                return list(evaluate_tests(run, settings.evaluation, results, show, stop.check))
 
             try:
                 before = []
@@ -179,15 +180,19 @@ def main() -> int:
         directory, config = configuration.resume(arguments)
     except InputError as error:
         return configuration.complain(error, "nothing was run")
+    try:
+        return configuration.ended(lambda: resumed(config, directory), directory)
+    except KeyboardInterrupt:
+        return configuration.interrupted()
+
+
+def resumed(config: configuration.Config[Any], directory: Path) -> None:
+    """Continue a run, after storing the settings that changed."""
     from src.utils.run_lock import locked
 
-    try:
-        with locked(directory):
-            configuration.store(directory, config)
-            train(config, directory)
-    except InputError as error:
-        return configuration.complain(error)
-    return 0
+    with locked(directory):
+        configuration.store(directory, config)
+        train(config, directory)
 
 
 if __name__ == "__main__":

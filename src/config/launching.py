@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.composing import CONF, jobs, own_choices, quote_rounds, register
 from src.config.config import Config, compose, from_node
 from src.config.directories import free_directories
+from src.config.ending import complain, ended, interrupted
 from src.config.runs import overlay
 from src.types import InputError
 from src.utils.run_lock import locked
@@ -29,10 +31,18 @@ WITHOUT_DIRECTORY = ("solve", "export", "report", "pretrain")
 
 
 def launch(command: str, task: Task, arguments: Sequence[str] | None = None) -> int:
-    """Validate all jobs, then run ``task`` for each. Returns the exit code: 0 done, 2 invalid configuration or input.
+    """Validate all jobs, then run ``task`` for each. Returns the exit code.
 
-    Jobs that need an output directory run under Hydra, which creates it.
+    0: done; 1: a file could not be written; 2: invalid configuration or input; 130: Ctrl-C. Jobs that need an output
+    directory run under Hydra, which creates it.
     """
+    try:
+        return _launched(command, task, arguments)
+    except KeyboardInterrupt:
+        return interrupted()
+
+
+def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parsed = get_args_parser().parse_args(arguments)
     passive = any((parsed.help, parsed.hydra_help, parsed.cfg, parsed.info, parsed.shell_completion))
@@ -45,12 +55,8 @@ def launch(command: str, task: Task, arguments: Sequence[str] | None = None) -> 
         return complain(error, "nothing was run")
     direct = command in WITHOUT_DIRECTORY or any(text.startswith("run=") for text in quoted)
     if direct and not passive:
-        try:
-            for config in configs:
-                task(config, Path())
-        except InputError as error:
-            return complain(error)
-        return 0
+        codes = (ended(partial(task, config, Path()), Path()) for config in configs)
+        return next((code for code in codes if code), 0)
     replaced = dict(zip(parsed.overrides, quoted, strict=True))
     if passive:
         return _under_hydra(command, task, arguments, replaced)
@@ -88,22 +94,14 @@ def _under_hydra(command: str, task: Task, arguments: Sequence[str], replaced: d
             choices = own_choices(hydra_config.runtime.choices)
             typed = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
             config = from_node(command, node, choices, [str(text) for text in typed or []])
-            task(config, Path(hydra_config.runtime.output_dir))
         except InputError as error:
             code[0] = complain(error)
+            return
+        directory = Path(hydra_config.runtime.output_dir)
+        code[0] = ended(partial(task, config, directory), directory) or code[0]
 
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(job)()
     return code[0]
-
-
-def complain(error: Exception, outcome: str = "") -> int:
-    """Print an error's messages, one per line, below their count and ``outcome``. Returns exit code 2."""
-    problems = error.problems if isinstance(error, InputError) else (str(error),)
-    counted = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found"
-    print(f"{counted}{', ' if outcome else ''}{outcome}:", file=sys.stderr)
-    for problem in problems:
-        print(f"  - {problem}", file=sys.stderr)
-    return 2
 
 
 def new_directory() -> Path:

@@ -48,14 +48,18 @@ def save(run: Path, step: int, policy: Saveable, state: dict[str, Any], keep: in
         return target  # the run is deterministic, so the content would be identical
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    policy.save(temporary)
-    if (run / METRICS).exists():
-        shutil.copyfile(run / METRICS, temporary / METRICS)
-    torch.save({**state, "step": step, "random": _random_state()}, temporary / "trainer_state.pt")
-    for path in _seal(temporary):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    sync(temporary)
+    try:
+        policy.save(temporary)
+        if (run / METRICS).exists():
+            shutil.copyfile(run / METRICS, temporary / METRICS)
+        torch.save({**state, "step": step, "random": _random_state()}, temporary / "trainer_state.pt")
+        for path in _seal(temporary):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        sync(temporary)
+    except Exception:
+        shutil.rmtree(temporary, ignore_errors=True)  # on a full disk, it would take the room that is left
+        raise
     temporary.replace(target)
     sync(folder)
     write_text(folder / "latest", target.name + "\n")

@@ -158,7 +158,7 @@ class Trainer:
         chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
         key = (self.settings.seed, "validation")
         result, _ = evaluate(
-            run.engine, chains, run.splits.validation, run.codec, run.scorers, key, progress=lambda _: self.interrupt()
+            run.engine, chains, run.splits.validation, run.codec, run.scorers, key, interrupt=self.interrupt
         )
         accuracy = result.interval
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):

@@ -22,7 +22,7 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
 
     Raises:
         InputError: problems, weights or the directory cannot be used, or another process writes to the directory.
-        SystemExit: a signal stopped the run; a checkpoint was saved first.
+        SystemExit: a signal or the time limit stopped the run; a checkpoint was saved first.
     """
     from src.utils.run_lock import locked
 
@@ -56,7 +56,7 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
         "choices": dict(config.choices),
         "environment": prepare(settings.train.threads, directory),
     }
-    with StopRequest() as stop, Console(settings.train.steps) as console:
+    with StopRequest(settings.train.max_time) as stop, Console(settings.train.steps) as console:
         saved = checkpoints.to_continue(directory, console.note)
         run = build_run(config, directory, saved)
         learner, state = restored(run, saved)

@@ -21,7 +21,7 @@ from src.config.validating import examined, explained, not_understood, validated
 from src.types import InputError
 from src.utils.files import write_text
 
-RESUMABLE = ("resume", "train.steps", "train.threads", "tracking")
+RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", "tracking")
 
 TRAINED = ("model.name", "model.revision", "model.lora", "model.adapter")
 """Settings that the trained weights depend on; they cannot be overridden with ``run=``."""
@@ -73,9 +73,10 @@ def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
             raise InputError(f"tracking={choice}: no such option; valid: {', '.join(options('tracking'))}")
         OmegaConf.update(node, "tracking", OmegaConf.load(CONF / "tracking" / f"{choice}.yaml"), merge=False)
     for key, value in values.items():
-        if OmegaConf.select(node, key, default=None, throw_on_missing=False) is None and key not in dict(flat(node)):
+        known = key in RESUMABLE or OmegaConf.select(node, key, default=None, throw_on_missing=False) is not None
+        if not known and key not in dict(flat(node)):
             raise InputError(f"{key}={value}: there is no setting {key!r}")
-        OmegaConf.update(node, key, _parsed(value))
+        OmegaConf.update(node, key, _parsed(value), force_add=True)  # older runs lack newer settings
     if isinstance(node.train.steps, int) and node.train.steps != steps:
         _extend(run, node, steps)
     settings = validated("train", node)

@@ -145,7 +145,7 @@ class Trainer:
         return self.settings.credit.rows(rollouts, scores, self.settings.algorithm.advantages)
 
     def interrupt(self) -> None:
-        """Raise ``Stopped`` if a stop signal was received."""
+        """Raise ``Stopped`` if a stop was requested."""
         if self.stop.requested is not None:
             raise self.stop.requested
 

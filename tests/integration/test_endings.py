@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from src.tracking.none import NoTracker
 from src.train import train
 from src.training.learner import Learner
 from src.types import InputError
-from src.utils.signals import Stopped
+from src.utils.signals import Stopped, StopRequest
 from tests.conftest import SMALL, run_small
 from tests.helpers import wandb_files
 from tests.integration.test_train import adapter, metrics
@@ -151,6 +153,36 @@ def test_extending_a_complete_run_replaces_its_summary(tmp_path: Path) -> None:
     folder, config = configuration.resume([f"resume={run}", "train.steps=3"])
     train(config, folder)
     assert json.loads((run / "summary.json").read_text())["reported_step"] == 3
+
+
+def test_the_time_limit_stops_with_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["train.steps=3", "evaluation.before=false", "evaluation.every=0", "evaluation.limit=1"]
+    undisturbed = run_small(tmp_path / "undisturbed", *settings)
+    run = tmp_path / "run"
+    with pytest.raises(SystemExit) as stop:
+        run_small(run, *settings, "train.max_time=0.001")
+    for _ in range(40):
+        if (run / "summary.json").exists():
+            break
+        folder, config = configuration.resume([f"resume={run}", "train.max_time=0.02"])
+        with contextlib.suppress(SystemExit):
+            train(config, folder)
+    assert stop.value.code == 124
+    assert "stopped by the time limit; saved a checkpoint of step 0. Resume with:" in capsys.readouterr().out
+    assert metrics(run) == metrics(undisturbed)
+    assert adapter(run) == adapter(undisturbed)
+
+
+def test_a_signal_after_the_time_limit_does_not_kill(tmp_path: Path) -> None:
+    with StopRequest(minutes=0) as stop:
+        time.sleep(0.5)
+        with pytest.raises(Stopped, match="stopped by the time limit"):
+            stop.check()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped, match="stopped by SIGTERM"):
+            stop.check()
+    with StopRequest() as stop:
+        stop.check()
 
 
 # W&B

@@ -100,18 +100,25 @@ def _plain(node: DictConfig, name: str) -> Any:
 
 def explained(command: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """Compose with the overrides that Hydra accepts; return also a message for each override that it refuses."""
+    good, refused = tried(command, overrides)
+    return raw(command, good), [_explain(command, good, override, error) for override, error in refused.items()]
+
+
+def tried(command: str, overrides: Sequence[str]) -> tuple[list[str], dict[str, Exception]]:
+    """Return the overrides that Hydra accepts together, and the others with its errors."""
     try:
-        return raw(command, overrides), []
+        raw(command, overrides)
+        return list(overrides), {}
     except Exception:
         good: list[str] = []
-        errors = []
+        refused: dict[str, Exception] = {}
         for override in sorted(overrides, key=lambda text: "." in text.partition("=")[0]):  # groups first
             try:
                 raw(command, [*good, override])
                 good.append(override)
             except Exception as error:
-                errors.append(_explain(command, good, override, error))
-        return raw(command, good), errors
+                refused[override] = error
+        return good, refused
 
 
 def _explain(command: str, good: Sequence[str], override: str, error: Exception) -> str:

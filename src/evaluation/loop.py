@@ -21,11 +21,13 @@ Progress = Callable[[str, int], Callable[[int], None]]
 """Called with an evaluation's name and number of problems; returns a callback for the number of newly finished ones."""
 
 
-def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progress) -> Iterator[Evaluated]:
+def evaluate_tests(
+    run: Run, settings: Evaluation, results: Results, show: Progress, interrupt: Callable[[], None] | None = None
+) -> Iterator[Evaluated]:
     """Evaluate every test split at every number of rounds with the policy's current weights.
 
     An evaluation that is already in ``results`` is read instead of sampled again. Base and trained policy use the same
-    random streams.
+    random streams. ``interrupt`` is called while turns are generated, and may raise to stop.
     """
     for split, rounds, problems, chains in _planned(run, settings):
         decided = decided_by(run, split, problems, chains, trained=run.step > 0)
@@ -33,7 +35,8 @@ def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progr
         if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
-            sampled, records = evaluate(run.engine, chains, problems, run.codec, run.scorers, seeds, progress=report)
+            place = run.engine, chains, problems, run.codec, run.scorers
+            sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt)
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,
@@ -100,6 +103,7 @@ def evaluate(
     key: tuple[object, ...],
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
+    interrupt: Callable[[], None] | None = None,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
     """Sample answers to ``problems`` and verify them.
 
@@ -117,7 +121,7 @@ def evaluate(
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
         keys = [key] if strategy.search is None else [(*key, sample) for sample in range(strategy.samples)]
-        forests = [grow(engine, strategy, some, codec, one) for one in keys]
+        forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
         turns += [turn for forest in forests for tree in forest for turn in tree.turns]
         samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
         asked = [(problem, one[-1].said) for problem, chains in samples for one in chains]

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import statistics
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Literal
 
 from src.settings import Section
 from src.types import Path, Problem, Rollout, Scorer, Scores, Table, Turn
 from src.verifiers.judge import judged
 
 
-class Term(Section):
+class Term(Section, ABC):
     """One term of the reward: the verifier's verdict, unless ``score`` is overridden.
 
     ``at="leaves"`` scores the last turn of each branch, and the value of an earlier turn is the mean over its children.
     ``at="turns"`` scores every turn on its own.
     """
 
-    at: ClassVar[Literal["leaves", "turns"]]
     weight: float = 1.0
+
+    @property
+    @abstractmethod
+    def at(self) -> Literal["leaves", "turns"]:
+        """Which turns are scored; usually a class variable."""
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         """The unweighted score of one turn; never raises on model text."""

@@ -19,7 +19,7 @@ from src.training import checkpoint
 from src.training.dynamic_sampling import Batch, collect
 from src.training.learner import Learner
 from src.training.metrics_file import MetricsFile
-from src.training.rollout_files import write_rollouts
+from src.training.rollout_files import rollout_file, write_rollouts
 from src.training.settings import TrainCommand
 from src.training.step_metrics import describe
 from src.types import Problem, Rollout, Scores
@@ -96,8 +96,8 @@ class Trainer:
         with record_function(PREFIX + "training"):
             update = self.learner.update(batch.credited.rows)
         end = time.perf_counter()
-        if step == 0 or (step + 1) % self.settings.train.rollouts_every == 0:
-            file = self.run.directory / "rollouts" / f"step_{step + 1:06d}.jsonl"
+        if logged(step + 1, self.settings.train.rollouts_every):
+            file = rollout_file(self.run.directory / "rollouts", step + 1)
             write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec)
             self.tracker.rollouts(step + 1, batch.rollouts, batch.scores)
         return {
@@ -154,7 +154,7 @@ class Trainer:
         return next(iter(self.run.scorers.values()))
 
     def interrupt(self) -> None:
-        """Raise ``Stopped`` if a stop signal was received."""
+        """Raise ``Stopped`` if a stop was requested."""
         if self.stop.requested is not None:
             raise self.stop.requested
 
@@ -167,7 +167,7 @@ class Trainer:
         chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
         key = (self.settings.seed, "validation")
         result, _ = evaluate(
-            run.engine, chains, run.splits.validation, run.codec, run.scorers, key, progress=lambda _: self.interrupt()
+            run.engine, chains, run.splits.validation, run.codec, run.scorers, key, interrupt=self.interrupt
         )
         accuracy = result.interval
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
@@ -201,6 +201,11 @@ class Trainer:
             "schedule": self.learner.schedule.state_dict(),
         }
         checkpoint.save(self.run.directory, state.step, self.run.policy, content, self.settings.checkpoint.keep)
+
+
+def logged(step: int, every: int) -> bool:
+    """Whether the rollouts of a step (1-based) are written: of the first step and of every ``every``-th."""
+    return step == 1 or step % every == 0
 
 
 def order(count: int, seed: int, step: int, size: int) -> list[int]:

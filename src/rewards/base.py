@@ -15,8 +15,9 @@ from src.verifiers.judge import judged
 
 
 class Term(Section, ABC):
-    """One term of the reward: the verifier's verdict, unless ``score`` is overridden.
+    """One term of the reward.
 
+    Its score is the verifier's verdict, unless a subclass overrides ``score``.
     ``at="leaves"`` scores the last turn of each branch, and the value of an earlier turn is the mean over its children.
     ``at="turns"`` scores every turn on its own.
     """

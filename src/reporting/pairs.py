@@ -24,6 +24,9 @@ from src.utils.files import read_jsonl
 Verdicts = Mapping[tuple[str, str], Sequence[float]]
 """Verdicts on each problem, by its id and question."""
 
+Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Verdicts of two groups, [seeds, problems, samples] each."""
+
 NOTE = (
     "Differences in accuracy after training, second minus first, in points, with 95 % intervals. Joint: over seeds, "
     "problems and samples at once (crossed random effects). Over problems: from the difference on every problem, all "
@@ -54,20 +57,37 @@ def pairs(groups: Sequence[Group]) -> list[Pair]:
     return [pair for first, second in itertools.combinations(groups, 2) for pair in _pairs(first, second)]
 
 
-def _pairs(first: Group, second: Group) -> Iterator[Pair]:
+def compared(groups: Sequence[Group]) -> Iterator[tuple[str, Scores]]:
+    """The scores of every pair of groups, with a title, where they have two seeds in common or more."""
+    for first, second in itertools.combinations(groups, 2):
+        for name, verdicts, problems, names in _common(first, second):
+            if scores := scores_of(verdicts, problems):
+                yield f"{second.label} against {first.label}, {name.label(names)}, {name.rounds} rounds", scores
+
+
+def _common(
+    first: Group, second: Group
+) -> Iterator[tuple[Name, list[tuple[Verdicts, Verdicts]], list[tuple[str, str]], list[Name]]]:
+    """The verdicts of both groups, by seeds in common, for each evaluation on the same problems."""
     runs = {run.seed: run for run in first.runs}
     common = [(runs[run.seed], run) for run in second.runs if run.seed in runs]
     names = [name for name in _evaluated(first.runs) if name in _evaluated(second.runs)] if common else []
-    tokens = statistics.fmean(generated(b) / generated(a) for a, b in common) if common else 0.0
     for name in names:
-        verdicts = [(_verdicts(a, name), _verdicts(b, name)) for a, b in common]
+        verdicts: list[tuple[Verdicts, Verdicts]] = [(_verdicts(a, name), _verdicts(b, name)) for a, b in common]
         problems = list(verdicts[0][0])
-        if not problems or any(found.keys() != set(problems) for both in verdicts for found in both):
-            continue  # other problems, or deleted records
+        if problems and all(found.keys() == set(problems) for both in verdicts for found in both):
+            yield name, verdicts, problems, names  # else other problems, or deleted records
+
+
+def _pairs(first: Group, second: Group) -> Iterator[Pair]:
+    runs = {run.seed: run for run in first.runs}
+    common = [(runs[run.seed], run) for run in second.runs if run.seed in runs]
+    tokens = statistics.fmean(generated(b) / generated(a) for a, b in common) if common else 0.0
+    for name, verdicts, problems, names in _common(first, second):
         before = [[mark for a, _ in verdicts for mark in a[problem]] for problem in problems]
         after = [[mark for _, b in verdicts for mark in b[problem]] for problem in problems]
         arrays = scores_of(verdicts, problems)
-        changes = [paired_difference(list(a.values()), list(b.values())).estimate for a, b in verdicts]
+        changes = [paired_difference([*a.values()], [*b.values()]).estimate for a, b in verdicts]
         yield Pair(
             split=name.label(names),
             rounds=name.rounds,
@@ -81,9 +101,7 @@ def _pairs(first: Group, second: Group) -> Iterator[Pair]:
         )
 
 
-def scores_of(
-    verdicts: Sequence[tuple[Verdicts, Verdicts]], problems: Sequence[tuple[str, str]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def scores_of(verdicts: Sequence[tuple[Verdicts, Verdicts]], problems: Sequence[tuple[str, str]]) -> Scores | None:
     """The verdicts of both groups as [seeds, problems, samples]; ``None`` with one seed, one problem, or if the numbers
     of samples differ within a group."""
     if len(verdicts) < 2 or len(problems) < 2:

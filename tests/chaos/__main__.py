@@ -52,6 +52,8 @@ def chaos(folder: Path, kills: int, seed: int, quick: bool) -> Table:
     def attempt(fault: str, tries: int, action: object) -> None:
         for _ in range(tries):
             table.record(fault, action, place.log)  # type: ignore[arg-type]
+        if not tries:
+            return
         print(f"{fault}: {tries} tries, {len(table.rows[fault].losses)} lost", flush=True)
 
     for number, phase in enumerate(phases):

@@ -40,7 +40,7 @@ docs: setup ## the documentation as a site, built strictly, in site/
 mutants: setup ## mutate the code and count the mutants that the unit tests notice (10 minutes)
 	$(BIN)/python -m tests.mutants $(ARGS)
 
-chaos: setup ## inject faults into small runs: kills, signals, full disks, damaged files (20 minutes)
+chaos: setup ## inject faults into small runs: kills, signals, full disks, damaged files (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
 
 pretrain: setup ## rebuild the embedded model from nothing

@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 
 from src.config.composing import output_directory
 from src.config.config import Config
-from src.config.reading import load
+from src.config.reading import DamagedError, load
 from src.config.runs import RESUMABLE, flat
 from src.types import InputError
+from src.utils import checkpoints
 from src.utils.run_lock import refuse_second_writer
 
 FREE = ("tracking", "_target_", "train.max_time")
@@ -55,14 +56,20 @@ def free_directories(
 def refuse_other_run(directory: Path, node: DictConfig, free: tuple[str, ...] = RESUMED) -> None:
     """Check that a directory holds no run, or one with the settings of the composed configuration ``node``.
 
-    Settings whose names start with one of ``free`` may differ.
+    Settings whose names start with one of ``free`` may differ. A configuration that was cut before the first checkpoint
+    does not matter.
 
     Raises:
         InputError: names the settings that differ.
     """
     if not (directory / ".hydra" / "config.yaml").exists():
         return
-    there, here = dict(flat(load(directory))), dict(flat(node))
+    try:
+        there, here = dict(flat(load(directory))), dict(flat(node))
+    except DamagedError:
+        if checkpoints.steps(directory):
+            raise
+        return  # killed while it was written: nothing was trained, so the run starts again
     differing = [
         f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
         for key in sorted({*there, *here})

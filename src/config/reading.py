@@ -15,6 +15,10 @@ from src.config.trusting import trusted
 from src.types import InputError
 
 
+class DamagedError(InputError):
+    """A file of a recorded run cannot be read as what it should be."""
+
+
 def load(run: Path) -> DictConfig:
     """Load the configuration of a recorded run, migrated to current names.
 
@@ -30,7 +34,7 @@ def load(run: Path) -> DictConfig:
         )
     values = _plain(file)
     if not isinstance(values, dict) or not values:
-        raise InputError(f"{file}: damaged: it holds no settings")
+        raise DamagedError(f"{file}: damaged: it holds no settings")
     values = migrated(values)
     trusted(values, str(file))
     return OmegaConf.create(values)
@@ -42,7 +46,7 @@ def load_choices(run: Path) -> dict[str, str]:
     try:
         choices = values["hydra"]["runtime"]["choices"] if values else {}
     except (KeyError, TypeError) as error:
-        raise InputError(f"{run / '.hydra' / 'hydra.yaml'}: damaged: it lacks hydra.runtime.choices") from error
+        raise DamagedError(f"{run / '.hydra' / 'hydra.yaml'}: damaged: it lacks hydra.runtime.choices") from error
     return own_choices({str(group): choice for group, choice in choices.items()})
 
 
@@ -58,4 +62,4 @@ def _plain(file: Path) -> Any:
     try:
         return OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: damaged: {' '.join(str(error).split())}") from error
+        raise DamagedError(f"{file}: damaged: {' '.join(str(error).split())}") from error

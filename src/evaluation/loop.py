@@ -58,15 +58,15 @@ def evaluations_of_base(run: Run, settings: Evaluation, results: Results) -> lis
     """Read the evaluations of the base that were made before the first training step.
 
     Raises:
-        InputError: one is missing; it cannot be made again, since the weights are past step 0.
+        InputError: one is missing or damaged; it cannot be made again, since the weights are past step 0.
     """
     evaluations = []
     for split, rounds, problems, chains in _planned(run, settings):
         result = results.find(digest(decided_by(run, split, problems, chains, trained=False)))
         if result is None:
             raise InputError(
-                f"{results.folder}: the evaluation of the base on {split} over {rounds} rounds is missing, and the "
-                "weights are past step 0. Restore its files, or start a new run."
+                f"{results.folder}: the evaluation of the base on {split} over {rounds} rounds is missing or damaged, "
+                "and the weights are past step 0. Restore its files, or start a new run."
             )
         evaluations.append(result)
     return evaluations

@@ -25,7 +25,7 @@ class Train(Section):
     sampler_tolerance: float = Field(ge=0)
     rollouts_every: int = Field(ge=1)
     threads: int = Field(0, ge=0, le=1024)
-    max_time: float | None = Field(None, gt=0)
+    max_time: float | None = Field(None, gt=0, le=525_600)
     profile: int = 0
 
     def check(self) -> Iterable[str]:

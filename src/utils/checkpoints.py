@@ -119,7 +119,12 @@ def chosen(run: Path, checkpoint: str | int | None) -> Path:
     """
     if checkpoint is None:
         file = run / "summary.json"
-        reported = json.loads(file.read_text(encoding="utf-8")).get("best") if file.is_file() else None
+        try:
+            reported = json.loads(file.read_text(encoding="utf-8")).get("best") if file.is_file() else None
+        except (ValueError, AttributeError) as error:
+            raise InputError(
+                f"{file}: damaged ({error}); name the weights with checkpoint={BEST}, checkpoint={LATEST} or a step"
+            ) from error
         checkpoint = BEST if reported else LATEST
     if checkpoint == LATEST:
         return latest(run)

@@ -90,6 +90,20 @@ def test_in_a_notebook_other_settings_are_refused_too(run: Path) -> None:
     assert content(run) == before
 
 
+def test_a_configuration_that_was_cut_before_training_is_written_again(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = run / ".hydra" / "config.yaml"
+    config.write_text(config.read_text()[:100])
+    assert launch(*QUICK, f"hydra.run.dir={run}") == 2
+    assert f"{config}: damaged" in capsys.readouterr().err
+    new = tmp_path / "new"
+    (new / ".hydra").mkdir(parents=True)
+    shutil.copy(config, new / ".hydra" / "config.yaml")
+    assert launch(*QUICK, f"hydra.run.dir={new}") == 0
+    assert configuration.load(new) == compose("train", QUICK).node
+
+
 @pytest.mark.parametrize("how", ["run again", "resume", "sweep"])
 def test_a_second_process_is_refused_before_it_writes(
     run: Path, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -148,3 +148,11 @@ def test_damaged_best_weights_are_refused(run):
     (run / "checkpoints" / "best" / "weights").write_text("other")
     with pytest.raises(InputError, match=r"the best weights are damaged \(weights does not match its checksum\)"):
         intact_best(run)
+
+
+@pytest.mark.parametrize("content", ["", '{"best": {', "[]"])
+def test_a_damaged_summary_is_named(run, content):
+    (run / "summary.json").write_text(content)
+    with pytest.raises(InputError, match=r"summary.json: damaged .* checkpoint=best, checkpoint=latest or a step"):
+        chosen(run, None)
+    assert chosen(run, "latest").name == "step_12"

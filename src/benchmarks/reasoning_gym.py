@@ -19,7 +19,6 @@ from src.benchmarks.base import Benchmark, Splits
 from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
 from src.settings import RunSettings
 from src.types import InputError, Problem
-from src.verifiers.normalization import tidy, verdict
 from src.verifiers.sandbox import LONGEST_ANSWER, InterruptedVerdictError, IsolatedVerifier
 from src.verifiers.tags import stated_answer
 
@@ -120,7 +119,7 @@ class ReasoningGym(Benchmark):
         entry = {"question": problem.question, "answer": problem.answer or None, "metadata": problem.metadata}
         if NO_NUMBER.search(answer) and not NO_NUMBER.search(problem.answer):
             return 0.0
-        if answer in EMPTY and problem.answer and verdict(tidy(problem.answer), tidy(answer)) is False:
+        if answer in EMPTY and problem.answer and _differ(problem.answer, answer):
             return 0.0
         try:
             score = self._verifier(problem.metadata.get("split", "train"))(answer, entry)
@@ -173,6 +172,13 @@ class ReasoningGym(Benchmark):
                 taken.add(entry["question"])
                 metadata = {**entry["metadata"], "split": split}
                 yield Problem(f"{split}-{position}", entry["question"], _text(entry["answer"]), metadata)
+
+
+def _differ(gold: str, answer: str) -> bool:
+    try:
+        return float(gold) != float(answer)
+    except ValueError:
+        return gold != answer
 
 
 def _dataset(task: str, options: Mapping[str, Any], seed: int, size: int) -> Any:

@@ -273,8 +273,10 @@ def judge_killed(place: Place, entry: int) -> str:
         def killing(self: Trainer, rollouts: Any) -> Any:
             count[0] += 1
             for judge in list(_ALIVE) if count[0] == entry else []:
-                if judge._process is not None:
-                    judge._process.kill()
+                for worker in judge._idle:
+                    os.kill(worker.pid, signal.SIGKILL)
+                if judge._nursery is not None:
+                    judge._nursery.kill()
             return score(self, rollouts)
 
         Trainer.score = killing  # type: ignore[method-assign]

@@ -102,6 +102,7 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
                 "best": state.best,
                 "reported_step": run.step,
                 "verifier_failures": state.verifier_failures,
+                "nonfinite": state.nonfinite,
                 "evaluations": compare(before, after),
                 "wall_clock_seconds": trainer.seconds,
                 **about,
@@ -130,7 +131,9 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
         run.policy.parameters(), settings.train.steps, settings.algorithm.iterations
     )
     bounds = settings.train.micro_batch_tokens, settings.train.max_grad_norm, settings.train.sampler_tolerance
-    learner = Learner(run.policy, settings.algorithm, optimizer, schedule, *bounds)
+    learner = Learner(
+        run.policy, settings.algorithm, optimizer, schedule, *bounds, on_nonfinite=settings.train.on_nonfinite
+    )
     if saved is None:
         return learner, State()
     content = checkpoint.load_state(saved)

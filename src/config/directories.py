@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from src.config.composing import output_directory
 from src.config.config import Config
-from src.config.reading import DamagedError, load
+from src.config.reading import DamagedError, values_of
 from src.config.runs import RESUMABLE, flat
 from src.types import InputError
 from src.utils import checkpoints
@@ -65,7 +65,7 @@ def refuse_other_run(directory: Path, node: DictConfig, free: tuple[str, ...] = 
     if not (directory / ".hydra" / "config.yaml").exists():
         return
     try:
-        there, here = dict(flat(load(directory))), dict(flat(node))
+        there, here = dict(flat(values_of(directory))), dict(flat(node))
     except DamagedError:
         if checkpoints.steps(directory):
             raise

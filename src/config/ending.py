@@ -39,6 +39,11 @@ def ended(action: Callable[[], object], directory: Path) -> int:
         action()
     except InputError as error:
         return complain(error)
+    except FloatingPointError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        if saved := checkpoints.steps(directory):
+            print(f"Saved: the checkpoint of step {saved[-1]} in {directory}, from before.", file=sys.stderr)
+        return 1
     except Exception as error:
         if (reason := _not_written(error)) is None:
             raise

@@ -26,6 +26,17 @@ def load(run: Path) -> DictConfig:
         InputError: the folder is not a run directory, or its configuration is damaged or names code that the user did
             not.
     """
+    values = values_of(run)
+    trusted(values, str(run / ".hydra" / "config.yaml"))
+    return OmegaConf.create(values)
+
+
+def values_of(run: Path) -> dict[str, Any]:
+    """The recorded settings as plain data with interpolations as text, to be compared; nothing may be built from them.
+
+    Raises:
+        InputError: the folder is not a run directory, or its configuration is damaged.
+    """
     file = run / ".hydra" / "config.yaml"
     if not file.is_file():
         raise InputError(
@@ -35,9 +46,7 @@ def load(run: Path) -> DictConfig:
     values = _plain(file)
     if not isinstance(values, dict) or not values:
         raise DamagedError(f"{file}: damaged: it holds no settings")
-    values = migrated(values)
-    trusted(values, str(file))
-    return OmegaConf.create(values)
+    return dict(migrated(values))
 
 
 def load_choices(run: Path) -> dict[str, str]:

@@ -13,13 +13,6 @@ from src.config import ROOT
 from tests.conftest import SMALL
 
 NAMES = ("WANDB_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY")
-    "WANDB_API_KEY",
-    "HF_TOKEN",
-    "HUGGING_FACE_HUB_TOKEN",
-    "OPENAI_API_KEY",
-    "AWS_SECRET_ACCESS_KEY",
-    "MY_PASSWORD",
-)
 KEYS = {name: f"{number}{39 * 'a'}{number}" for number, name in enumerate(NAMES)}
 OFFLINE = ["tracking=wandb", "tracking.mode=offline"]
 

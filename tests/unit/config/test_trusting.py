@@ -27,6 +27,11 @@ def record(run: Path, text: str) -> Path:
         ("c: create\nreward: '${oc.${c}:x}'", "reward="),
         ("secret: '${oc.env:KEY}'", "secret="),
         ("verifier: {_target_: src.verifiers.function.Function, function: os.system}", "verifier.function=os.system"),
+        ("evaluation: {also: [published, stranger.V]}", "evaluation.also[1]=stranger.V"),
+        ("a: stranger.V\nevaluation: {also: ['${a}']}", "evaluation.also[0]="),
+        ("a: [stranger.V]\nevaluation: {also: '${a}'}", "evaluation.also="),
+        ("a: {also: [stranger.V]}\nevaluation: '${a}'", "a.also[0]=stranger.V"),
+        ("optimizer: {_target_: [stranger.V]}", "optimizer._target_=['stranger.V'] is not"),
         ("evaluation: {also: [{function: src.run.build_run}]}", "evaluation.also[0].function=src.run.build_run"),
     ],
 )

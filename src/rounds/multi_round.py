@@ -142,7 +142,7 @@ class MultiRound(Strategy):
         if self.search is None:
             return [], []
         by_path = {turn.path: turn for turn in turns}
-        continued = {turn.parent for turn in turns if not turn.probe}
+        continued = {source for turn in turns if not turn.probe for source in turn.quoted}
         pool = [turn for turn in turns if turn.live and not turn.probe and turn.path not in continued]
         ends = _last_probe_turns(turns)
         probed = {turn.path: [probe for probe in ends if probe.path[: turn.round] == turn.path] for turn in pool}
@@ -241,12 +241,12 @@ class MultiRound(Strategy):
         return codec.chat(self.prompts.messages(problem.question, carried, number, self.n))
 
     def _copies(self, turn: Turn, count: int) -> list[Turn]:
-        return [replace(turn, path=(*turn.parent, index)) for index in range(count)]
+        return [replace(turn, path=(*turn.family, index)) for index in range(count)]
 
     def _probes(self, turn: Turn) -> list[Turn]:
         """Probes of the state before ``turn``; their child indices come after those of its siblings."""
         start = self.widths[turn.round - 1]
-        return [replace(turn, path=(*turn.parent, start + index), probe=True) for index in range(self.probes)]
+        return [replace(turn, path=(*turn.family, start + index), probe=True) for index in range(self.probes)]
 
     def _fit(self, text: str, codec: Codec) -> tuple[str, bool]:
         """Truncate a progress to ``progress_tokens``; returns it and whether it was truncated."""
@@ -264,5 +264,5 @@ class MultiRound(Strategy):
 def _last_probe_turns(turns: Sequence[Turn]) -> list[Turn]:
     """The last turn of each finished probe chain."""
     probes = [turn for turn in turns if turn.probe and turn.live]
-    parents = {probe.parent for probe in probes}
-    return [probe for probe in probes if probe.path not in parents]
+    quoted = {source for probe in probes for source in probe.quoted}
+    return [probe for probe in probes if probe.path not in quoted]

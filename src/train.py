@@ -21,42 +21,64 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
     ``outputs``. If the directory holds checkpoints of this configuration, the run resumes from the newest.
 
     Raises:
-        InputError: problems, weights or the directory cannot be used.
-        SystemExit: a signal stopped the run; a checkpoint was saved first.
+        InputError: problems, weights or the directory cannot be used, or another process writes to the directory.
+        SystemExit: a signal or the time limit stopped the run; a checkpoint was saved first.
     """
+    from src.utils.run_lock import locked
+
+    directory = directory or configuration.new_directory()
+    with locked(directory):
+        return trained(config, directory)
+
+
+def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any]:
+    """Run a training whose directory is locked; see ``train``."""
     from src.evaluation.loop import evaluate_tests
     from src.evaluation.results import Results, compare
     from src.run import build_run
+    from src.training import checkpoint
     from src.training.metrics_file import MetricsFile
-    from src.training.trainer import Trainer
+    from src.training.rollout_files import lost
+    from src.training.trainer import Trainer, logged
     from src.utils import checkpoints
     from src.utils.console import Console
     from src.utils.environment import peak_memory, prepare
-    from src.utils.files import write_json
+    from src.utils.files import remove_drafts, write_json
     from src.utils.signals import Stopped, StopRequest
 
     settings = config.settings
-    directory = directory or configuration.new_directory()
-    if not (directory / ".hydra").exists():
+    for folder in (directory, directory / "checkpoints", directory / "rollouts"):
+        remove_drafts(folder)
+    configuration.refuse_other_run(directory, config.node)
+    if not (directory / ".hydra" / "config.yaml").exists():
         config.write(directory)
     about: dict[str, Any] = {
         "choices": dict(config.choices),
         "environment": prepare(settings.train.threads, directory),
     }
-    with StopRequest() as stop, Console(settings.train.steps) as console:
-        saved = checkpoints.latest(directory) if checkpoints.steps(directory) else None
+    with StopRequest(settings.train.max_time) as stop, Console(settings.train.steps) as console:
+        saved = checkpoints.to_continue(directory, console.note)
         run = build_run(config, directory, saved)
         learner, state = restored(run, saved)
+        copy = saved / checkpoint.METRICS if saved is not None else None
         with (
             settings.tracking.open(directory, {**config.values, **about}, config.choices, state.tracker_id) as tracker,
-            MetricsFile(directory / "metrics.jsonl", after=state.step - bool(state.pending)) as metrics,
+            MetricsFile(directory / checkpoint.METRICS, state.step - bool(state.pending), copy) as metrics,
         ):
+            if metrics.repaired:
+                console.note(metrics.repaired)
+            written = [step for step in range(1, state.step + 1) if logged(step, settings.train.rollouts_every)]
+            if gone := lost(directory / "rollouts", written):
+                console.note(
+                    f"{directory / 'rollouts'}: the files of steps {gone} are missing or damaged; they stay so"
+                )
             state.tracker_id = tracker.id
             trainer = Trainer(run, learner, state, metrics, tracker, stop, console.step)
 
             def evaluated(step: int) -> list[Any]:
                 results = Results(directory / "evaluation" / f"step_{step}")
-                return list(evaluate_tests(run, settings.evaluation, results, console.evaluation(stop.check)))
+                show = console.evaluation(stop.check)
+                return list(evaluate_tests(run, settings.evaluation, results, show, stop.check))
 
             try:
                 before = []
@@ -79,6 +101,8 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
                 "final": last,
                 "best": state.best,
                 "reported_step": run.step,
+                "verifier_failures": state.verifier_failures,
+                "nonfinite": state.nonfinite,
                 "evaluations": compare(before, after),
                 "wall_clock_seconds": trainer.seconds,
                 **about,
@@ -95,21 +119,26 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
     """Return the learner and the state of a run: new ones, or those of the checkpoint ``saved``.
 
     Raises:
-        InputError: the configuration was edited since the checkpoint was saved.
+        InputError: the configuration was edited since the checkpoint was saved, or the best weights are damaged.
     """
     from src.training import checkpoint
     from src.training.learner import Learner
     from src.training.trainer import State
+    from src.utils.checkpoints import intact_best
 
     settings = run.settings
     optimizer, schedule = settings.optimizer.build(
         run.policy.parameters(), settings.train.steps, settings.algorithm.iterations
     )
     bounds = settings.train.micro_batch_tokens, settings.train.max_grad_norm, settings.train.sampler_tolerance
-    learner = Learner(run.policy, settings.algorithm, optimizer, schedule, *bounds)
+    learner = Learner(
+        run.policy, settings.algorithm, optimizer, schedule, *bounds, on_nonfinite=settings.train.on_nonfinite
+    )
     if saved is None:
         return learner, State()
     content = checkpoint.load_state(saved)
+    if content["state"]["best"]:
+        intact_best(run.directory)
     configuration.refuse_changes(run.directory, content["settings"], run.config.values)
     optimizer.load_state_dict(content["optimizer"])
     schedule.load_state_dict(content["schedule"])
@@ -156,11 +185,18 @@ def main() -> int:
     except InputError as error:
         return configuration.complain(error, "nothing was run")
     try:
+        return configuration.ended(lambda: resumed(config, directory), directory)
+    except KeyboardInterrupt:
+        return configuration.interrupted()
+
+
+def resumed(config: configuration.Config[Any], directory: Path) -> None:
+    """Continue a run, after storing the settings that changed."""
+    from src.utils.run_lock import locked
+
+    with locked(directory):
         configuration.store(directory, config)
         train(config, directory)
-    except InputError as error:
-        return configuration.complain(error)
-    return 0
 
 
 if __name__ == "__main__":

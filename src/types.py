@@ -282,6 +282,18 @@ class Engine(Protocol):
         ...
 
 
+class NumberError(FloatingPointError):
+    """A number of a training step is NaN, infinite or no number at all; the message says which.
+
+    ``tree`` and ``path`` identify the turn, if it is that of one turn. ``fatal``: the weights themselves are damaged,
+    so that skipping the update would not help.
+    """
+
+    def __init__(self, message: str, tree: int | None = None, path: Path = (), fatal: bool = False) -> None:
+        super().__init__(message)
+        self.tree, self.path, self.fatal = tree, path, fatal
+
+
 class InputError(ValueError):
     """Invalid user input: settings, data or a directory. The message says what would be valid."""
 

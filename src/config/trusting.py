@@ -12,6 +12,9 @@ from src.types import InputError
 VARIABLE = "MOTIF_PLUGINS"
 """Environment variable that names the plug-in packages whose classes a recorded configuration may use."""
 
+FUNCTION = "function"
+"""Setting that names a function to call (``verifier=function``)."""
+
 RESOLVERS = ("package", "plain", "hydra", "now")
 """Resolvers that a recorded configuration may call. Others read the environment or create whole sections."""
 
@@ -34,9 +37,10 @@ def _refused(values: Any, place: str, allowed: set[str]) -> Iterator[str]:
         for key, value in values.items():
             name = f"{place}.{key}" if place else str(key)
             package = str(value).partition(".")[0]
-            if key == "_target_" and package not in allowed:
+            if (key == "_target_" and package not in allowed) or (key == FUNCTION and package not in allowed - {"src"}):
+                kind = "class" if key == "_target_" else "function"
                 yield (
-                    f"{name}={value} is a class outside src, and loading it runs its code. If you trust it, "
+                    f"{name}={value} is a {kind} outside src, and loading it runs its code. If you trust it, "
                     f"name its package: {VARIABLE}={package}"
                 )
             yield from _refused(value, name, allowed)

@@ -13,21 +13,21 @@ from src.rounds.base import Strategy
 from src.rounds.growing import grow
 from src.run import Run
 from src.types import Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn
-from src.verifiers.equivalence import Equivalence, merged
+from src.verifiers.judge import failures, verdicts
 from src.verifiers.tags import stated_answer, well_formed
-
-EQUIVALENT = Equivalence()
-"""Tells which answers vote together, whatever the verifier."""
+from src.verifiers.votes import merged
 
 Progress = Callable[[str, int], Callable[[int], None]]
 """Called with an evaluation's name and number of problems; returns a callback for the number of newly finished ones."""
 
 
-def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progress) -> Iterator[Evaluated]:
+def evaluate_tests(
+    run: Run, settings: Evaluation, results: Results, show: Progress, interrupt: Callable[[], None] | None = None
+) -> Iterator[Evaluated]:
     """Evaluate every test split at every number of rounds with the policy's current weights.
 
     An evaluation that is already in ``results`` is read instead of sampled again. Base and trained policy use the same
-    random streams.
+    random streams. ``interrupt`` is called while turns are generated, and may raise to stop.
     """
     for split, rounds, problems, chains in _planned(run, settings):
         decided = decided_by(run, split, problems, chains, trained=run.step > 0)
@@ -35,7 +35,8 @@ def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progr
         if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
-            sampled, records = evaluate(run.engine, chains, problems, run.codec, run.scorers, seeds, progress=report)
+            place = run.engine, chains, problems, run.codec, run.scorers
+            sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt)
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,
@@ -57,15 +58,15 @@ def evaluations_of_base(run: Run, settings: Evaluation, results: Results) -> lis
     """Read the evaluations of the base that were made before the first training step.
 
     Raises:
-        InputError: one is missing; it cannot be made again, since the weights are past step 0.
+        InputError: one is missing or damaged; it cannot be made again, since the weights are past step 0.
     """
     evaluations = []
     for split, rounds, problems, chains in _planned(run, settings):
         result = results.find(digest(decided_by(run, split, problems, chains, trained=False)))
         if result is None:
             raise InputError(
-                f"{results.folder}: the evaluation of the base on {split} over {rounds} rounds is missing, and the "
-                "weights are past step 0. Restore its files, or start a new run."
+                f"{results.folder}: the evaluation of the base on {split} over {rounds} rounds is missing or damaged, "
+                "and the weights are past step 0. Restore its files, or start a new run."
             )
         evaluations.append(result)
     return evaluations
@@ -102,6 +103,7 @@ def evaluate(
     key: tuple[object, ...],
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
+    interrupt: Callable[[], None] | None = None,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
     """Sample answers to ``problems`` and verify them.
 
@@ -115,45 +117,50 @@ def evaluate(
     answers: list[list[str | None]] = []
     records: list[dict[str, Any]] = []
     turns: list[Turn] = []
+    failed = failures(scorers.values())
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
         keys = [key] if strategy.search is None else [(*key, sample) for sample in range(strategy.samples)]
-        forests = [grow(engine, strategy, some, codec, one) for one in keys]
-        for problem, *trees in zip(some, *forests, strict=True):
-            chains = [chain(tree, first) for tree in trees for first in tree.level(1) if first.status != Status.PRUNED]
-            stated = [stated_answer(turns_[-1].said) for turns_ in chains]
-            verdicts = [scorers[verifier](problem, turns_[-1].said) for turns_ in chains]
-            correct.append(verdicts)
-            answers.append(stated)
-            turns += [turn for tree in trees for turn in tree.turns]
+        forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
+        turns += [turn for forest in forests for tree in forest for turn in tree.turns]
+        samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
+        asked = [(problem, one[-1].said) for problem, chains in samples for one in chains]
+        judged = [iter(verdicts(scorer, asked)) for scorer in scorers.values()]
+        for problem, chains in samples:
+            answers.append([stated_answer(one[-1].said) for one in chains])
+            opinions = [[next(judgements) for judgements in judged] for _ in chains]
+            correct.append([verdict for verdict, *_ in opinions])
             records += [
-                _record(problem, sample, turns_, answer, verdict)
-                | ({"also": {name: scorers[name](problem, turns_[-1].said) for name in others}} if others else {})
-                for sample, (turns_, answer, verdict) in enumerate(zip(chains, stated, verdicts, strict=True))
+                _record(problem, sample, one, answer, verdict)
+                | ({"also": dict(zip(others, further, strict=True))} if others else {})
+                for sample, (one, answer, (verdict, *further)) in enumerate(
+                    zip(chains, answers[-1], opinions, strict=True)
+                )
             ]
         if progress is not None:
             progress(len(some))
     interval = accuracy(correct)
-    samples = len(correct[0])
+    count = len(correct[0])
     summary = {
         "accuracy": interval.estimate,
         "low": interval.low,
         "high": interval.high,
         "problems": len(correct),
-        "samples": samples,
+        "samples": count,
         "verifier": verifier,
         "rounds": strategy.n,
         "temperature": strategy.temperature,
-        "pass_at": {str(k): pass_at_k(correct, k) for k in _powers(samples)},
-        "majority": majority([merged(row, EQUIVALENT) for row in answers], correct),
-        "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * samples),
+        "pass_at": {str(k): pass_at_k(correct, k) for k in _powers(count)},
+        "majority": majority([merged(row) for row in answers], correct),
+        "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * count),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
         "truncated": statistics.fmean(turn.status == Status.TRUNCATED for turn in turns),
         "carried_cut": statistics.fmean(turn.carried_cut for turn in turns),
+        "verifier_failures": failures(scorers.values()) - failed,
     }
     if others:
-        summary["also"] = {name: _second_opinion(name, records, samples) for name in others}
+        summary["also"] = {name: _second_opinion(name, records, count) for name in others}
     return Evaluated(summary, correct), records
 
 
@@ -163,6 +170,11 @@ def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: in
     interval = accuracy([verdicts[start : start + samples] for start in range(0, len(verdicts), samples)])
     differ = sum(record["correct"] != verdict for record, verdict in zip(records, verdicts, strict=True))
     return {"accuracy": interval.estimate, "low": interval.low, "high": interval.high, "disagreements": differ}
+
+
+def sampled(trees: Sequence[Rollout]) -> list[list[Turn]]:
+    """The chains of a problem's trees, without those that a search pruned."""
+    return [chain(tree, first) for tree in trees for first in tree.level(1) if first.status != Status.PRUNED]
 
 
 def chain(rollout: Rollout, first: Turn) -> list[Turn]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,26 @@ def write_rollouts(
     advantages = {(row.tree, row.path): row.advantage for row in credited.rows}
     lines = (_line(rollout, score, advantages, codec) for rollout, score in zip(rollouts, scores, strict=True))
     write_jsonl(path, lines)
+
+
+def lost(folder: Path, steps: Iterable[int]) -> list[int]:
+    """List those of ``steps`` whose files are missing or cut."""
+    return [step for step in steps if not _intact(rollout_file(folder, step))]
+
+
+def rollout_file(folder: Path, step: int) -> Path:
+    """Path of the rollouts of a step."""
+    return folder / f"step_{step:06d}.jsonl"
+
+
+def _intact(path: Path) -> bool:
+    """Whether a file of rollouts exists and its last line is complete."""
+    try:
+        content = path.read_bytes()
+        json.loads(content.splitlines()[-1])
+    except (OSError, ValueError, IndexError):
+        return False
+    return content.endswith(b"\n")
 
 
 def _line(

@@ -42,8 +42,7 @@ def prepare(threads: int, run: Path) -> dict[str, Any]:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     keep_freed_memory()
-    file = run / "environment.json"
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file, earlier = run / "environment.json", recorded_environment(run)
     torch.set_num_threads(threads or earlier.get("threads", torch.get_num_threads()))
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Debug option that fills uninitialised tensors; off because it costs an extra write per allocation.
@@ -58,7 +57,7 @@ def prepare(threads: int, run: Path) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
     for name in ("versions", "threads", "instructions", "device"):
-        if earlier and earlier[name] != now[name]:
+        if name in earlier and earlier[name] != now[name]:
             print(f"warning: {name} was {earlier[name]} and is {now[name]}: the resumed run will not be bit-exact")
     write_json(file, now)
     return now
@@ -78,10 +77,21 @@ def keep_freed_memory() -> None:
 
 def restore_threads(threads: int, run: Path) -> None:
     """Use ``threads`` CPU threads, or as many as ``run`` used: another number changes the last bits of results."""
-    file = run / "environment.json"
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     keep_freed_memory()
-    set_threads(threads or earlier.get("threads", 0))
+    set_threads(threads or recorded_environment(run).get("threads", 0))
+
+
+def recorded_environment(run: Path) -> dict[str, Any]:
+    """Read the record of a run's earlier start; empty if there was none. A damaged record is said."""
+    file = run / "environment.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError:
+        record = None
+    if isinstance(record, dict):
+        return record
+    print(f"warning: {file} is damaged: with another number of threads, results will not be bit-exact")
+    return {}
 
 
 def set_threads(threads: int) -> None:

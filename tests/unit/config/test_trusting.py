@@ -26,6 +26,8 @@ def record(run: Path, text: str) -> Path:
         ("reward: '${oc.create:\"{_target_: stranger.R}\"}'", "reward="),
         ("c: create\nreward: '${oc.${c}:x}'", "reward="),
         ("secret: '${oc.env:KEY}'", "secret="),
+        ("verifier: {_target_: src.verifiers.function.Function, function: os.system}", "verifier.function=os.system"),
+        ("evaluation: {also: [{function: src.run.build_run}]}", "evaluation.also[0].function=src.run.build_run"),
     ],
 )
 def test_code_outside_src_is_refused_by_name(tmp_path: Path, text: str, place: str) -> None:

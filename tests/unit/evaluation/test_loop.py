@@ -100,7 +100,7 @@ def test_the_summary_by_hand() -> None:
     assert (summary["truncated"], summary["carried_cut"]) == (0.0, 0.0)
     assert set(summary) == {
         *("accuracy", "low", "high", "problems", "samples", "verifier", "rounds", "temperature", "pass_at", "majority"),
-        *("tokens_per_answer", "rounds_used", "well_formed", "truncated", "carried_cut"),
+        *("tokens_per_answer", "rounds_used", "well_formed", "truncated", "carried_cut", "verifier_failures"),
     }
 
 

@@ -16,7 +16,7 @@ from src.rounds.carry.tail import Tail, pinned
 from src.rounds.growing import grow, stream
 from src.rounds.multi_round import MultiRound
 from src.rounds.prompts import Prompts
-from src.rounds.search.base import by_votes, thought
+from src.rounds.search.base import by_votes, thoughts
 from src.rounds.search.value import Value
 from src.rounds.search.vote import Vote
 from src.types import InputError, Problem, Rollout, Sampling, Status, Turn, Writer
@@ -354,9 +354,11 @@ def candidate(path: tuple[int, ...], text: str, opening: str = "") -> Turn:
 
 
 def test_a_thought_is_the_answer_or_else_the_progress_without_white_space() -> None:
-    assert thought(candidate((0,), "<answer>so \\boxed{ 1 + 2 }</answer>")) == "1+2"
-    assert thought(candidate((0,), "<answer>p 1\n2</answer>")) == "p12"
-    assert thought(candidate((0,), "2}", opening="\\boxed{1 ")) == "12", "what earlier rounds wrote counts"
+    assert thoughts([candidate((0,), "<answer>so \\boxed{ 1 + 2 }</answer>")]) == ["1+2"]
+    assert thoughts([candidate((0,), "<answer>p 1\n2</answer>")]) == ["p12"]
+    assert thoughts([candidate((0,), "2}", opening="\\boxed{1 ")]) == ["12"], "what earlier rounds wrote counts"
+    texts = ["\\boxed{\\frac12}", "\\boxed{0.5}", "<answer>1 + 2</answer>", "<answer>3</answer>", "\\boxed{1/2}"]
+    assert thoughts([candidate((0,), text) for text in texts]) == ["\\frac12", "\\frac12", "1+2", "3", "\\frac12"]
 
 
 def test_votes_rank_one_copy_of_each_thought_before_the_second_copies() -> None:

@@ -269,6 +269,13 @@ def test_the_expected_update_of_drafts_that_are_read_together(
         torch.testing.assert_close(update, factor * true, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [{"responses": 3, "sets": 3}, {"responses": 4, "sets": 2}])
+def test_the_baseline_over_sets_without_the_draft_does_not_shorten_the_update(shape: dict[str, int]) -> None:
+    found = expected_on_graphs(aggregation(**shape, trajectories=2), 1, leave_one_out, Siblings(absent=True))
+    for update, true, factor in zip(found, exact_on_graphs(), (1 / 2, 1), strict=True):
+        torch.testing.assert_close(update, factor * true, rtol=0, atol=1e-12)
+
+
 def test_the_credit_of_drafts_is_that_of_their_sets() -> None:
     """Draft: mean over its sets of f(G) minus the mean over all sets. Aggregation: score minus f(G) (SPIRAL)."""
     strategy, reward = aggregation(responses=4, sets=4, trajectories=2), Reward(terms={"outcome": Outcome()})

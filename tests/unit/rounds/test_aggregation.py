@@ -168,3 +168,8 @@ def test_bad_settings_of_a_run_are_named_together() -> None:
         validated("train", compose("train", ["experiment=spiral", *BAD]))
     for message in BAD.values():
         assert message in str(caught.value)
+
+
+def test_unscaled_and_scaled_advantages_do_not_mix() -> None:
+    with pytest.raises(InputError, match="does not scale the advantages of drafts"):
+        validated("train", compose("train", ["experiment=spiral", "credit.absent=true", "algorithm.scale=group"]))

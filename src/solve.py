@@ -87,7 +87,7 @@ def answer(run: Run, problem: Problem) -> str | None:
     settings = run.settings
     chain = settings.rounds.independent(settings.rounds.n, 1, settings.temperature, settings.top_p)
     writer = Writer(run, settings.rounds.n)
-    streams = chain.search is None  # a search generates candidates in parallel: only the accepted chain is printed
+    streams = not chain.joins  # candidates and drafts are generated in parallel: only accepted turns are printed
     on_token = writer.token if streams else None
     rollout = grow(run.engine, chain, [problem], run.codec, (settings.seed, "solve"), on_token=on_token)[0]
     turns = accepted(rollout)

@@ -1,4 +1,4 @@
-"""Shared data types: problems, turns, rollouts (trees of turns), scores, and training rows."""
+"""Shared data types: problems, turns, rollouts (graphs of turns), scores, and training rows."""
 
 from __future__ import annotations
 
@@ -58,7 +58,11 @@ class Turn:
     ``prompt`` and ``completion`` are token ids. ``logprobs`` has one entry per completion token, under the
     distribution at ``sampling.temperature`` before top-p; ``model_logprobs`` is the same at temperature 1. The
     completion includes the end-of-sequence token if it was sampled. ``stream`` seeds the turn's random numbers, which
-    therefore do not depend on the batch that the turn was sampled in.
+    therefore do not depend on the batch that the turn was sampled in. ``sources`` are the turns that the prompt quotes,
+    in the order of the prompt; by default the turn at the address above ``path``, and none in the first round.
+
+    Raises:
+        ValueError: a source repeats, or is not from an earlier round.
     """
 
     path: Path
@@ -77,6 +81,21 @@ class Turn:
     logprobs: tuple[float, ...] = ()
     model_logprobs: tuple[float, ...] = ()
     text: str = ""
+    sources: tuple[Path, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sources is None:
+            object.__setattr__(self, "sources", (self.family,) if self.family else ())
+        sources = self.quoted
+        if len(set(sources)) < len(sources) or not all(0 < len(source) < self.round for source in sources):
+            raise ValueError(
+                f"turn {self.path} cannot quote {list(sources)}: sources must be different turns of earlier rounds"
+            )
+
+    @property
+    def quoted(self) -> tuple[Path, ...]:
+        """Paths of the turns that the prompt quotes, in order; empty in the first round."""
+        return self.sources or ()
 
     @property
     def round(self) -> int:
@@ -84,9 +103,24 @@ class Turn:
         return len(self.path)
 
     @property
-    def parent(self) -> Path:
-        """Path of the parent turn; ``()`` is the problem itself."""
+    def family(self) -> Path:
+        """Address of the prompt: turns of one prompt (siblings) differ only in the last number of their paths."""
         return self.path[:-1]
+
+    @property
+    def source(self) -> Path:
+        """Path of the only turn that the prompt quotes; ``()`` is the problem itself.
+
+        Raises:
+            ValueError: the prompt quotes several turns.
+        """
+        if len(self.quoted) > 1:
+            raise ValueError(
+                f"turn {self.path} quotes {len(self.quoted)} turns, but this needs chains or trees of turns, where "
+                "every prompt quotes one; use a credit rule that does not compare a turn with its source, e.g. "
+                "credit=siblings"
+            )
+        return self.quoted[0] if self.quoted else ()
 
     @property
     def said(self) -> str:
@@ -106,28 +140,35 @@ class Turn:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Tree of turns for one problem. ``turns`` is ordered by round, then by path."""
+    """Graph of turns for one problem: each prompt quotes its sources. In chains and trees, it quotes one turn.
+
+    ``turns`` is ordered by round, then by path.
+    """
 
     problem: Problem
     turns: tuple[Turn, ...]
 
     def children(self, path: Path) -> list[Turn]:
-        """Children of the turn at ``path``, without probes; ``()`` gives the first round."""
-        return [turn for turn in self.turns if turn.parent == path and not turn.probe]
+        """Turns whose prompt quotes the turn at ``path``, without probes; ``()`` gives the turns that quote none."""
+        return [turn for turn in self.turns if not turn.probe and path in (turn.quoted or ((),))]
+
+    def siblings(self, turn: Turn) -> list[Turn]:
+        """Turns of the prompt of ``turn``, without probes; ``turn`` is one of them unless it is a probe."""
+        return [other for other in self.turns if other.family == turn.family and not other.probe]
 
     def level(self, round: int) -> list[Turn]:
         """All turns of a round (1-based), without probes."""
         return [turn for turn in self.turns if turn.round == round and not turn.probe]
 
     def leaves(self) -> list[Turn]:
-        """Live turns without live children, without probes. Final answers are read from them."""
+        """Live turns that no live turn quotes, without probes. Final answers are read from them."""
         own = [turn for turn in self.turns if turn.live and not turn.probe]
-        parents = {turn.parent for turn in own}
-        return [turn for turn in own if turn.path not in parents]
+        quoted = {source for turn in own for source in turn.quoted}
+        return [turn for turn in own if turn.path not in quoted]
 
     @property
     def tokens(self) -> int:
-        """Number of completion tokens in the whole tree."""
+        """Number of completion tokens in the whole graph."""
         return sum(len(turn.completion) for turn in self.turns)
 
 

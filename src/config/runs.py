@@ -196,7 +196,8 @@ def _apply(command: str, node: DictConfig, override: Override, known: Sequence[s
         raise InputError(f"{text}: several values are a sweep, which needs -m; give one value")
     if group == "rounds" and str(value).isdigit():
         node.rounds.n = int(str(value))
-        node.rounds.branching = None
+        if "branching" in node.rounds:
+            node.rounds.branching = None
         choices["rounds"] = str(value)
     elif group in known and not override.is_delete():
         option, errors = explained(command, [text])

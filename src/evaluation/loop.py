@@ -107,8 +107,8 @@ def evaluate(
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
     """Sample answers to ``problems`` and verify them.
 
-    Each chain (first-round turn with its continuations) is one sample; with a search, each tree is one sample. The
-    first scorer decides correctness; the verdicts of the others are recorded under ``also``.
+    Each chain (first-round turn with its continuations) is one sample. With a search or an aggregation, each rollout is
+    one sample. The first scorer decides correctness; the verdicts of the others are recorded under ``also``.
 
     Returns the results and one record per problem and sample.
     """
@@ -120,7 +120,7 @@ def evaluate(
     failed = failures(scorers.values())
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
-        keys = [key] if strategy.search is None else [(*key, sample) for sample in range(strategy.samples)]
+        keys = [key] if not strategy.joins else [(*key, sample) for sample in range(strategy.samples)]
         forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
         turns += [turn for forest in forests for tree in forest for turn in tree.turns]
         samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
@@ -173,8 +173,26 @@ def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: in
 
 
 def sampled(trees: Sequence[Rollout]) -> list[list[Turn]]:
-    """The chains of a problem's trees, without those that a search pruned."""
-    return [chain(tree, first) for tree in trees for first in tree.level(1) if first.status != Status.PRUNED]
+    """The turns behind each answer to a problem, the answer last, without those that a search pruned."""
+    return [turns for tree in trees for turns in behind(tree)]
+
+
+def behind(rollout: Rollout) -> list[list[Turn]]:
+    """The turns behind each answer of a rollout: a chain, or if prompts quote several turns all that led to the last
+    one, by round and path."""
+    if all(len(turn.quoted) < 2 for turn in rollout.turns):
+        return [chain(rollout, first) for first in rollout.level(1) if first.status != Status.PRUNED]
+    last = rollout.turns[-1].round
+    return [[*_before(rollout, turn), turn] for turn in rollout.level(last) if turn.status != Status.PRUNED]
+
+
+def _before(rollout: Rollout, turn: Turn) -> list[Turn]:
+    """The turns that led to a turn: those that it quotes, those that they quote, and so on."""
+    found = set(turn.quoted)
+    for earlier in reversed(rollout.turns):  # turns come after their sources
+        if earlier.path in found:
+            found.update(earlier.quoted)
+    return [earlier for earlier in rollout.turns if earlier.path in found]
 
 
 def chain(rollout: Rollout, first: Turn) -> list[Turn]:
@@ -186,8 +204,8 @@ def chain(rollout: Rollout, first: Turn) -> list[Turn]:
 
 
 def accepted(rollout: Rollout) -> list[Turn]:
-    """Return the chain that gives the answer: the first one that was not pruned."""
-    return chain(rollout, next(turn for turn in rollout.level(1) if turn.status != Status.PRUNED))
+    """Return the turns behind the answer: the first chain or aggregation that was not pruned, the answer last."""
+    return behind(rollout)[0]
 
 
 def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | None, verdict: float) -> dict[str, Any]:
@@ -198,7 +216,7 @@ def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | 
         "gold": problem.answer,
         "answer": answer,
         "correct": verdict,
-        "rounds": len(turns),
+        "rounds": turns[-1].round,
         "tokens": [len(turn.completion) for turn in turns],
         "statuses": [str(turn.status) for turn in turns],
         "carried": [turn.carried for turn in turns],

@@ -42,24 +42,29 @@ def correctness(problem: Problem, turn: Turn, scorer: Scorer) -> float:
 
 
 def backed_up(rollout: Rollout, leaf: Callable[[Turn], float]) -> dict[Path, float]:
-    """Monte Carlo values of the turns of a tree: ``leaf`` at the leaves, elsewhere the mean over children.
+    """Monte Carlo values of the turns of a graph: ``leaf`` at the leaves, elsewhere the mean over what quotes the turn.
 
-    The mean is over children and not over leaves, so that a branch that ends early weighs as much as a long one. If a
+    The mean has two levels: over the turns of each prompt that quotes the turn, then over these prompts, so that a
+    prompt with more live turns does not weigh more. In a tree, one prompt quotes a turn, and this is the mean over
+    children. It is not the mean over leaves, so that a branch that ends early weighs as much as a long one. If a
     state has probes, its value is their mean alone, because probes do not depend on the search or on later choices. The
     value of a pruned turn is the mean of its probes, or its own score if it is final. A pruned turn with neither, and a
     turn that was never generated, have no value.
     """
     values: dict[Path, float] = {}
-    below: dict[tuple[Path, bool], list[float]] = {}
-    for turn in reversed(rollout.turns):  # children come after their parents
+    below: dict[tuple[Path, bool], dict[Path, list[float]]] = {}  # of each turn: values by prompt
+    for turn in reversed(rollout.turns):  # turns come after their sources
         parts = below.get((turn.path, True)) or (below.get((turn.path, False)) if turn.live else None)
         if parts:
-            values[turn.path] = sum(parts) / len(parts)
+            means = [sum(part) / len(part) for part in parts.values()]
+            values[turn.path] = sum(means) / len(means)
         elif turn.live or (turn.written and turn.final):
             values[turn.path] = leaf(turn)
         else:
             continue
-        below.setdefault((turn.parent, turn.probe), []).append(values[turn.path])
+        for source in turn.quoted:
+            prompts = below.setdefault((source, turn.probe), {})
+            prompts.setdefault(turn.family, []).append(values[turn.path])
     return values
 
 

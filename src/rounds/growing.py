@@ -1,9 +1,9 @@
-"""Generate rollout trees: the strategy proposes turns, and the engine samples the turns of all trees in one batch."""
+"""Generate rollouts: the strategy proposes turns, and the engine samples the turns of all trees in one batch."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from src.rounds.base import Strategy
@@ -43,11 +43,10 @@ def grow(
         tree[turn.path] = turn
         new: list[Turn] = []
         if depth is None or turn.round < depth:
-            lineage = [tree[turn.path[:length]] for length in range(1, turn.round + 1)]
-            new = strategy.extend(problem, lineage, codec)
+            new = strategy.extend(problem, _lineage(tree, turn), codec)
         open_turns[turn.tree] += len(new) - 1
         if open_turns[turn.tree] == 0 and depth is None:
-            # Sorted by path, so that the search does not depend on which turn finished first.
+            # Sorted by path, so that the join does not depend on which turn finished first.
             pruned, new = strategy.settle(problem, sorted(tree.values(), key=_place), codec)
             tree |= {one.path: replace(one, status=Status.PRUNED) for one in pruned}
             open_turns[turn.tree] = len(new)
@@ -61,6 +60,14 @@ def grow(
         Rollout(problem, tuple(sorted(tree.values(), key=_place)))
         for problem, tree in zip(problems, grown, strict=True)
     ]
+
+
+def _lineage(tree: Mapping[Path, Turn], turn: Turn) -> list[Turn]:
+    """The turns that led to a finished turn, oldest first, up to a prompt that quotes several."""
+    lineage = [turn]
+    while len(lineage[0].quoted) == 1:
+        lineage.insert(0, tree[lineage[0].source])
+    return lineage
 
 
 def _place(turn: Turn) -> tuple[int, Path]:

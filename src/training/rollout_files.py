@@ -49,7 +49,8 @@ def _line(
     turns = [
         {
             "path": list(turn.path),
-            "parent": list(turn.parent),
+            "parent": list(turn.family),
+            "sources": [list(source) for source in turn.quoted],
             "round": turn.round,
             "writer": str(turn.writer),
             "probe": turn.probe,

@@ -168,11 +168,11 @@ def test_a_vote_keeps_the_most_common_thought_and_then_the_most_common_answer() 
 def test_a_wide_beam_keeps_different_thoughts_and_ends_with_one() -> None:
     def script(turn: Turn) -> str:
         said = {(): "aab", (0,): "pqq", (2,): "qpq"}
-        return f"<answer>{said[turn.parent][turn.path[-1]]}</answer>"
+        return f"<answer>{said[turn.source][turn.path[-1]]}</answer>"
 
     rollout = grown(strategy(2, search=Vote(candidates=3, keep=2)), script)
     assert [turn.path for turn in rollout.level(1) if turn.live] == [(0,)]  # (2,) went on, and lost all its children
-    assert {turn.parent for turn in rollout.level(2)} == {(0,), (2,)}
+    assert {turn.source for turn in rollout.level(2)} == {(0,), (2,)}
     assert [turn.path for turn in rollout.leaves()] == [(0, 1)]
 
 

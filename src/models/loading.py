@@ -19,7 +19,7 @@ from src.models.lora import untie
 from src.models.policy import Policy
 from src.models.settings import ModelSettings, adapter_folder, location, origin
 from src.models.tokenizer import TokenizerCodec
-from src.models.weights import adapter_weights, weights_hash
+from src.models.weights import adapter_weights, refuse_pickled_adapter, weights_hash
 from src.types import InputError
 
 transformers.utils.logging.disable_progress_bar()
@@ -195,6 +195,7 @@ def load_merged(config: ModelSettings, saved: Path, dtype: str | None = None) ->
 def _adapt(model: Any, folder: Path, config: ModelSettings) -> Any:
     """The model with the adapter in ``folder``, trainable."""
     try:
+        refuse_pickled_adapter(folder)
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
         adapter_weights(adapted, folder)
         return adapted

@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: help setup train test test-all lint docs mutants chaos lock pretrain smollm2 vllm clean
+.PHONY: help setup train test test-all lint docs mutants chaos fuzz lock pretrain smollm2 vllm clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,6 +42,9 @@ mutants: setup ## mutate the code and count the mutants that the unit tests noti
 
 chaos: setup ## inject faults into small runs: kills, signals, full disks, damaged files (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: setup ## 1,000 random command lines: each must be answered, none with a traceback (minutes)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 pretrain: setup ## rebuild the embedded model from nothing
 	$(BIN)/python -m src.pretrain

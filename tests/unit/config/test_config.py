@@ -163,7 +163,7 @@ BAD = {
     "rounds.responses=1": "a group of 1",
     "rounds.progress_tokens=512": "leaves no room for a completion",
     "credit=luck": f"credit has no option 'luck'; valid: {', '.join(options('credit'))}",
-    "algorithm.scale=batches": "algorithm.scale='batches': must be one of group, batch, none",
+    "algorithm.scale=batches": "algorithm.scale='batches': must be one of group, batch, mean, none",
     "benchmark.task=chian_sum": "not a reasoning-gym task; valid, e.g.: chain_sum",
     "model.name=embedded:huge": "no such embedded model; valid: tiny",
     "rounds.probes=-1": "rounds.probes=-1 must be 0 or more",

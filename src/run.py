@@ -18,7 +18,7 @@ from src.models.policy import Policy
 from src.models.tokenizer import TokenizerCodec
 from src.rounds.base import Strategy
 from src.settings import RunSettings
-from src.types import Engine, InputError, Problem, Scorer
+from src.types import ALONE, Engine, InputError, Problem, Scorer, World
 from src.utils.checkpoints import step_of
 from src.verifiers.base import Verifier
 
@@ -38,6 +38,7 @@ class Run:
     scorers: Mapping[str, Scorer]  # by verifier name; the first one decides
     policy: Policy
     step: int = 0
+    world: World = ALONE
 
     @property
     def settings(self) -> Any:
@@ -69,6 +70,7 @@ def build_run(
     checkpoint: Path | None = None,
     splits: Splits | None = None,
     cache_tokens: int | None = None,
+    world: World = ALONE,
 ) -> Run:
     """Build the components of a run, with the weights of ``checkpoint`` if given.
 
@@ -92,7 +94,7 @@ def build_run(
     check_memory(job if cache_tokens is None else replace(job, cache_tokens=cache_tokens))
     policy = load_policy(settings.model, settings.seed, checkpoint, codec, keep_start=job.keep_start)
     step = step_of(checkpoint) if checkpoint is not None else 0
-    return Run(config, directory, splits, codec, judges, scorers, policy, step)
+    return Run(config, directory, splits, codec, judges, scorers, policy, step, world)
 
 
 def load_splits(settings: RunSettings) -> Splits:

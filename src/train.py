@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src import config as configuration
+from src import parallel
 from src.types import InputError
 
 if TYPE_CHECKING:
@@ -27,29 +28,34 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
     from src.evaluation.loop import evaluate_tests
     from src.evaluation.results import Results, compare
     from src.run import build_run
-    from src.training.metrics_file import MetricsFile
+    from src.tracking.base import Tracker
+    from src.training.metrics_file import MetricsFile, NoMetrics
     from src.training.trainer import Trainer
     from src.utils import checkpoints
     from src.utils.console import Console
-    from src.utils.environment import peak_memory, prepare
+    from src.utils.environment import make_deterministic, peak_memory, prepare
     from src.utils.files import write_json
     from src.utils.signals import Stopped, StopRequest
 
-    settings = config.settings
+    settings, world = config.settings, parallel.world()
     directory = directory or configuration.new_directory()
-    if not (directory / ".hydra").exists():
+    if world.leads and not (directory / ".hydra").exists():
         config.write(directory)
-    about: dict[str, Any] = {
-        "choices": dict(config.choices),
-        "environment": prepare(settings.train.threads, directory),
-    }
+    environment = world.lead(lambda: prepare(settings.train.threads, directory, world.size))
+    make_deterministic(environment["threads"])
+    about: dict[str, Any] = {"choices": dict(config.choices), "environment": environment}
     with StopRequest() as stop, Console(settings.train.steps) as console:
-        saved = checkpoints.latest(directory) if checkpoints.steps(directory) else None
-        run = build_run(config, directory, saved)
-        learner, state = restored(run, saved)
+        saved = world.lead(lambda: checkpoints.latest(directory) if checkpoints.steps(directory) else None)
+        run = world.together(lambda: build_run(config, directory, saved, world=world))
+        learner, state = world.together(lambda: restored(run, saved))
+        if world.size > 1 and len(set(world.agree(lambda: (run.policy.base_hash, run.policy.trained_hash())))) > 1:
+            raise InputError("the processes loaded different weights; give all of them the same files and settings")
+        values, file, done = {**config.values, **about}, directory / "metrics.jsonl", state.step - bool(state.pending)
         with (
-            settings.tracking.open(directory, {**config.values, **about}, config.choices, state.tracker_id) as tracker,
-            MetricsFile(directory / "metrics.jsonl", after=state.step - bool(state.pending)) as metrics,
+            settings.tracking.open(directory, values, config.choices, state.tracker_id)
+            if world.leads
+            else Tracker() as tracker,
+            MetricsFile(file, after=done) if world.leads else NoMetrics() as metrics,
         ):
             state.tracker_id = tracker.id
             trainer = Trainer(run, learner, state, metrics, tracker, stop, console.step)
@@ -61,7 +67,7 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
             try:
                 before = []
                 if settings.evaluation.before:
-                    before = evaluated(0) if not state.step else base_results(run)
+                    before = evaluated(0) if not state.step else world.together(lambda: base_results(run))
                 console.train(state.step)
                 last = trainer.train()
                 trainer.restore_best()
@@ -84,9 +90,10 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
                 **about,
                 **peak_memory(),
             }
-            publish(run, summary)
-            tracker.summarize(summary)
-            write_json(directory / "summary.json", summary)
+            if world.leads:
+                publish(run, summary)
+                tracker.summarize(summary)
+                write_json(directory / "summary.json", summary)
     console.results(summary, directory, list(run.splits.tests.values())[-1][0].question)
     return summary
 
@@ -106,7 +113,7 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
         run.policy.parameters(), settings.train.steps, settings.algorithm.iterations
     )
     bounds = settings.train.micro_batch_tokens, settings.train.max_grad_norm, settings.train.sampler_tolerance
-    learner = Learner(run.policy, settings.algorithm, optimizer, schedule, *bounds)
+    learner = Learner(run.policy, settings.algorithm, optimizer, schedule, *bounds, run.world)
     if saved is None:
         return learner, State()
     content = checkpoint.load_state(saved)
@@ -143,11 +150,17 @@ def job(config: configuration.Config[Any], directory: Path) -> None:
     if (directory / "summary.json").exists():
         print(f"{directory}: already complete, skipped")
         return
+    parallel.call(config, directory)
     train(config, directory)
 
 
 def main() -> int:
-    """Entry point of the command line. Returns the exit code."""
+    """Entry point of the command line, in every process. Returns the exit code."""
+    return parallel.run(lead, train)
+
+
+def lead() -> int:
+    """Run the command in the process that composes the configuration. Returns the exit code."""
     arguments = sys.argv[1:]
     if not any(argument.startswith("resume=") for argument in arguments):
         return configuration.launch("train", job)
@@ -157,6 +170,7 @@ def main() -> int:
         return configuration.complain(error, "nothing was run")
     try:
         configuration.store(directory, config)
+        parallel.call(config, directory)
         train(config, directory)
     except InputError as error:
         return configuration.complain(error)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 Path = tuple[int, ...]
 """Position of a turn in its rollout: ``(3, 1)`` is the second continuation of the fourth first-round response."""
@@ -239,6 +242,54 @@ class Engine(Protocol):
     def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
         """Generate ``turns`` and, recursively, the turns that ``children`` returns for them, in any order."""
         ...
+
+
+class World:
+    """The processes of a run. This class is a single process; ``src.parallel`` defines several.
+
+    All execute the same program and call these methods in the same order. Process 0 writes the run directory.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is process 0."""
+        return self.rank == 0
+
+    def agree(self, function: Callable[[], Result]) -> list[Result]:
+        """Call ``function`` in every process; return all results by rank. An error in one is raised in all."""
+        return [function()]
+
+    def together(self, function: Callable[[], Result]) -> Result:
+        """Call ``function`` in every process; return this process's result. An error in one is raised in all."""
+        return function()
+
+    def lead(self, function: Callable[[], Result]) -> Result:
+        """Call ``function`` in process 0 only, while the others wait. All get its result, or its error."""
+        return function()
+
+    def share(
+        self, items: Sequence[Item], costs: Sequence[float], function: Callable[[Sequence[Item]], Sequence[Result]]
+    ) -> list[Result]:
+        """Apply ``function`` (list of items to list of results) to all items, some in each process.
+
+        Returns the results of all items, in order, in every process.
+        """
+        return list(function(items))
+
+    def own(self, items: Sequence[Item], costs: Sequence[float]) -> list[Item]:
+        """Return the items that this process works on."""
+        return list(items)
+
+    def accumulate(self, parameters: Sequence[Any], backward: Callable[[], None]) -> None:
+        """Call ``backward`` in every process, then replace each parameter's gradient by its sum over processes."""
+        backward()
+
+
+ALONE = World()
+"""A single process."""
 
 
 class InputError(ValueError):

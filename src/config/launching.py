@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 from src.config.composing import CONF, jobs, own_choices, quote_rounds, register
 from src.config.config import Config, compose, from_node
 from src.config.runs import overlay
+from src.parallel.settings import launched
 from src.types import InputError
 
 Task = Callable[[Config[Any], Path], None]
@@ -31,6 +33,9 @@ def launch(command: str, task: Task, arguments: Sequence[str] | None = None) -> 
     Jobs that need an output directory run under Hydra, which creates it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if (processes := launched()) > 1 and command != "train":
+        alone = f"src.{command} runs in one process, but a launcher started {processes}; start it with python -m"
+        return complain(InputError(alone), "nothing was run") if os.environ["RANK"] == "0" else 2
     parsed = get_args_parser().parse_args(arguments)
     passive = any((parsed.help, parsed.hydra_help, parsed.cfg, parsed.info, parsed.shell_completion))
     own = [f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]"] if parsed.config_dir else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from src.evaluation.results import Evaluated, Results, digest, problems_digest
@@ -12,7 +13,7 @@ from src.evaluation.statistics import accuracy, majority, pass_at_k
 from src.rounds.base import Strategy
 from src.rounds.growing import grow
 from src.run import Run
-from src.types import Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn
+from src.types import ALONE, Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn, World
 from src.verifiers.equivalence import Equivalence, merged
 from src.verifiers.tags import stated_answer, well_formed
 
@@ -31,11 +32,13 @@ def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progr
     """
     for split, rounds, problems, chains in _planned(run, settings):
         decided = decided_by(run, split, problems, chains, trained=run.step > 0)
-        result = results.find(digest(decided))
+        result = run.world.lead(partial(results.find, digest(decided)))
         if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
-            sampled, records = evaluate(run.engine, chains, problems, run.codec, run.scorers, seeds, progress=report)
+            sampled, records = evaluate(
+                run.engine, chains, problems, run.codec, run.scorers, seeds, progress=report, world=run.world
+            )
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,
@@ -49,7 +52,7 @@ def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progr
                 "changed": {name: {"run": was, "here": now} for name, (was, now) in run.config.changed.items()},
             }
             result = Evaluated({**sampled.summary, **about}, sampled.correct)
-            results.write(result, records)
+            run.world.lead(partial(results.write, result, records))
         yield result
 
 
@@ -102,11 +105,14 @@ def evaluate(
     key: tuple[object, ...],
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
+    world: World = ALONE,
+    interrupt: Callable[[], None] | None = None,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
     """Sample answers to ``problems`` and verify them.
 
     Each chain (first-round turn with its continuations) is one sample; with a search, each tree is one sample. The
-    first scorer decides correctness; the verdicts of the others are recorded under ``also``.
+    first scorer decides correctness; the verdicts of the others are recorded under ``also``. ``interrupt`` is called
+    after every finished turn, ``progress`` after every ``chunk`` problems; both may raise.
 
     Returns the results and one record per problem and sample.
     """
@@ -115,24 +121,24 @@ def evaluate(
     answers: list[list[str | None]] = []
     records: list[dict[str, Any]] = []
     turns: list[Turn] = []
+    keys = [key] if strategy.search is None else [(*key, sample) for sample in range(strategy.samples)]
+
+    def answered(some: Sequence[Problem]) -> list[tuple[list[Turn], list[dict[str, Any]]]]:
+        forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
+        return [
+            ([turn for tree in trees for turn in tree.turns], _judged(problem, trees, scorers))
+            for problem, *trees in zip(some, *forests, strict=True)
+        ]
+
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
-        keys = [key] if strategy.search is None else [(*key, sample) for sample in range(strategy.samples)]
-        forests = [grow(engine, strategy, some, codec, one) for one in keys]
-        for problem, *trees in zip(some, *forests, strict=True):
-            chains = [chain(tree, first) for tree in trees for first in tree.level(1) if first.status != Status.PRUNED]
-            stated = [stated_answer(turns_[-1].said) for turns_ in chains]
-            verdicts = [scorers[verifier](problem, turns_[-1].said) for turns_ in chains]
-            correct.append(verdicts)
-            answers.append(stated)
-            turns += [turn for tree in trees for turn in tree.turns]
-            records += [
-                _record(problem, sample, turns_, answer, verdict)
-                | ({"also": {name: scorers[name](problem, turns_[-1].said) for name in others}} if others else {})
-                for sample, (turns_, answer, verdict) in enumerate(zip(chains, stated, verdicts, strict=True))
-            ]
+        for written, samples_ in world.share(some, [len(problem.question) for problem in some], answered):
+            correct.append([record["correct"] for record in samples_])
+            answers.append([record["answer"] for record in samples_])
+            turns += written
+            records += samples_
         if progress is not None:
-            progress(len(some))
+            world.agree(partial(progress, len(some)))
     interval = accuracy(correct)
     samples = len(correct[0])
     summary = {
@@ -155,6 +161,17 @@ def evaluate(
     if others:
         summary["also"] = {name: _second_opinion(name, records, samples) for name in others}
     return Evaluated(summary, correct), records
+
+
+def _judged(problem: Problem, trees: Sequence[Rollout], scorers: Mapping[str, Scorer]) -> list[dict[str, Any]]:
+    """Verify the answers of a problem's rollouts. Returns one record per sample."""
+    verifier, *others = scorers
+    chains = [chain(tree, first) for tree in trees for first in tree.level(1) if first.status != Status.PRUNED]
+    return [
+        _record(problem, sample, turns, stated_answer(turns[-1].said), scorers[verifier](problem, turns[-1].said))
+        | ({"also": {name: scorers[name](problem, turns[-1].said) for name in others}} if others else {})
+        for sample, turns in enumerate(chains)
+    ]
 
 
 def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:

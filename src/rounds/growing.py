@@ -63,5 +63,10 @@ def grow(
     ]
 
 
+def numbered(tree: Rollout, number: int) -> Rollout:
+    """Set the rollout's index in its batch."""
+    return replace(tree, turns=tuple(replace(turn, tree=number) for turn in tree.turns))
+
+
 def _place(turn: Turn) -> tuple[int, Path]:
     return turn.round, turn.path

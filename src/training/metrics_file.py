@@ -44,3 +44,22 @@ class MetricsFile:
         """Return the metrics of the last line; empty if there is none."""
         lines = self.path.read_text(encoding="utf-8").splitlines()
         return dict(json.loads(lines[-1])) if lines else {}
+
+
+class NoMetrics(MetricsFile):
+    """Metrics of a process that does not write the run directory: not recorded."""
+
+    def __init__(self) -> None:
+        """Open no file."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close no file."""
+
+    def log(self, metrics: Mapping[str, Any]) -> None:
+        """Record nothing."""
+
+    def last(self) -> dict[str, Any]:
+        """Return no metrics."""
+        return {}

@@ -12,7 +12,7 @@ from typing import Any
 from torch.profiler import record_function
 
 from src.evaluation.loop import evaluate
-from src.rounds.growing import grow
+from src.rounds.growing import grow, numbered
 from src.run import Run
 from src.tracking.base import Tracker
 from src.training import checkpoint
@@ -86,7 +86,7 @@ class Trainer:
 
         Stop signals are handled before the update only, so an interrupted step changes nothing.
         """
-        self.interrupt()
+        self.run.world.agree(self.interrupt)
         begin = time.perf_counter()
         batch = self.sample(step)
         sampled = time.perf_counter()
@@ -95,7 +95,8 @@ class Trainer:
         end = time.perf_counter()
         if step == 0 or (step + 1) % self.settings.train.rollouts_every == 0:
             file = self.run.directory / "rollouts" / f"step_{step + 1:06d}.jsonl"
-            write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec)
+            if self.run.world.leads:
+                write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec)
             self.tracker.rollouts(step + 1, batch.rollouts, batch.scores)
         return {
             "step": step + 1,
@@ -130,15 +131,21 @@ class Trainer:
         depth = None if settings.reward.looks_ahead else 1
         key = (settings.seed, "train", step)
 
+        def own(problems: Sequence[Problem]) -> list[Rollout]:
+            return grow(run.engine, settings.rounds, problems, run.codec, key, depth, interrupt=self.interrupt)
+
         def rollouts(problems: Sequence[Problem]) -> list[Rollout]:
             with record_function(PREFIX + "rollout"):
-                return grow(run.engine, settings.rounds, problems, run.codec, key, depth, interrupt=self.interrupt)
+                trees = run.world.share(problems, [len(problem.question) for problem in problems], own)
+            return [numbered(tree, number) for number, tree in enumerate(trees)] if run.world.size > 1 else trees
 
         return rollouts
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Scores]:
         """Score rollouts with the run's first verifier."""
-        return self.settings.reward.score(rollouts, next(iter(self.run.scorers.values())))
+        reward, scorer = self.settings.reward, next(iter(self.run.scorers.values()))
+        costs = [len(rollout.turns) for rollout in rollouts]
+        return self.run.world.share(rollouts, costs, lambda some: reward.score(some, scorer))
 
     def credit(self, rollouts: Sequence[Rollout], scores: Sequence[Scores]) -> Any:
         """Compute the training rows of scored rollouts."""
@@ -157,13 +164,12 @@ class Trainer:
         rounds = self.settings.rounds
         chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
         key = (self.settings.seed, "validation")
-        result, _ = evaluate(
-            run.engine, chains, run.splits.validation, run.codec, run.scorers, key, progress=lambda _: self.interrupt()
-        )
+        check, data = self.interrupt, run.splits.validation
+        result, _ = evaluate(run.engine, chains, data, run.codec, run.scorers, key, world=run.world, interrupt=check)
         accuracy = result.interval
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
             self.state.best = {"step": step, "accuracy": accuracy.estimate}
-            checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy)
+            run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
         return {
             "validation/accuracy": accuracy.estimate,
             "validation/low": accuracy.low,
@@ -191,7 +197,8 @@ class Trainer:
             "optimizer": self.learner.optimizer.state_dict(),
             "schedule": self.learner.schedule.state_dict(),
         }
-        checkpoint.save(self.run.directory, state.step, self.run.policy, content, self.settings.checkpoint.keep)
+        run, keep = self.run, self.settings.checkpoint.keep
+        run.world.lead(lambda: checkpoint.save(run.directory, state.step, run.policy, content, keep))
 
 
 def order(count: int, seed: int, step: int, size: int) -> list[int]:

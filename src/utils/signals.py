@@ -17,6 +17,9 @@ class Stopped(Exception):  # noqa: N818 (a request, not an error)
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.code = 128 + number
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stopped, (self.code - 128,)  # pickled to tell other processes
+
 
 class StopRequest:
     """Context manager that stores one of ``SIGNALS`` in ``requested``. A second signal ends the process at once."""

@@ -17,7 +17,7 @@ from src.rounds.carry.answer import Answer
 from src.rounds.multi_round import MultiRound
 from src.rounds.prompts import Prompts
 from src.rounds.search.vote import Vote
-from src.types import InputError, Problem, Rollout, Sampling, Status, Turn
+from src.types import ALONE, InputError, Problem, Rollout, Sampling, Status, Turn
 from src.verifiers.published import Published
 from src.verifiers.tags import stated_answer
 from tests.helpers.scripted import Letters, Scripted
@@ -200,6 +200,7 @@ def stub(step: int, script: Callable[[Turn], str] = script, **settings: Any) -> 
         policy=Weights(),
         step=step,
         config=SimpleNamespace(changed={"seed": (0, 5)}),
+        world=ALONE,
     )
 
 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: help setup train test test-all lint docs mutants lock pretrain smollm2 vllm clean
+.PHONY: help setup train test test-all lint docs mutants chaos fuzz lock pretrain smollm2 vllm clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,12 @@ docs: setup ## the documentation as a site, built strictly, in site/
 
 mutants: setup ## mutate the code and count the mutants that the unit tests notice (10 minutes)
 	$(BIN)/python -m tests.mutants $(ARGS)
+
+chaos: setup ## inject faults into small runs: kills, signals, full disks, damaged files (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: setup ## 1,000 random command lines: each must be answered, none with a traceback (minutes)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 pretrain: setup ## rebuild the embedded model from nothing
 	$(BIN)/python -m src.pretrain

@@ -40,7 +40,8 @@ def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[st
         folder = directory / "evaluation"
         results = Results(folder / f"step_{run.step}" if settings.run is not None else folder)
         try:
-            evaluations = list(evaluate_tests(run, settings.evaluation, results, console.evaluation(stop.check)))
+            show = console.evaluation(stop.check)
+            evaluations = list(evaluate_tests(run, settings.evaluation, results, show, stop.check))
         except Stopped as stopped:
             console.note(f"{stopped}; run the same command again to continue with the first unfinished split.")
             raise SystemExit(stopped.code) from None

@@ -17,10 +17,12 @@ from src.models.loading import load_codec, load_policy
 from src.models.policy import Policy
 from src.models.tokenizer import TokenizerCodec
 from src.rounds.base import Strategy
+from src.rounds.growing import ALONE, World
 from src.settings import RunSettings
-from src.types import ALONE, Engine, InputError, Problem, Scorer, World
+from src.types import Engine, InputError, Problem
 from src.utils.checkpoints import step_of
 from src.verifiers.base import Verifier
+from src.verifiers.judge import Judge
 
 SHOWN = 3
 """Number of too-long problems that an error message names; further ones are only counted."""
@@ -35,7 +37,7 @@ class Run:
     splits: Splits
     codec: TokenizerCodec
     judges: Sequence[Verifier]
-    scorers: Mapping[str, Scorer]  # by verifier name; the first one decides
+    scorers: Mapping[str, Judge]  # by verifier name; the first one decides
     policy: Policy
     step: int = 0
     world: World = ALONE
@@ -89,7 +91,8 @@ def build_run(
     check_lengths(settings.rounds, splits.every, codec)
     judges = load_judges(settings, splits.every)
     own = settings.benchmark.score if settings.benchmark is not None else None
-    scorers = {judge.name: judge.scorer(own) for judge in judges if own is not None}
+    scorers = {judge.name: Judge(judge.name, judge.scorer(own), judge.at_once) for judge in judges if own is not None}
+    check_judges(judges, scorers, splits)
     job = memory_job(settings)
     check_memory(job if cache_tokens is None else replace(job, cache_tokens=cache_tokens))
     policy = load_policy(settings.model, settings.seed, checkpoint, codec, keep_start=job.keep_start)
@@ -149,6 +152,23 @@ def load_judges(settings: RunSettings, problems: Sequence[Problem]) -> list[Veri
             f"{blank} of benchmark={settings.benchmark.name} has no gold answer, which verifier={needy[0]} needs"
         )
     return judges
+
+
+def check_judges(judges: Sequence[Verifier], scorers: Mapping[str, Judge], splits: Splits) -> None:
+    """Try each verifier on texts whose verdict is known.
+
+    Raises:
+        InputError: a verdict is wrong; the message names the verifier and the split.
+    """
+    named = {"train": splits.train, "validation": splits.validation, **splits.tests}
+    errors = [
+        f"the split {split}: {error}"
+        for judge in judges
+        for split, problems in named.items()
+        for error in judge.trial(scorers[judge.name].scorer, problems)
+    ]
+    if errors:
+        raise InputError(*errors)
 
 
 def memory_job(settings: RunSettings) -> Job:

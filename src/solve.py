@@ -1,9 +1,13 @@
-"""Answer one question and print every round as it is generated: ``python -m src.solve question="…" rounds=3``."""
+"""Answer questions and print every round as it is generated: ``python -m src.solve question="…" rounds=3``.
+
+Without ``question`` it asks for one after another, or reads them from the standard input, one a line.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,34 +15,79 @@ from src import config as configuration
 from src.types import InputError
 
 if TYPE_CHECKING:
-    from src.types import Turn
+    from src.run import Run
+    from src.types import Problem, Turn
 
 
 def solve(config: configuration.Config[Any], directory: Path) -> str | None:
-    """Generate and print one chain of rounds (with a search, the accepted one). Returns the stated answer.
+    """Generate and print one chain of rounds per question (with a search, the accepted one). Returns the last answer.
 
     Raises:
-        InputError: the question is empty or does not fit the context.
+        InputError: a question is empty or does not fit the context, or there is none.
     """
     from src.benchmarks.base import Splits
-    from src.evaluation.loop import accepted
-    from src.rounds.growing import grow
     from src.run import build_run
-    from src.types import Problem, Status
+    from src.types import Problem
     from src.utils import checkpoints
     from src.utils.environment import set_threads
-    from src.verifiers.tags import stated_answer
 
     settings = config.settings
-    if not settings.question.strip():
+    given = settings.question
+    if given is not None and not given.strip():
         raise InputError("question is empty; give one with question=…")
     set_threads(settings.threads)
     checkpoint = checkpoints.chosen(Path(settings.run), settings.checkpoint) if settings.run is not None else None
-    problem = Problem("question", settings.question, "")
-    run = build_run(config, directory, checkpoint, Splits([], [], {"question": [problem]}), settings.model.context)
+    known = [] if given is None else [Problem("question", given, "")]
+    run = build_run(config, directory, checkpoint, Splits([], [], {"question": known}), settings.model.context)
+    if given is not None:
+        return answer(run, known[0])
+    last, none = None, True
+    for line in asked():
+        none = False
+        problem = Problem("question", line, "")
+        try:
+            settings.rounds.check_problem(problem, run.codec)
+            last = answer(run, problem)
+        except InputError as error:
+            if not sys.stdin.isatty():
+                raise
+            print(error)
+    if none:
+        raise InputError("there is no question; give one with question=…, or one a line on the standard input")
+    return last
+
+
+def asked() -> Iterator[str]:
+    """Questions as they are typed, until an empty line or the end of the input; piped ones, until the end."""
+    typed = sys.stdin.isatty()
+    if typed:
+        import readline  # noqa: F401  (lets the line be edited)
+
+        print("One question a line; an empty line ends.")
+    while True:
+        try:
+            line = input("\nquestion: " if typed else "").strip()
+        except EOFError:
+            return
+        if line:
+            if not typed:
+                print(f"\nquestion: {line}")
+            yield line
+        elif typed:
+            return
+
+
+def answer(run: Run, problem: Problem) -> str | None:
+    """Generate and print the rounds for one problem. Returns the stated answer."""
+    from src.evaluation.loop import accepted
+    from src.rounds.growing import grow
+    from src.types import Status
+    from src.verifiers.tags import stated_answer
+
+    settings = run.settings
     chain = settings.rounds.independent(settings.rounds.n, 1, settings.temperature, settings.top_p)
     writer = Writer(run, settings.rounds.n)
-    streams = chain.search is None  # a search generates candidates in parallel: only the accepted chain is printed
+    streams = not chain.joins  # candidates and drafts are generated in parallel: only accepted turns are printed
     on_token = writer.token if streams else None
     rollout = grow(run.engine, chain, [problem], run.codec, (settings.seed, "solve"), on_token=on_token)[0]
     turns = accepted(rollout)
@@ -47,15 +96,15 @@ def solve(config: configuration.Config[Any], directory: Path) -> str | None:
             writer.turn(turn)
     if turns[-1].status == Status.TRUNCATED:
         print("\n  (reached its token budget)")
-    answer = stated_answer(turns[-1].said)
-    print(f"\nanswer: {answer if answer is not None else 'none stated'}")
-    return answer
+    stated = stated_answer(turns[-1].said)
+    print(f"\nanswer: {stated if stated is not None else 'none stated'}")
+    return stated
 
 
 class Writer:
     """Prints turns, either token by token or as a whole."""
 
-    def __init__(self, run: Any, rounds: int) -> None:
+    def __init__(self, run: Run, rounds: int) -> None:
         self.run, self.rounds = run, rounds
         self.shown: dict[Any, list[int]] = {}
 
@@ -95,7 +144,7 @@ def quoted(argument: str) -> str:
 
 
 def job(config: configuration.Config[Any], directory: Path) -> None:
-    """Answer the question of one job."""
+    """Answer the questions of one job."""
     solve(config, directory)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,47 +23,68 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
     ``outputs``. If the directory holds checkpoints of this configuration, the run resumes from the newest.
 
     Raises:
-        InputError: problems, weights or the directory cannot be used.
-        SystemExit: a signal stopped the run; a checkpoint was saved first.
+        InputError: problems, weights or the directory cannot be used, or another process writes to the directory.
+        SystemExit: a signal or the time limit stopped the run; a checkpoint was saved first.
     """
+    from src.utils.run_lock import locked
+
+    directory = directory or configuration.new_directory()
+    with locked(directory) if parallel.world().leads else nullcontext():
+        return trained(config, directory)
+
+
+def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any]:
+    """Run a training whose directory is locked; see ``train``."""
     from src.evaluation.loop import evaluate_tests
     from src.evaluation.results import Results, compare
     from src.run import build_run
     from src.tracking.base import Tracker
+    from src.training import checkpoint
     from src.training.metrics_file import MetricsFile, NoMetrics
-    from src.training.trainer import Trainer
+    from src.training.rollout_files import lost
+    from src.training.trainer import Trainer, logged
     from src.utils import checkpoints
     from src.utils.console import Console
-    from src.utils.environment import make_deterministic, peak_memory, prepare
+    from src.utils.environment import make_deterministic, peak_memory
     from src.utils.files import write_json
     from src.utils.signals import Stopped, StopRequest
 
     settings, world = config.settings, parallel.world()
-    directory = directory or configuration.new_directory()
-    if world.leads and not (directory / ".hydra").exists():
-        config.write(directory)
-    environment = world.lead(lambda: prepare(settings.train.threads, directory, world.size))
+    environment = world.lead(lambda: prepared(config, directory, world.size))
     make_deterministic(environment["threads"])
     about: dict[str, Any] = {"choices": dict(config.choices), "environment": environment}
-    with StopRequest() as stop, Console(settings.train.steps) as console:
-        saved = world.lead(lambda: checkpoints.latest(directory) if checkpoints.steps(directory) else None)
+    with StopRequest(settings.train.max_time) as stop, Console(settings.train.steps) as console:
+        saved = world.lead(lambda: checkpoints.to_continue(directory, console.note))
         run = world.together(lambda: build_run(config, directory, saved, world=world))
         learner, state = world.together(lambda: restored(run, saved))
         if world.size > 1 and len(set(world.agree(lambda: (run.policy.base_hash, run.policy.trained_hash())))) > 1:
             raise InputError("the processes loaded different weights; give all of them the same files and settings")
-        values, file, done = {**config.values, **about}, directory / "metrics.jsonl", state.step - bool(state.pending)
+        copy = saved / checkpoint.METRICS if saved is not None else None
+        values, file, done = (
+            {**config.values, **about},
+            directory / checkpoint.METRICS,
+            state.step - bool(state.pending),
+        )
         with (
             settings.tracking.open(directory, values, config.choices, state.tracker_id)
             if world.leads
             else Tracker() as tracker,
-            MetricsFile(file, after=done) if world.leads else NoMetrics() as metrics,
+            MetricsFile(file, done, copy) if world.leads else NoMetrics() as metrics,
         ):
+            if metrics.repaired:
+                console.note(metrics.repaired)
+            written = [step for step in range(1, state.step + 1) if logged(step, settings.train.rollouts_every)]
+            if gone := lost(directory / "rollouts", written):
+                console.note(
+                    f"{directory / 'rollouts'}: the files of steps {gone} are missing or damaged; they stay so"
+                )
             state.tracker_id = tracker.id
             trainer = Trainer(run, learner, state, metrics, tracker, stop, console.step)
 
             def evaluated(step: int) -> list[Any]:
                 results = Results(directory / "evaluation" / f"step_{step}")
-                return list(evaluate_tests(run, settings.evaluation, results, console.evaluation(stop.check)))
+                show = console.evaluation(stop.check)
+                return list(evaluate_tests(run, settings.evaluation, results, show, stop.check))
 
             try:
                 before = []
@@ -85,6 +107,8 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
                 "final": last,
                 "best": state.best,
                 "reported_step": run.step,
+                "verifier_failures": state.verifier_failures,
+                "nonfinite": state.nonfinite,
                 "evaluations": compare(before, after),
                 "wall_clock_seconds": trainer.seconds,
                 **about,
@@ -98,25 +122,49 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
     return summary
 
 
+def prepared(config: configuration.Config[Any], directory: Path, processes: int) -> dict[str, Any]:
+    """Check the run directory, record the configuration in it if it is new, and return the environment's record."""
+    from src.utils.environment import prepare
+    from src.utils.files import remove_drafts
+
+    for folder in (directory, directory / "checkpoints", directory / "rollouts"):
+        remove_drafts(folder)
+    configuration.refuse_other_run(directory, config.node)
+    if not (directory / ".hydra" / "config.yaml").exists():
+        config.write(directory)
+    return prepare(config.settings.train.threads, directory, processes)
+
+
 def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
     """Return the learner and the state of a run: new ones, or those of the checkpoint ``saved``.
 
     Raises:
-        InputError: the configuration was edited since the checkpoint was saved.
+        InputError: the configuration was edited since the checkpoint was saved, or the best weights are damaged.
     """
     from src.training import checkpoint
     from src.training.learner import Learner
     from src.training.trainer import State
+    from src.utils.checkpoints import intact_best
 
     settings = run.settings
     optimizer, schedule = settings.optimizer.build(
         run.policy.parameters(), settings.train.steps, settings.algorithm.iterations
     )
     bounds = settings.train.micro_batch_tokens, settings.train.max_grad_norm, settings.train.sampler_tolerance
-    learner = Learner(run.policy, settings.algorithm, optimizer, schedule, *bounds, run.world)
+    learner = Learner(
+        run.policy,
+        settings.algorithm,
+        optimizer,
+        schedule,
+        *bounds,
+        on_nonfinite=settings.train.on_nonfinite,
+        world=run.world,
+    )
     if saved is None:
         return learner, State()
     content = checkpoint.load_state(saved)
+    if content["state"]["best"]:
+        intact_best(run.directory)
     configuration.refuse_changes(run.directory, content["settings"], run.config.values)
     optimizer.load_state_dict(content["optimizer"])
     schedule.load_state_dict(content["schedule"])
@@ -169,12 +217,19 @@ def lead() -> int:
     except InputError as error:
         return configuration.complain(error, "nothing was run")
     try:
+        return configuration.ended(lambda: resumed(config, directory), directory)
+    except KeyboardInterrupt:
+        return configuration.interrupted()
+
+
+def resumed(config: configuration.Config[Any], directory: Path) -> None:
+    """Continue a run, after storing the settings that changed."""
+    from src.utils.run_lock import locked
+
+    with locked(directory):
         configuration.store(directory, config)
         parallel.call(config, directory)
         train(config, directory)
-    except InputError as error:
-        return configuration.complain(error)
-    return 0
 
 
 if __name__ == "__main__":

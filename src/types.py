@@ -1,14 +1,11 @@
-"""Shared data types: problems, turns, rollouts (trees of turns), scores, and training rows."""
+"""Shared data types: problems, turns, rollouts (graphs of turns), scores, and training rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from typing import Any, Protocol
 
 Path = tuple[int, ...]
 """Position of a turn in its rollout: ``(3, 1)`` is the second continuation of the fourth first-round response."""
@@ -61,7 +58,11 @@ class Turn:
     ``prompt`` and ``completion`` are token ids. ``logprobs`` has one entry per completion token, under the
     distribution at ``sampling.temperature`` before top-p; ``model_logprobs`` is the same at temperature 1. The
     completion includes the end-of-sequence token if it was sampled. ``stream`` seeds the turn's random numbers, which
-    therefore do not depend on the batch that the turn was sampled in.
+    therefore do not depend on the batch that the turn was sampled in. ``sources`` are the turns that the prompt quotes,
+    in the order of the prompt; by default the turn at the address above ``path``, and none in the first round.
+
+    Raises:
+        ValueError: a source repeats, or is not from an earlier round.
     """
 
     path: Path
@@ -80,6 +81,21 @@ class Turn:
     logprobs: tuple[float, ...] = ()
     model_logprobs: tuple[float, ...] = ()
     text: str = ""
+    sources: tuple[Path, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sources is None:
+            object.__setattr__(self, "sources", (self.family,) if self.family else ())
+        sources = self.quoted
+        if len(set(sources)) < len(sources) or not all(0 < len(source) < self.round for source in sources):
+            raise ValueError(
+                f"turn {self.path} cannot quote {list(sources)}: sources must be different turns of earlier rounds"
+            )
+
+    @property
+    def quoted(self) -> tuple[Path, ...]:
+        """Paths of the turns that the prompt quotes, in order; empty in the first round."""
+        return self.sources or ()
 
     @property
     def round(self) -> int:
@@ -87,9 +103,24 @@ class Turn:
         return len(self.path)
 
     @property
-    def parent(self) -> Path:
-        """Path of the parent turn; ``()`` is the problem itself."""
+    def family(self) -> Path:
+        """Address of the prompt: turns of one prompt (siblings) differ only in the last number of their paths."""
         return self.path[:-1]
+
+    @property
+    def source(self) -> Path:
+        """Path of the only turn that the prompt quotes; ``()`` is the problem itself.
+
+        Raises:
+            ValueError: the prompt quotes several turns.
+        """
+        if len(self.quoted) > 1:
+            raise ValueError(
+                f"turn {self.path} quotes {len(self.quoted)} turns, but this needs chains or trees of turns, where "
+                "every prompt quotes one; use a credit rule that does not compare a turn with its source, e.g. "
+                "credit=siblings"
+            )
+        return self.quoted[0] if self.quoted else ()
 
     @property
     def said(self) -> str:
@@ -109,28 +140,35 @@ class Turn:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Tree of turns for one problem. ``turns`` is ordered by round, then by path."""
+    """Graph of turns for one problem: each prompt quotes its sources. In chains and trees, it quotes one turn.
+
+    ``turns`` is ordered by round, then by path.
+    """
 
     problem: Problem
     turns: tuple[Turn, ...]
 
     def children(self, path: Path) -> list[Turn]:
-        """Children of the turn at ``path``, without probes; ``()`` gives the first round."""
-        return [turn for turn in self.turns if turn.parent == path and not turn.probe]
+        """Turns whose prompt quotes the turn at ``path``, without probes; ``()`` gives the turns that quote none."""
+        return [turn for turn in self.turns if not turn.probe and path in (turn.quoted or ((),))]
+
+    def siblings(self, turn: Turn) -> list[Turn]:
+        """Turns of the prompt of ``turn``, without probes; ``turn`` is one of them unless it is a probe."""
+        return [other for other in self.turns if other.family == turn.family and not other.probe]
 
     def level(self, round: int) -> list[Turn]:
         """All turns of a round (1-based), without probes."""
         return [turn for turn in self.turns if turn.round == round and not turn.probe]
 
     def leaves(self) -> list[Turn]:
-        """Live turns without live children, without probes. Final answers are read from them."""
+        """Live turns that no live turn quotes, without probes. Final answers are read from them."""
         own = [turn for turn in self.turns if turn.live and not turn.probe]
-        parents = {turn.parent for turn in own}
-        return [turn for turn in own if turn.path not in parents]
+        quoted = {source for turn in own for source in turn.quoted}
+        return [turn for turn in own if turn.path not in quoted]
 
     @property
     def tokens(self) -> int:
-        """Number of completion tokens in the whole tree."""
+        """Number of completion tokens in the whole graph."""
         return sum(len(turn.completion) for turn in self.turns)
 
 
@@ -244,52 +282,16 @@ class Engine(Protocol):
         ...
 
 
-class World:
-    """The processes of a run. This class is a single process; ``src.parallel`` defines several.
+class NumberError(FloatingPointError):
+    """A number of a training step is NaN, infinite or no number at all; the message says which.
 
-    All execute the same program and call these methods in the same order. Process 0 writes the run directory.
+    ``tree`` and ``path`` identify the turn, if it is that of one turn. ``fatal``: the weights themselves are damaged,
+    so that skipping the update would not help.
     """
 
-    rank: int = 0
-    size: int = 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this is process 0."""
-        return self.rank == 0
-
-    def agree(self, function: Callable[[], Result]) -> list[Result]:
-        """Call ``function`` in every process; return all results by rank. An error in one is raised in all."""
-        return [function()]
-
-    def together(self, function: Callable[[], Result]) -> Result:
-        """Call ``function`` in every process; return this process's result. An error in one is raised in all."""
-        return function()
-
-    def lead(self, function: Callable[[], Result]) -> Result:
-        """Call ``function`` in process 0 only, while the others wait. All get its result, or its error."""
-        return function()
-
-    def share(
-        self, items: Sequence[Item], costs: Sequence[float], function: Callable[[Sequence[Item]], Sequence[Result]]
-    ) -> list[Result]:
-        """Apply ``function`` (list of items to list of results) to all items, some in each process.
-
-        Returns the results of all items, in order, in every process.
-        """
-        return list(function(items))
-
-    def own(self, items: Sequence[Item], costs: Sequence[float]) -> list[Item]:
-        """Return the items that this process works on."""
-        return list(items)
-
-    def accumulate(self, parameters: Sequence[Any], backward: Callable[[], None]) -> None:
-        """Call ``backward`` in every process, then replace each parameter's gradient by its sum over processes."""
-        backward()
-
-
-ALONE = World()
-"""A single process."""
+    def __init__(self, message: str, tree: int | None = None, path: Path = (), fatal: bool = False) -> None:
+        super().__init__(message)
+        self.tree, self.path, self.fatal = tree, path, fatal
 
 
 class InputError(ValueError):

@@ -28,6 +28,7 @@ FREE_KEYS = {
     "model.device",
     "model.gradient_checkpointing",
     "optimizer.steps",
+    "train.max_time",
     "train.micro_batch_tokens",
     "train.profile",
     "train.rollouts_every",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Baseline = Literal["group", "leave_one_out", "none"]
-Scale = Literal["group", "batch", "none"]
+Scale = Literal["group", "batch", "mean", "none"]
 Aggregation = Literal["grpo", "bnpo", "dapo", "dr_grpo", "trajectory"]
 Estimator = Literal["k1", "k2", "k3"]
 

@@ -35,12 +35,17 @@ def group_advantages(
     """Advantages: differences from the baseline, divided by a standard deviation (Bessel-corrected) + ``epsilon``.
 
     ``scale`` chooses the standard deviation: of the group (GRPO, arXiv 2402.03300), of all values (TRL's ``batch``, as
-    in REINFORCE++), or ``none`` for no division.
+    in REINFORCE++), or ``none`` for no division. ``mean`` divides by the group mean instead, without ``epsilon``
+    (MaxRL); a group whose mean is 0 or below has no advantage.
     """
     of_batch = [value for group in values for value in group]
     batch_deviation = statistics.stdev(of_batch) if scale == "batch" and len(of_batch) > 1 else 0.0
     result = []
     for group in values:
+        if scale == "mean":
+            mean = statistics.fmean(group)
+            result.append([difference / mean if mean > 0 else 0.0 for difference in compared(group, baseline)])
+            continue
         deviation = statistics.stdev(group) if scale == "group" and len(group) > 1 else batch_deviation
         divisor = 1.0 if scale == "none" else (deviation + epsilon) or 1.0  # 0 only if all differences are 0
         result.append([difference / divisor for difference in compared(group, baseline)])

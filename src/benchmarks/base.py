@@ -36,7 +36,7 @@ class Benchmark(Section, ABC):
     validation_size: int = Field(128, ge=0)
     test_size: int | None = Field(None, ge=1)
     seed: int = 0  # seed of the problems, independent of the run's seed
-    verify_seconds: float = Field(5.0, gt=0)  # maximum CPU time for one answer
+    verify_seconds: float = Field(2.0, gt=0)  # maximum CPU time for one answer
     perturb: Sequence[str] = ()  # perturbations; each adds a copy of every test split (benchmarks/perturbations.py)
 
     @property
@@ -59,4 +59,5 @@ class Benchmark(Section, ABC):
 
     @abstractmethod
     def score(self, problem: Problem, text: str) -> float:
-        """1 if ``text`` states a correct answer, else 0. Never raises, hangs or executes code, for any text."""
+        """1 if ``text`` states a correct answer, else 0; NaN if no verdict is reached within the limits. Never hangs or
+        executes code, for any text."""

@@ -6,6 +6,8 @@ import difflib
 import importlib.metadata
 import itertools
 import json
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import cached_property
@@ -17,7 +19,7 @@ from src.benchmarks.base import Benchmark, Splits
 from src.benchmarks.perturbations import mistakes, perturbed, unperturbed
 from src.settings import RunSettings
 from src.types import InputError, Problem
-from src.verifiers.sandbox import LONGEST_ANSWER, IsolatedVerifier
+from src.verifiers.sandbox import LONGEST_ANSWER, InterruptedVerdictError, IsolatedVerifier
 from src.verifiers.tags import stated_answer
 
 SEED_STRIDE = 10_000_000
@@ -26,6 +28,12 @@ no two splits share a seed."""
 
 TRUSTED = frozenset({"chain_sum"})
 """Tasks whose verifier only compares strings and decimals. It runs in this process; all others run in a sandbox."""
+
+NO_NUMBER = re.compile(r"(?<![a-z])(?:nan|inf|infinity)(?![a-z])", re.IGNORECASE)
+"""Answers that are no number, which comparisons of numbers by their distance let pass."""
+
+EMPTY = ("", "0", "1", "True", "False", "None")
+"""Answers that some tasks accept whatever the problem, where they compare by truth value or by the first digits."""
 
 
 class ReasoningGym(Benchmark):
@@ -109,8 +117,15 @@ class ReasoningGym(Benchmark):
         if answer is None or len(answer) > LONGEST_ANSWER:
             return 0.0
         entry = {"question": problem.question, "answer": problem.answer or None, "metadata": problem.metadata}
-        verifier = self._verifier(problem.metadata.get("split", "train"))
-        return float(verifier(answer, entry) >= self.threshold)
+        if NO_NUMBER.search(answer) and not NO_NUMBER.search(problem.answer):
+            return 0.0
+        if answer in EMPTY and problem.answer and _differ(problem.answer, answer):
+            return 0.0
+        try:
+            score = self._verifier(problem.metadata.get("split", "train"))(answer, entry)
+        except InterruptedVerdictError:
+            return math.nan
+        return score if math.isnan(score) else float(score >= self.threshold)
 
     def _options(self, split: str) -> tuple[str, dict[str, Any]]:
         """The task of a split, and the options that generate its problems."""
@@ -157,6 +172,13 @@ class ReasoningGym(Benchmark):
                 taken.add(entry["question"])
                 metadata = {**entry["metadata"], "split": split}
                 yield Problem(f"{split}-{position}", entry["question"], _text(entry["answer"]), metadata)
+
+
+def _differ(gold: str, answer: str) -> bool:
+    try:
+        return float(gold) != float(answer)
+    except ValueError:
+        return gold != answer
 
 
 def _dataset(task: str, options: Mapping[str, Any], seed: int, size: int) -> Any:

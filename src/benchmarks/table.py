@@ -24,6 +24,7 @@ class Table(Section):
     id: str | None = None  # column; null: the row number, from 0
     after: str | None = None  # marker in the answer column: the gold is the text after its last occurrence
     boxed: bool = False  # the gold is the last \boxed{} of the answer column
+    tolerance: float | str | None = None  # relative to the gold: a number, or the column that holds one; null: none
     unit: str | None = None  # column with the unit of the answer, which is appended to the gold
     where: Mapping[str, Any] = {}  # only rows in which these columns have these values
     file: str | None = None
@@ -35,6 +36,8 @@ class Table(Section):
     def check(self) -> Iterable[str]:
         if self.boxed and self.after is not None:
             yield f"after={self.after!r} and boxed=true are two ways to find the gold; use one of them"
+        if isinstance(self.tolerance, float) and not 0 <= self.tolerance < 1:
+            yield f"tolerance={self.tolerance} must be in [0, 1): it is relative to the gold"
 
     def keeps(self, row: Any) -> bool:
         """Whether the row passes the filter ``where``; invalid rows pass, so that they are reported."""
@@ -62,8 +65,23 @@ class Table(Section):
         golds = [self._gold(_text(answer, self.answer), row, metadata) for answer in answers]
         if len(golds) > 1:
             metadata["answers"] = tuple(golds[1:])
+        if tolerance := self._tolerance(row):
+            metadata["tolerance"] = tolerance
         number = index if self.id is None else _text(_column(row, self.id), self.id)
         return Problem(f"{self.name}/{number}", question, golds[0], metadata)
+
+    def _tolerance(self, row: Mapping[str, Any]) -> float:
+        """The tolerance of a row, 0 if it has none."""
+        if not isinstance(self.tolerance, str):
+            return self.tolerance or 0.0
+        value = _column(row, self.tolerance)
+        try:
+            tolerance = float(value or 0)
+        except (TypeError, ValueError):
+            tolerance = -1.0
+        if not 0 <= tolerance < 1:
+            raise InputError(f"the tolerance ({self.tolerance}) is {value!r}; it must be a number in [0, 1)")
+        return tolerance
 
     def _gold(self, text: str, row: Mapping[str, Any], metadata: dict[str, Any]) -> str:
         """The gold in the text of an answer; a worked solution before it goes into ``metadata``."""

@@ -3,11 +3,11 @@
 from src.config.building import build
 from src.config.composing import CONF, ROOT, groups, jobs, options, quote_rounds
 from src.config.config import Config, compose
-from src.config.launching import complain, launch, new_directory
+from src.config.directories import refuse_other_run
+from src.config.ending import complain, ended, interrupted
+from src.config.launching import launch, new_directory
+from src.config.reading import load, load_choices, load_overrides
 from src.config.runs import (
-    load,
-    load_choices,
-    load_overrides,
     overlay,
     recorded,
     refuse_changes,
@@ -23,7 +23,9 @@ __all__ = [
     "build",
     "complain",
     "compose",
+    "ended",
     "groups",
+    "interrupted",
     "jobs",
     "launch",
     "load",
@@ -35,6 +37,7 @@ __all__ = [
     "quote_rounds",
     "recorded",
     "refuse_changes",
+    "refuse_other_run",
     "resume",
     "store",
     "written",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
+FOLDERS = [CONF]
+"""Folders with options of config groups: the project's own, and those that ``--config-dir`` adds."""
 
 OmegaConf.register_new_resolver("package", lambda path: str(ROOT / "src" / path), replace=True)
 OmegaConf.register_new_resolver("plain", lambda text: _plain(text), replace=True)
@@ -68,7 +71,8 @@ def register() -> None:
 
 def _plain(overrides: str) -> str:
     """Turn a sweep job's overrides into a folder name that needs no quoting in a shell."""
-    return re.sub(r"[^\w.+-]+", "-", overrides.replace('"', "").replace(",", "_"))[:120]
+    bare = re.sub(r"(?:^|(?<=,))\++", "", overrides)
+    return re.sub(r"[^\w.+-]+", "-", bare.replace('"', "").replace(",", "_"))[:120]
 
 
 def _stem(config_path: str) -> str:
@@ -109,18 +113,38 @@ def chosen(command: str, overrides: Sequence[str] = ()) -> dict[str, str]:
 
 
 def _composed(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
-    register()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            node = hydra_compose(command, quote_rounds(overrides), return_hydra_config=True)
-    finally:
-        GlobalHydra.instance().clear()
+    with _initialized():
+        node = hydra_compose(command, quote_rounds(overrides), return_hydra_config=True)
     choices = own_choices(node.hydra.runtime.choices)
     OmegaConf.set_struct(node, False)
     del node["hydra"]
     OmegaConf.set_struct(node, True)
     return node, choices
+
+
+def output_directory(command: str, overrides: Sequence[str], number: int | None) -> Path | None:
+    """Return the directory that Hydra gives a run, or job ``number`` of a sweep.
+
+    ``None`` if its name contains the current time; such a directory is always new.
+    """
+    with _initialized():
+        job = [] if number is None else [f"hydra.job.num={number}"]
+        hydra = hydra_compose(command, [*quote_rounds(overrides), *job], return_hydra_config=True).hydra
+        place = hydra.run if number is None else hydra.sweep
+        if "${now:" in str(OmegaConf.to_container(place, resolve=False)):
+            return None
+        return Path(place.dir) if number is None else Path(place.dir) / str(place.subdir)
+
+
+@contextmanager
+def _initialized() -> Iterator[None]:
+    register()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
@@ -142,8 +166,14 @@ def groups() -> list[str]:
 
 def options(group: str) -> list[str]:
     """List the options of a group; ``rounds`` also accepts any integer."""
-    names = sorted(file.stem for file in (CONF / group).glob("*.yaml")) if (CONF / group).is_dir() else []
+    names = sorted({file.stem for folder in FOLDERS for file in (folder / group).glob("*.yaml")})
     return ["any integer from 1", *names] if group == "rounds" else names
+
+
+def option(group: str, name: str) -> Any:
+    """Return what the yaml of an option holds, as plain data. Options that build on others are not supported."""
+    file = next(folder / group / f"{name}.yaml" for folder in FOLDERS if (folder / group / f"{name}.yaml").is_file())
+    return OmegaConf.to_container(OmegaConf.load(file))
 
 
 def jobs(overrides: Sequence[str]) -> list[list[str]]:

@@ -45,7 +45,8 @@ def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
 def _renamed(values: Any) -> Any:
     if isinstance(values, Mapping):
         return {
-            key: TARGETS.get(value, value) if key == "_target_" else _renamed(value) for key, value in values.items()
+            key: TARGETS.get(value, value) if key == "_target_" and isinstance(value, str) else _renamed(value)
+            for key, value in values.items()
         }
     if isinstance(values, list):
         return [_renamed(value) for value in values]

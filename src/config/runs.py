@@ -13,51 +13,21 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.composing import CONF, chosen, groups, options, own_choices, raw
+from src.config.composing import CONF, chosen, groups, options, raw
 from src.config.config import Config
 from src.config.migrating import migrated
-from src.config.trusting import trusted
+from src.config.reading import load, load_choices, load_overrides
 from src.config.validating import examined, explained, not_understood, validated
 from src.types import InputError
 from src.utils.files import write_text
 
-RESUMABLE = ("resume", "train.steps", "train.threads", "tracking")
+RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", "tracking")
 
 TRAINED = ("model.name", "model.revision", "model.lora", "model.adapter")
 """Settings that the trained weights depend on; they cannot be overridden with ``run=``."""
 
 EVERYWHERE = ("experiment", "debug")
 """Groups whose options may set values in any section."""
-
-
-def load(run: Path) -> DictConfig:
-    """Load the configuration of a recorded run, migrated to current names.
-
-    Raises:
-        InputError: the folder is not a run directory, or its configuration names code that the user did not.
-    """
-    file = run / ".hydra" / "config.yaml"
-    if not file.is_file():
-        raise InputError(
-            f"{run}: not a run directory (it has no .hydra/config.yaml). Name one that src.train wrote, "
-            "e.g. outputs/<date>/<time>"
-        )
-    values = migrated(OmegaConf.to_container(OmegaConf.load(file), resolve=False))  # type: ignore[arg-type]
-    trusted(values, str(file))
-    return OmegaConf.create(values)
-
-
-def load_choices(run: Path) -> dict[str, str]:
-    """Load the option chosen in each group of a recorded run."""
-    file = run / ".hydra" / "hydra.yaml"
-    choices = OmegaConf.select(OmegaConf.load(file), "hydra.runtime.choices", default={}) if file.is_file() else {}
-    return own_choices({str(group): choice for group, choice in choices.items()})
-
-
-def load_overrides(run: Path) -> list[str]:
-    """Load the overrides of a recorded run's command line."""
-    file = run / ".hydra" / "overrides.yaml"
-    return [str(text) for text in OmegaConf.load(file)] if file.is_file() else []
 
 
 def recorded(run: Path) -> Config[Any]:
@@ -103,9 +73,10 @@ def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
             raise InputError(f"tracking={choice}: no such option; valid: {', '.join(options('tracking'))}")
         OmegaConf.update(node, "tracking", OmegaConf.load(CONF / "tracking" / f"{choice}.yaml"), merge=False)
     for key, value in values.items():
-        if OmegaConf.select(node, key, default=None, throw_on_missing=False) is None and key not in dict(flat(node)):
+        known = key in RESUMABLE or OmegaConf.select(node, key, default=None, throw_on_missing=False) is not None
+        if not known and key not in dict(flat(node)):
             raise InputError(f"{key}={value}: there is no setting {key!r}")
-        OmegaConf.update(node, key, _parsed(value))
+        OmegaConf.update(node, key, _parsed(value), force_add=True)  # older runs lack newer settings
     if isinstance(node.train.steps, int) and node.train.steps != steps:
         _extend(run, node, steps)
     settings = validated("train", node)
@@ -225,7 +196,8 @@ def _apply(command: str, node: DictConfig, override: Override, known: Sequence[s
         raise InputError(f"{text}: several values are a sweep, which needs -m; give one value")
     if group == "rounds" and str(value).isdigit():
         node.rounds.n = int(str(value))
-        node.rounds.branching = None
+        if "branching" in node.rounds:
+            node.rounds.branching = None
         choices["rounds"] = str(value)
     elif group in known and not override.is_delete():
         option, errors = explained(command, [text])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,18 @@ from src.types import InputError
 
 VARIABLE = "MOTIF_PLUGINS"
 """Environment variable that names the plug-in packages whose classes a recorded configuration may use."""
+
+FUNCTION = "function"
+"""Setting that names a function to call (``verifier=function``)."""
+
+VERIFIERS = "also"
+"""Setting that lists verifiers: sections, names of options, or dotted paths of classes (``evaluation.also``)."""
+
+ADDRESS, LOCAL = "url", ("localhost", "127.0.0.1", "::1")
+"""Setting that names an endpoint (``verifier=llm``), and the hosts that it may name without asking."""
+
+PICKLED = "pickled"
+"""Setting that allows weights in pickles (``model.pickled``)."""
 
 RESOLVERS = ("package", "plain", "hydra", "now")
 """Resolvers that a recorded configuration may call. Others read the environment or create whole sections."""
@@ -34,11 +47,25 @@ def _refused(values: Any, place: str, allowed: set[str]) -> Iterator[str]:
         for key, value in values.items():
             name = f"{place}.{key}" if place else str(key)
             package = str(value).partition(".")[0]
-            if key == "_target_" and package not in allowed:
+            if key == "_target_" and not isinstance(value, str):
+                yield f"{name}={value} is not the dotted path of a class"
+            elif (key == "_target_" and package not in allowed) or (
+                key == FUNCTION and package not in allowed - {"src"}
+            ):
+                kind = "class" if key == "_target_" else "function"
                 yield (
-                    f"{name}={value} is a class outside src, and loading it runs its code. If you trust it, "
+                    f"{name}={value} is a {kind} outside src, and loading it runs its code. If you trust it, "
                     f"name its package: {VARIABLE}={package}"
                 )
+            elif key == ADDRESS and (host := _host(value)) not in {*allowed, *LOCAL}:
+                yield (
+                    f"{name}={value} is an address on another machine, and a key from the environment would be sent "
+                    f"there. If you trust it, name its host: {VARIABLE}={host}"
+                )
+            elif key == PICKLED and value is not False and PICKLED not in allowed:
+                yield f"{name}={value} loads weights from pickles. If you trust them: {VARIABLE}={PICKLED}"
+            if key == VERIFIERS:
+                yield from _refused_verifiers(value, name, allowed)
             yield from _refused(value, name, allowed)
     elif isinstance(values, list):
         for index, value in enumerate(values):
@@ -47,3 +74,27 @@ def _refused(values: Any, place: str, allowed: set[str]) -> Iterator[str]:
         for resolver, end in _CALL.findall(values):
             if end == "$" or resolver.strip() not in RESOLVERS:
                 yield f"{place}={values}: a recorded configuration may only call {', '.join(RESOLVERS)}"
+
+
+def _host(address: Any) -> str:
+    """The host of an address; an interpolation has none, so that it is refused."""
+    return (urllib.parse.urlsplit(str(address)).hostname or "") if "$" not in str(address) else ""
+
+
+def _refused_verifiers(values: Any, place: str, allowed: set[str]) -> Iterator[str]:
+    """Check verifiers that are given as text: a dotted path loads a class as ``_target_`` does.
+
+    An interpolation is refused whatever it stands for, since that is only known once it is resolved.
+    """
+    listed = isinstance(values, list)
+    for index, value in enumerate(values if listed else [values]):
+        name = f"{place}[{index}]" if listed else place
+        if not isinstance(value, str):
+            continue
+        if "$" in value:
+            yield f"{name}={value}: a recorded configuration must name its verifiers, without interpolations"
+        elif "." in value and (package := value.partition(".")[0]) not in allowed:
+            yield (
+                f"{name}={value} is a class outside src, and loading it runs its code. If you trust it, "
+                f"name its package: {VARIABLE}={package}"
+            )

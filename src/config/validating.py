@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from src.config.building import FAILED, attempt, locate, section_of, sections
-from src.config.composing import CONF, groups, options, raw
+from src.config.composing import CONF, groups, option, options, raw
 from src.settings import RunSettings, Section
 from src.types import InputError
 
@@ -80,7 +80,7 @@ def _resolve_verifiers(values: Mapping[str, Any], errors: list[str]) -> None:
     verifiers = []
     for name in evaluation["also"]:
         if name in options("verifier"):
-            verifiers.append(OmegaConf.to_container(OmegaConf.load(CONF / "verifier" / f"{name}.yaml")))
+            verifiers.append(option("verifier", name))
         elif isinstance(name, str) and "." in name:
             verifiers.append({"_target_": name})
         elif isinstance(name, dict):
@@ -100,18 +100,25 @@ def _plain(node: DictConfig, name: str) -> Any:
 
 def explained(command: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """Compose with the overrides that Hydra accepts; return also a message for each override that it refuses."""
+    good, refused = tried(command, overrides)
+    return raw(command, good), [_explain(command, good, override, error) for override, error in refused.items()]
+
+
+def tried(command: str, overrides: Sequence[str]) -> tuple[list[str], dict[str, Exception]]:
+    """Return the overrides that Hydra accepts together, and the others with its errors."""
     try:
-        return raw(command, overrides), []
+        raw(command, overrides)
+        return list(overrides), {}
     except Exception:
         good: list[str] = []
-        errors = []
+        refused: dict[str, Exception] = {}
         for override in sorted(overrides, key=lambda text: "." in text.partition("=")[0]):  # groups first
             try:
                 raw(command, [*good, override])
                 good.append(override)
             except Exception as error:
-                errors.append(_explain(command, good, override, error))
-        return raw(command, good), errors
+                refused[override] = error
+        return good, refused
 
 
 def _explain(command: str, good: Sequence[str], override: str, error: Exception) -> str:

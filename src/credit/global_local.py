@@ -31,7 +31,7 @@ class GlobalLocal(CreditRule):
             own, below = own_share(rollout, score), _leaves_below(rollout)
             credited = []
             for turn in turns:
-                global_and_local = 2 * score.ahead(turn.path) - score.prior - score.ahead(turn.parent)
+                global_and_local = 2 * score.ahead(turn.path) - score.prior - score.ahead(turn.source)
                 credited.append((turn, global_and_local / math.sqrt(below.get(turn.path, 1)) + own[turn.path]))
             rows += weighed(credited, self.weighting)
         return Credited(rows, len(rollouts) - lonely, lonely)

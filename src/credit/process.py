@@ -55,6 +55,6 @@ class Process(CreditRule):
     def _differences(self, rollout: Rollout, scores: Scores) -> dict[Path, float]:
         own = own_share(rollout, scores)
         return {
-            turn.path: scores.ahead(turn.path) - scores.ahead(turn.parent) + own[turn.path]
+            turn.path: scores.ahead(turn.path) - scores.ahead(turn.source) + own[turn.path]
             for turn in scores.valued(rollout)
         }

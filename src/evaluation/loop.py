@@ -11,24 +11,24 @@ from src.evaluation.results import Evaluated, Results, digest, problems_digest
 from src.evaluation.settings import Evaluation
 from src.evaluation.statistics import accuracy, majority, pass_at_k
 from src.rounds.base import Strategy
-from src.rounds.growing import grow
+from src.rounds.growing import ALONE, World, grow
 from src.run import Run
-from src.types import ALONE, Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn, World
-from src.verifiers.equivalence import Equivalence, merged
+from src.types import Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn
+from src.verifiers.judge import failures, verdicts
 from src.verifiers.tags import stated_answer, well_formed
-
-EQUIVALENT = Equivalence()
-"""Tells which answers vote together, whatever the verifier."""
+from src.verifiers.votes import merged
 
 Progress = Callable[[str, int], Callable[[int], None]]
 """Called with an evaluation's name and number of problems; returns a callback for the number of newly finished ones."""
 
 
-def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progress) -> Iterator[Evaluated]:
+def evaluate_tests(
+    run: Run, settings: Evaluation, results: Results, show: Progress, interrupt: Callable[[], None] | None = None
+) -> Iterator[Evaluated]:
     """Evaluate every test split at every number of rounds with the policy's current weights.
 
     An evaluation that is already in ``results`` is read instead of sampled again. Base and trained policy use the same
-    random streams.
+    random streams. ``interrupt`` is called while turns are generated, and may raise to stop.
     """
     for split, rounds, problems, chains in _planned(run, settings):
         decided = decided_by(run, split, problems, chains, trained=run.step > 0)
@@ -36,9 +36,8 @@ def evaluate_tests(run: Run, settings: Evaluation, results: Results, show: Progr
         if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
-            sampled, records = evaluate(
-                run.engine, chains, problems, run.codec, run.scorers, seeds, progress=report, world=run.world
-            )
+            place = run.engine, chains, problems, run.codec, run.scorers
+            sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt, world=run.world)
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,
@@ -60,15 +59,15 @@ def evaluations_of_base(run: Run, settings: Evaluation, results: Results) -> lis
     """Read the evaluations of the base that were made before the first training step.
 
     Raises:
-        InputError: one is missing; it cannot be made again, since the weights are past step 0.
+        InputError: one is missing or damaged; it cannot be made again, since the weights are past step 0.
     """
     evaluations = []
     for split, rounds, problems, chains in _planned(run, settings):
         result = results.find(digest(decided_by(run, split, problems, chains, trained=False)))
         if result is None:
             raise InputError(
-                f"{results.folder}: the evaluation of the base on {split} over {rounds} rounds is missing, and the "
-                "weights are past step 0. Restore its files, or start a new run."
+                f"{results.folder}: the evaluation of the base on {split} over {rounds} rounds is missing or damaged, "
+                "and the weights are past step 0. Restore its files, or start a new run."
             )
         evaluations.append(result)
     return evaluations
@@ -105,14 +104,13 @@ def evaluate(
     key: tuple[object, ...],
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
-    world: World = ALONE,
     interrupt: Callable[[], None] | None = None,
+    world: World = ALONE,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
     """Sample answers to ``problems`` and verify them.
 
-    Each chain (first-round turn with its continuations) is one sample; with a search, each tree is one sample. The
-    first scorer decides correctness; the verdicts of the others are recorded under ``also``. ``interrupt`` is called
-    after every finished turn, ``progress`` after every ``chunk`` problems; both may raise.
+    Each chain (first-round turn with its continuations) is one sample. With a search or an aggregation, each rollout is
+    one sample. The first scorer decides correctness; the verdicts of the others are recorded under ``also``.
 
     Returns the results and one record per problem and sample.
     """
@@ -121,57 +119,64 @@ def evaluate(
     answers: list[list[str | None]] = []
     records: list[dict[str, Any]] = []
     turns: list[Turn] = []
-    keys = [key] if strategy.search is None else [(*key, sample) for sample in range(strategy.samples)]
+    failed = failures(scorers.values())
+    keys = [key] if not strategy.joins else [(*key, sample) for sample in range(strategy.samples)]
 
     def answered(some: Sequence[Problem]) -> list[tuple[list[Turn], list[dict[str, Any]]]]:
         forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
-        return [
-            ([turn for tree in trees for turn in tree.turns], _judged(problem, trees, scorers))
-            for problem, *trees in zip(some, *forests, strict=True)
-        ]
+        samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
+        written = [[turn for tree in trees for turn in tree.turns] for trees in zip(*forests, strict=True)]
+        return list(zip(written, _judged(samples, scorers), strict=True))
 
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
-        for written, samples_ in world.share(some, [len(problem.question) for problem in some], answered):
-            correct.append([record["correct"] for record in samples_])
-            answers.append([record["answer"] for record in samples_])
+        for written, judged in world.share(some, [len(problem.question) for problem in some], answered):
+            correct.append([record["correct"] for record in judged])
+            answers.append([record["answer"] for record in judged])
             turns += written
-            records += samples_
+            records += judged
         if progress is not None:
             world.agree(partial(progress, len(some)))
     interval = accuracy(correct)
-    samples = len(correct[0])
+    count = len(correct[0])
     summary = {
         "accuracy": interval.estimate,
         "low": interval.low,
         "high": interval.high,
         "problems": len(correct),
-        "samples": samples,
+        "samples": count,
         "verifier": verifier,
         "rounds": strategy.n,
         "temperature": strategy.temperature,
-        "pass_at": {str(k): pass_at_k(correct, k) for k in _powers(samples)},
-        "majority": majority([merged(row, EQUIVALENT) for row in answers], correct),
-        "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * samples),
+        "pass_at": {str(k): pass_at_k(correct, k) for k in _powers(count)},
+        "majority": majority([merged(row) for row in answers], correct),
+        "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * count),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
         "truncated": statistics.fmean(turn.status == Status.TRUNCATED for turn in turns),
         "carried_cut": statistics.fmean(turn.carried_cut for turn in turns),
+        "verifier_failures": sum(world.agree(lambda: failures(scorers.values()) - failed)),
     }
     if others:
-        summary["also"] = {name: _second_opinion(name, records, samples) for name in others}
+        summary["also"] = {name: _second_opinion(name, records, count) for name in others}
     return Evaluated(summary, correct), records
 
 
-def _judged(problem: Problem, trees: Sequence[Rollout], scorers: Mapping[str, Scorer]) -> list[dict[str, Any]]:
-    """Verify the answers of a problem's rollouts. Returns one record per sample."""
-    verifier, *others = scorers
-    chains = [chain(tree, first) for tree in trees for first in tree.level(1) if first.status != Status.PRUNED]
-    return [
-        _record(problem, sample, turns, stated_answer(turns[-1].said), scorers[verifier](problem, turns[-1].said))
-        | ({"also": {name: scorers[name](problem, turns[-1].said) for name in others}} if others else {})
-        for sample, turns in enumerate(chains)
-    ]
+def _judged(
+    samples: Sequence[tuple[Problem, list[list[Turn]]]], scorers: Mapping[str, Scorer]
+) -> list[list[dict[str, Any]]]:
+    """Verify the sampled answers (chains of turns) of each problem. Returns one record per problem and sample."""
+    _, *others = scorers
+    asked = [(problem, one[-1].said) for problem, chains in samples for one in chains]
+    judged = [iter(verdicts(scorer, asked)) for scorer in scorers.values()]
+    records: list[list[dict[str, Any]]] = []
+    for problem, chains in samples:
+        records.append([])
+        for sample, one in enumerate(chains):
+            verdict, *further = [next(judgements) for judgements in judged]
+            record = _record(problem, sample, one, stated_answer(one[-1].said), verdict)
+            records[-1].append(record | ({"also": dict(zip(others, further, strict=True))} if others else {}))
+    return records
 
 
 def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
@@ -180,6 +185,29 @@ def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: in
     interval = accuracy([verdicts[start : start + samples] for start in range(0, len(verdicts), samples)])
     differ = sum(record["correct"] != verdict for record, verdict in zip(records, verdicts, strict=True))
     return {"accuracy": interval.estimate, "low": interval.low, "high": interval.high, "disagreements": differ}
+
+
+def sampled(trees: Sequence[Rollout]) -> list[list[Turn]]:
+    """The turns behind each answer to a problem, the answer last, without those that a search pruned."""
+    return [turns for tree in trees for turns in behind(tree)]
+
+
+def behind(rollout: Rollout) -> list[list[Turn]]:
+    """The turns behind each answer of a rollout: a chain, or if prompts quote several turns all that led to the last
+    one, by round and path."""
+    if all(len(turn.quoted) < 2 for turn in rollout.turns):
+        return [chain(rollout, first) for first in rollout.level(1) if first.status != Status.PRUNED]
+    last = rollout.turns[-1].round
+    return [[*_before(rollout, turn), turn] for turn in rollout.level(last) if turn.status != Status.PRUNED]
+
+
+def _before(rollout: Rollout, turn: Turn) -> list[Turn]:
+    """The turns that led to a turn: those that it quotes, those that they quote, and so on."""
+    found = set(turn.quoted)
+    for earlier in reversed(rollout.turns):  # turns come after their sources
+        if earlier.path in found:
+            found.update(earlier.quoted)
+    return [earlier for earlier in rollout.turns if earlier.path in found]
 
 
 def chain(rollout: Rollout, first: Turn) -> list[Turn]:
@@ -191,8 +219,8 @@ def chain(rollout: Rollout, first: Turn) -> list[Turn]:
 
 
 def accepted(rollout: Rollout) -> list[Turn]:
-    """Return the chain that gives the answer: the first one that was not pruned."""
-    return chain(rollout, next(turn for turn in rollout.level(1) if turn.status != Status.PRUNED))
+    """Return the turns behind the answer: the first chain or aggregation that was not pruned, the answer last."""
+    return behind(rollout)[0]
 
 
 def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | None, verdict: float) -> dict[str, Any]:
@@ -203,7 +231,7 @@ def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | 
         "gold": problem.answer,
         "answer": answer,
         "correct": verdict,
-        "rounds": len(turns),
+        "rounds": turns[-1].round,
         "tokens": [len(turn.completion) for turn in turns],
         "statuses": [str(turn.status) for turn in turns],
         "carried": [turn.carried for turn in turns],

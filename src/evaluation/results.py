@@ -43,9 +43,13 @@ def digest(value: Any) -> str:
 
 
 def problems_digest(problems: Sequence[Problem]) -> str:
-    """SHA-256 of the ids, questions and gold answers of problems, in order."""
+    """SHA-256 of the ids, questions, gold answers and tolerances of problems, in order."""
     return digest(
-        [[problem.id, problem.question, problem.answer, *problem.metadata.get("answers", ())] for problem in problems]
+        [
+            [problem.id, problem.question, problem.answer, *problem.metadata.get("answers", ())]
+            + ([problem.metadata["tolerance"]] if "tolerance" in problem.metadata else [])
+            for problem in problems
+        ]
     )
 
 
@@ -60,14 +64,11 @@ class Results:
         self.folder = folder
 
     def find(self, key: str) -> Evaluated | None:
-        """Find the complete evaluation with this key; ``None`` if there is none."""
+        """Find the complete evaluation with this key; ``None`` if there is none. Damaged files do not count."""
         for file in sorted(self.folder.glob("*.json")):
-            summary, records = json.loads(file.read_text(encoding="utf-8")), file.with_suffix(".jsonl")
-            if summary.get("key") == key and records.is_file():
-                verdicts = [record["correct"] for record in read_jsonl(records)]
-                samples = summary["samples"]
-                rows = [verdicts[start : start + samples] for start in range(0, len(verdicts), samples)]
-                return Evaluated(summary, rows)
+            summary = _summary(file)
+            if summary.get("key") == key and (correct := _verdicts(file.with_suffix(".jsonl"), summary)) is not None:
+                return Evaluated(summary, correct)
         return None
 
     def write(self, result: Evaluated, records: Sequence[dict[str, Any]]) -> Path:
@@ -89,7 +90,28 @@ class Results:
 
     def _taken(self, name: str, key: str) -> bool:
         file = self.folder / f"{name}.json"
-        return file.exists() and json.loads(file.read_text(encoding="utf-8")).get("key") != key
+        return file.exists() and bool(_summary(file).get("key") != key)  # a damaged one is left to its owner
+
+
+def _summary(file: Path) -> dict[str, Any]:
+    """Read a summary; empty if there is none, or if it is damaged."""
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def _verdicts(file: Path, summary: Mapping[str, Any]) -> list[list[float]] | None:
+    """Read the verdicts, ``[problems][samples]``; ``None`` if the records are damaged or do not fit the summary."""
+    try:
+        verdicts = [float(record["correct"]) for record in read_jsonl(file)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    samples, count = summary["samples"], summary["problems"] * summary["samples"]
+    if len(verdicts) != count or abs(sum(verdicts) / count - summary["accuracy"]) > 1e-9:
+        return None
+    return [verdicts[start : start + samples] for start in range(0, count, samples)]
 
 
 def disagreements(verifier: str, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

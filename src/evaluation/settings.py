@@ -91,7 +91,7 @@ class EvaluateCommand(SamplingSections):
 class SolveCommand(RunSettings):
     """Settings of ``python -m src.solve``."""
 
-    question: str
+    question: str | None = None
     run: str | None = None
     checkpoint: str | int | None = None
     threads: int = Field(0, ge=0)

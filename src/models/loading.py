@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from src.models.lora import untie
 from src.models.policy import Policy
 from src.models.settings import ModelSettings, adapter_folder, location, origin
 from src.models.tokenizer import TokenizerCodec
-from src.models.weights import adapter_weights, weights_hash
+from src.models.weights import adapter_weights, refuse_pickled_adapter, weights_hash
 from src.types import InputError
 
 transformers.utils.logging.disable_progress_bar()
@@ -44,8 +45,10 @@ def load_codec(config: ModelSettings) -> TokenizerCodec:
 
 def _from_pretrained(kind: Any, config: ModelSettings, **options: Any) -> Any:
     try:
-        return kind.from_pretrained(location(config.name), revision=config.revision or "main", **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        return kind.from_pretrained(
+            location(config.name), revision=config.revision or "main", trust_remote_code=False, **options
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise InputError(
             f"model.name={config.name}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a "
             "folder with a checkpoint, or a name on the Hugging Face hub if this machine can reach it."
@@ -76,6 +79,9 @@ def _weights(config: ModelSettings, **options: Any) -> Any:
     Raises:
         InputError: the checkpoint lacks tensors, which transformers would fill with random numbers.
     """
+    if not config.pickled:
+        refuse_pickles(config.name)
+        options["use_safetensors"] = True
     model, report = _from_pretrained(
         AutoModelForCausalLM, config, dtype=config.precision, output_loading_info=True, **options
     )
@@ -85,6 +91,20 @@ def _weights(config: ModelSettings, **options: Any) -> Any:
             f"{missing[0]}; download or save it again"
         )
     return model
+
+
+def refuse_pickles(name: str) -> None:
+    """Refuse a folder whose weights are pickles only.
+
+    Raises:
+        InputError: it has no safetensors.
+    """
+    folder = Path(location(name))
+    if folder.is_dir() and not list(folder.glob("*.safetensors")) and (pickles := sorted(folder.glob("*.bin"))):
+        raise InputError(
+            f"model.name={name}: its weights are pickles ({pickles[0].name}), which can run code; save them as "
+            "safetensors, or load them all the same with +model.pickled=true"
+        )
 
 
 def blueprint(config: ModelSettings) -> Any:
@@ -175,6 +195,7 @@ def load_merged(config: ModelSettings, saved: Path, dtype: str | None = None) ->
 def _adapt(model: Any, folder: Path, config: ModelSettings) -> Any:
     """The model with the adapter in ``folder``, trainable."""
     try:
+        refuse_pickled_adapter(folder)
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
         adapter_weights(adapted, folder)
         return adapted

@@ -83,7 +83,9 @@ class Policy:
             if self.adapted:
                 set_peft_model_state_dict(self.model, adapter_weights(self.model, folder / "adapter"))
                 return
-            saved = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=self.model.dtype)
+            saved = AutoModelForCausalLM.from_pretrained(
+                folder / "model", dtype=self.model.dtype, use_safetensors=True, trust_remote_code=False
+            )
             self.model.load_state_dict(saved.state_dict())
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(f"the weights in {folder} cannot be loaded: {error}") from error

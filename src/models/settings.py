@@ -66,6 +66,7 @@ class ModelSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lora: Lora | None = Lora()  # null: train all weights
     adapter: str | None = None  # a LoRA adapter to start from: a folder that PEFT wrote, or a run directory
+    pickled: bool = False  # whether weights may be pickles (pytorch_model.bin); safetensors only by default
 
     def check(self) -> Iterable[str]:
         if self.quantization and self.dtype == "float64":
@@ -162,7 +163,7 @@ def location(name: str) -> str:
     if not name.startswith("embedded:"):
         return name
     folder = EMBEDDED / name.removeprefix("embedded:")
-    if not (folder / "config.json").is_file():
+    if folder.resolve().parent != EMBEDDED.resolve() or not (folder / "config.json").is_file():
         names = sorted(entry.name for entry in EMBEDDED.iterdir() if (entry / "config.json").is_file())
         raise InputError(f"model.name={name}: no such embedded model; valid: {', '.join(names) or 'none'}")
     return str(folder)
@@ -182,6 +183,11 @@ def adapter_folder(name: str) -> Path:
         raise InputError(
             f"model.adapter={name}: contains no LoRA adapter (no adapter_config.json). Name a folder that PEFT wrote, "
             "a run of src.warmup, or a run of src.train"
+        )
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise InputError(
+            f"model.adapter={name}: {adapter} has no adapter_model.safetensors; pickles (adapter_model.bin) can run "
+            "code and are not loaded. Save it again with PEFT's save_pretrained"
         )
     return adapter
 

@@ -18,7 +18,7 @@ from typing import Any
 from src.parallel.lifeline import Lifeline, connected
 from src.parallel.processes import LostProcess, Processes
 from src.parallel.settings import launched
-from src.types import ALONE, World
+from src.rounds.growing import ALONE, World
 
 WAIT = timedelta(hours=6)
 """Longest wait for another process in an exchange. It is long because a process may wait for a slow one; a process that
@@ -84,6 +84,8 @@ def _follow(processes: Processes, task: Callable[[Any, Path], Any]) -> int:
         except LostProcess:
             time.sleep(FOLLOWED)  # the lifeline ends this process, with the exit code of process 0
             return 1
+        except KeyboardInterrupt:
+            return 130
         except (Exception, SystemExit) as error:
             if not isinstance(error, SystemExit) and error is not processes.raised:
                 traceback.print_exc()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.parallel.dealing import deal
 from src.parallel.lifeline import LOST
-from src.types import Item, Result, World
+from src.rounds.growing import Item, Result, World
 from src.utils.signals import Stopped
 
 if TYPE_CHECKING:

@@ -116,7 +116,7 @@ def _rounds(rounds: Mapping[str, Any]) -> str:
     carry = {"_target_": "", **rounds["carry"]}
     rule = carry.pop("_target_").rpartition(".")[2]
     options = "".join(f", {name}={value}" for name, value in carry.items())
-    ending = "after the last round" if rounds["ending"] == "fixed" else "when a progress states a final answer"
+    ending = "when a progress states a final answer" if rounds.get("ending") == "concludes" else "after the last round"
     facts = [
         ("maximum number of rounds", rounds["n"]),
         ("carry rule", f"`{rule}`{options} (src/rounds/carry)"),
@@ -127,6 +127,10 @@ def _rounds(rounds: Mapping[str, Any]) -> str:
         ("maximum number of tokens of a carried progress", f"{rounds['progress_tokens']} (keeps the {rounds['keep']})"),
         ("generation stops at the closing tag", rounds["stop_at_answer"]),
     ]
+    templates = dict(rounds["prompts"])
+    if "sources" in rounds:
+        facts.append(("drafts that a prompt of round 2 quotes", f"{rounds['sources']}, each as `{rounds['draft']}`"))
+        templates["later"] = rounds["together"] or templates["later"]
     names = {
         "system": "system message",
         "first": "user message of round 1",
@@ -134,7 +138,7 @@ def _rounds(rounds: Mapping[str, Any]) -> str:
         "final": "added in the last round",
         "item": "each progress, if several are carried",
     }
-    prompts = [f"{names[name]}:\n\n{_fenced(text)}" for name, text in rounds["prompts"].items() if text]
+    prompts = [f"{names[name]}:\n\n{_fenced(text)}" for name, text in templates.items() if text]
     about = (
         "Every round is a fresh chat of a system and a user message, through the tokenizer's chat template. The text "
         "between `<answer>` and `</answer>` of a response is the progress that the next prompt quotes; the final "

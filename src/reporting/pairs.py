@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from src.evaluation.joint import detectable, joint_difference, paired_components
 from src.evaluation.statistics import Interval, paired_difference
 from src.reporting.evaluations import Name
 from src.reporting.runs import Group, Run
@@ -17,11 +21,19 @@ from src.reporting.tables import over_seeds
 from src.utils import tables
 from src.utils.files import read_jsonl
 
+Verdicts = Mapping[tuple[str, str], Sequence[float]]
+"""Verdicts on each problem, by its id and question."""
+
+Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Verdicts of two groups, [seeds, problems, samples] each."""
+
 NOTE = (
-    "Differences in accuracy after training, second minus first, in points, with 95 % intervals. Over problems: from "
-    "the difference on every problem, all seeds together. Over seeds: Student's t over the differences of runs with "
-    'the same seed (a paired t-test rejects equality at 5 % if the interval excludes 0); "-" if there is one common '
-    "seed or if all seeds have the same difference, since then the data show no spread between seeds."
+    "Differences in accuracy after training, second minus first, in points, with 95 % intervals. Joint: over seeds, "
+    "problems and samples at once (crossed random effects). Over problems: from the difference on every problem, all "
+    "seeds together. Over seeds: Student's t over the differences of runs with the same seed (a paired t-test rejects "
+    'equality at 5 % if the interval excludes 0); "-" if there is one common seed or if all seeds have the same '
+    "difference, since then the data show no spread between seeds. Detectable: the smallest true difference that a "
+    "comparison of this size finds in 80 % of repetitions."
 )
 
 
@@ -35,6 +47,8 @@ class Pair:
     second: str
     problems: Interval
     seeds: Interval | None  # missing with one seed in common, or if all seeds differ by the same amount
+    joint: Interval | None  # over seeds, problems and samples; missing with one seed in common
+    detectable: float | None  # smallest true difference that such a comparison finds in 80 % of repetitions
     tokens: float  # generated in training by the second, as a multiple of the first's
 
 
@@ -43,19 +57,37 @@ def pairs(groups: Sequence[Group]) -> list[Pair]:
     return [pair for first, second in itertools.combinations(groups, 2) for pair in _pairs(first, second)]
 
 
-def _pairs(first: Group, second: Group) -> Iterator[Pair]:
+def compared(groups: Sequence[Group]) -> Iterator[tuple[str, Scores]]:
+    """The scores of every pair of groups, with a title, where they have two seeds in common or more."""
+    for first, second in itertools.combinations(groups, 2):
+        for name, verdicts, problems, names in _common(first, second):
+            if scores := scores_of(verdicts, problems):
+                yield f"{second.label} against {first.label}, {name.label(names)}, {name.rounds} rounds", scores
+
+
+def _common(
+    first: Group, second: Group
+) -> Iterator[tuple[Name, list[tuple[Verdicts, Verdicts]], list[tuple[str, str]], list[Name]]]:
+    """The verdicts of both groups, by seeds in common, for each evaluation on the same problems."""
     runs = {run.seed: run for run in first.runs}
     common = [(runs[run.seed], run) for run in second.runs if run.seed in runs]
     names = [name for name in _evaluated(first.runs) if name in _evaluated(second.runs)] if common else []
-    tokens = statistics.fmean(generated(b) / generated(a) for a, b in common) if common else 0.0
     for name in names:
-        verdicts = [(_verdicts(a, name), _verdicts(b, name)) for a, b in common]
+        verdicts: list[tuple[Verdicts, Verdicts]] = [(_verdicts(a, name), _verdicts(b, name)) for a, b in common]
         problems = list(verdicts[0][0])
-        if not problems or any(found.keys() != set(problems) for both in verdicts for found in both):
-            continue  # other problems, or deleted records
+        if problems and all(found.keys() == set(problems) for both in verdicts for found in both):
+            yield name, verdicts, problems, names  # else other problems, or deleted records
+
+
+def _pairs(first: Group, second: Group) -> Iterator[Pair]:
+    runs = {run.seed: run for run in first.runs}
+    common = [(runs[run.seed], run) for run in second.runs if run.seed in runs]
+    tokens = statistics.fmean(generated(b) / generated(a) for a, b in common) if common else 0.0
+    for name, verdicts, problems, names in _common(first, second):
         before = [[mark for a, _ in verdicts for mark in a[problem]] for problem in problems]
         after = [[mark for _, b in verdicts for mark in b[problem]] for problem in problems]
-        changes = [paired_difference(list(a.values()), list(b.values())).estimate for a, b in verdicts]
+        arrays = scores_of(verdicts, problems)
+        changes = [paired_difference([*a.values()], [*b.values()]).estimate for a, b in verdicts]
         yield Pair(
             split=name.label(names),
             rounds=name.rounds,
@@ -63,8 +95,21 @@ def _pairs(first: Group, second: Group) -> Iterator[Pair]:
             second=second.label,
             problems=paired_difference(before, after),
             seeds=over_seeds(changes) if len(set(changes)) > 1 else None,
+            joint=joint_difference(*arrays) if arrays else None,
+            detectable=detectable(paired_components(*arrays), *arrays[0].shape) if arrays else None,
             tokens=tokens,
         )
+
+
+def scores_of(verdicts: Sequence[tuple[Verdicts, Verdicts]], problems: Sequence[tuple[str, str]]) -> Scores | None:
+    """The verdicts of both groups as [seeds, problems, samples]; ``None`` with one seed, one problem, or if the numbers
+    of samples differ within a group."""
+    if len(verdicts) < 2 or len(problems) < 2:
+        return None
+    sides = [[[one[which][problem] for problem in problems] for one in verdicts] for which in (0, 1)]
+    if any(len({len(row) for run in side for row in run}) > 1 for side in sides):
+        return None
+    return np.array(sides[0], dtype=float), np.array(sides[1], dtype=float)
 
 
 def generated(run: Run) -> float:
@@ -74,11 +119,15 @@ def generated(run: Run) -> float:
 
 def markdown(found: Iterable[Pair]) -> str:
     """The pairs as a Markdown table, with a note on the intervals."""
-    headings = ["test split", "rounds", "first", "second", "over problems", "over seeds", "training tokens"]
+    headings = ["test split", "rounds", "first", "second", "over problems", "over seeds", "joint", "detectable"]
+    headings += ["training tokens"]
     rows = []
     for pair in found:
-        texts = [pair.split, str(pair.rounds), pair.first, pair.second, _points(pair.problems), _points(pair.seeds)]
-        rows.append([*texts, f"x {pair.tokens:.2f}"])
+        intervals = [_points(value) for value in (pair.problems, pair.seeds, pair.joint)]
+        smallest = "-" if pair.detectable is None else f"{100 * pair.detectable:.1f}"
+        rows.append(
+            [pair.split, str(pair.rounds), pair.first, pair.second, *intervals, smallest, f"x {pair.tokens:.2f}"]
+        )
     return f"{tables.markdown(headings, rows)}\n\n{NOTE}\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,17 @@ class ReportCommand(Section):
     out: str = "report"
     steps: int = Field(8, ge=1)
     trees: int = Field(2, ge=1)
+
+
+class PlanCommand(Section):
+    """Settings of ``python -m src.plan``."""
+
+    runs: str | Sequence[str]
+    effect: float = Field(2.0, gt=0, le=100)
+    power: float = Field(0.8, gt=0.05, lt=1)
+    seeds: Sequence[Annotated[int, Field(ge=2)]] = (2, 3, 5, 8, 12, 20)
+    samples: Sequence[Annotated[int, Field(ge=1)]] = (1, 2, 4, 8, 16)
+    problems: int | None = Field(None, ge=2)
 
 
 class ExportCommand(Section):

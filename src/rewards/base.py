@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
-from typing import ClassVar, Literal
+from functools import partial
+from numbers import Real
+from typing import Literal
 
 from src.settings import Section
-from src.types import Path, Problem, Rollout, Scorer, Scores, Table, Turn
+from src.types import NumberError, Path, Problem, Rollout, Scorer, Scores, Table, Turn
+from src.verifiers.judge import judged
 
 
 class Term(Section, ABC):
     """One term of the reward.
 
+    Its score is the verifier's verdict, unless a subclass overrides ``score``.
     ``at="leaves"`` scores the last turn of each branch, and the value of an earlier turn is the mean over its children.
     ``at="turns"`` scores every turn on its own.
     """
 
-    at: ClassVar[Literal["leaves", "turns"]]
     weight: float = 1.0
 
+    @property
     @abstractmethod
+    def at(self) -> Literal["leaves", "turns"]:
+        """Which turns are scored; usually a class variable."""
+
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         """The unweighted score of one turn; never raises on model text."""
+        return correctness(problem, turn, scorer)
 
 
 def correctness(problem: Problem, turn: Turn, scorer: Scorer) -> float:
@@ -34,24 +42,29 @@ def correctness(problem: Problem, turn: Turn, scorer: Scorer) -> float:
 
 
 def backed_up(rollout: Rollout, leaf: Callable[[Turn], float]) -> dict[Path, float]:
-    """Monte Carlo values of the turns of a tree: ``leaf`` at the leaves, elsewhere the mean over children.
+    """Monte Carlo values of the turns of a graph: ``leaf`` at the leaves, elsewhere the mean over what quotes the turn.
 
-    The mean is over children and not over leaves, so that a branch that ends early weighs as much as a long one. If a
+    The mean has two levels: over the turns of each prompt that quotes the turn, then over these prompts, so that a
+    prompt with more live turns does not weigh more. In a tree, one prompt quotes a turn, and this is the mean over
+    children. It is not the mean over leaves, so that a branch that ends early weighs as much as a long one. If a
     state has probes, its value is their mean alone, because probes do not depend on the search or on later choices. The
     value of a pruned turn is the mean of its probes, or its own score if it is final. A pruned turn with neither, and a
     turn that was never generated, have no value.
     """
     values: dict[Path, float] = {}
-    below: dict[tuple[Path, bool], list[float]] = {}
-    for turn in reversed(rollout.turns):  # children come after their parents
+    below: dict[tuple[Path, bool], dict[Path, list[float]]] = {}  # of each turn: values by prompt
+    for turn in reversed(rollout.turns):  # turns come after their sources
         parts = below.get((turn.path, True)) or (below.get((turn.path, False)) if turn.live else None)
         if parts:
-            values[turn.path] = sum(parts) / len(parts)
+            means = [sum(part) / len(part) for part in parts.values()]
+            values[turn.path] = sum(means) / len(means)
         elif turn.live or (turn.written and turn.final):
             values[turn.path] = leaf(turn)
         else:
             continue
-        below.setdefault((turn.parent, turn.probe), []).append(values[turn.path])
+        for source in turn.quoted:
+            prompts = below.setdefault((source, turn.probe), {})
+            prompts.setdefault(turn.family, []).append(values[turn.path])
     return values
 
 
@@ -72,8 +85,22 @@ def normalised(table: Table, epsilon: float = 1e-4) -> Table:
     return result
 
 
-def _score_of(term: Term, problem: Problem, scorer: Scorer, turn: Turn) -> float:
-    return term.score(problem, turn, scorer)
+def _score_of(
+    name: str, term: Term, problem: Problem, scorer: Scorer, bad: Callable[[NumberError], None] | None, turn: Turn
+) -> float:
+    """The score of a turn, 0 where it is not a finite number and ``bad`` takes the error."""
+    try:
+        score: object = term.score(problem, turn, scorer)
+        reason = f"is {score!r}, which is no finite number"
+    except Exception as error:
+        score, reason = None, f"raised {type(error).__name__}: {error}"
+    if isinstance(score, Real) and math.isfinite(score):
+        return float(score)
+    wrong = NumberError(f"reward.terms.{name} {reason}", turn.tree, turn.path)
+    if bad is None:
+        raise wrong
+    bad(wrong)
+    return 0.0
 
 
 class Reward(Section):
@@ -98,21 +125,32 @@ class Reward(Section):
         """Whether a term needs the rounds after the first. If none does, training does not sample them."""
         return any(term.at == "leaves" for term in self.terms.values())
 
-    def score(self, rollouts: Sequence[Rollout], scorer: Scorer) -> list[Scores]:
-        """Scores of each tree, in order."""
-        return [self._score(rollout, scorer) for rollout in rollouts]
+    def score(
+        self, rollouts: Sequence[Rollout], scorer: Scorer, bad: Callable[[NumberError], None] | None = None
+    ) -> list[Scores]:
+        """Scores of each tree, in order.
 
-    def _score(self, rollout: Rollout, scorer: Scorer) -> Scores:
+        A term that raises or gives no finite number on a turn is an error; if ``bad`` takes the error, it scores 0.
+
+        Raises:
+            NumberError: such a score, without ``bad``.
+        """
+        asked = [(rollout.problem, turn.said) for rollout in rollouts for turn in rollout.leaves()]
+        scorer = judged(scorer, asked)  # several terms, and the correctness of a turn, ask for the same verdicts
+        return [self._score(rollout, scorer, bad) for rollout in rollouts]
+
+    def _score(self, rollout: Rollout, scorer: Scorer, bad: Callable[[NumberError], None] | None) -> Scores:
         problem = rollout.problem
-        scorer = cache(scorer)  # several terms, and the correctness below, ask for the same verdicts
         correct = backed_up(rollout, lambda turn: correctness(problem, turn, scorer))
         terms: dict[str, Table] = {}
         for name, term in self.terms.items():
             if term.at == "leaves":
-                terms[name] = backed_up(rollout, partial(_score_of, term, problem, scorer))
+                terms[name] = backed_up(rollout, partial(_score_of, name, term, problem, scorer, bad))
             else:
                 terms[name] = {
-                    turn.path: term.score(problem, turn, scorer) for turn in rollout.turns if turn.path in correct
+                    turn.path: _score_of(name, term, problem, scorer, bad, turn)
+                    for turn in rollout.turns
+                    if turn.path in correct
                 }
         plain = self._sum(terms, terms, correct)
         if self.normalise == "before":

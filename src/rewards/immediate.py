@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from src.rewards.base import Term, correctness
-from src.types import Problem, Scorer, Turn
+from src.rewards.base import Term
 
 
 class Immediate(Term):
-    """Correctness of each turn's own stated answer; the rounds after it do not count."""
+    """The verifier's verdict on each turn's own stated answer; the rounds after it do not count."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
-
-    def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
-        return correctness(problem, turn, scorer)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from src.rewards.base import Term, correctness
-from src.types import Problem, Scorer, Turn
+from src.rewards.base import Term
 
 
 class Outcome(Term):
-    """Correctness at the leaves. The value of a first response is the mean over its continuations; with one round it
-    is its own correctness."""
+    """The verifier's verdict at the leaves. The value of a first response is the mean over its continuations; with one
+    round it is its own correctness."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "leaves"
-
-    def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
-        return correctness(problem, turn, scorer)

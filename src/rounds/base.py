@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from src.rounds.prompts import Prompts
-from src.settings import Section
+from src.settings import RunSettings, Section
 from src.types import Codec, Path, Problem, Turn
 
 
@@ -52,16 +52,37 @@ class Search(Section, ABC):
 
 
 class Strategy(Section, ABC):
-    """A rounds strategy: proposes the next turns of a problem's rollout tree."""
+    """A rounds strategy: proposes the turns of a problem's rollout.
+
+    ``open`` gives the first round and ``extend`` the turns that continue a finished one. ``settle`` joins turns at the
+    barrier, once none is open. ``independent`` says how it is evaluated.
+    """
 
     n: int  # maximum number of rounds
     prompts: Prompts
     search: Search | None = None
     probes: int = 0  # chains sampled from each state only to estimate its value
     temperature: float = 1.0  # of the first round
+    top_p: float = 1.0
     later_temperature: float = 1.0
     later_top_p: float = 1.0
     continuation: Literal["policy", "base"] = "policy"  # weights that sample later rounds in training
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        if run.reward is None:
+            return
+        if self.top_p < 1:
+            yield (
+                f"rounds.top_p={self.top_p} truncates the sampling distribution of trained turns, so their log-probs "
+                "would be wrong; use rounds.top_p=1"
+            )
+        if self.temperature == 0:
+            yield "rounds.temperature=0 makes all responses of a group equal, so all advantages are 0; use e.g. 1.0"
+
+    @property
+    def joins(self) -> bool:
+        """Whether one answer takes a whole rollout, not one branch of it. At evaluation, each sample is a rollout."""
+        return self.search is not None
 
     @property
     @abstractmethod
@@ -87,7 +108,7 @@ class Strategy(Section, ABC):
 
     @abstractmethod
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> Strategy:
-        """The strategy for evaluation: ``samples`` independent chains of ``n`` rounds, all sampled from the policy."""
+        """The strategy for evaluation: ``samples`` independent answers after ``n`` rounds, all from the policy."""
 
     @property
     @abstractmethod

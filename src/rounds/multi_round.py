@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from src.rounds.base import Carry, Search, Strategy, TokenCarry
-from src.rounds.prompts import Prompts
+from src.rounds.prompts import Prompts, bounded, fitted
 from src.settings import RunSettings
 from src.types import Codec, InputError, Path, Problem, Sampling, Status, Turn, Writer
 from src.verifiers.tags import boxed, progress
@@ -79,13 +79,7 @@ class MultiRound(Strategy):
                 "rounds.search also prunes candidates in training, and without probes a pruned candidate has no value "
                 "estimate; use rounds.probes=1 or more, or search only at evaluation (src.evaluate rounds/search=…)"
             )
-        if self.top_p < 1:
-            yield (
-                f"rounds.top_p={self.top_p} truncates the sampling distribution of trained turns, so their log-probs "
-                "would be wrong; use rounds.top_p=1"
-            )
-        if self.temperature == 0:
-            yield "rounds.temperature=0 makes all responses of a group equal, so all advantages are 0; use e.g. 1.0"
+        yield from super().check_run(run)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -142,7 +136,7 @@ class MultiRound(Strategy):
         if self.search is None:
             return [], []
         by_path = {turn.path: turn for turn in turns}
-        continued = {turn.parent for turn in turns if not turn.probe}
+        continued = {source for turn in turns if not turn.probe for source in turn.quoted}
         pool = [turn for turn in turns if turn.live and not turn.probe and turn.path not in continued]
         ends = _last_probe_turns(turns)
         probed = {turn.path: [probe for probe in ends if probe.path[: turn.round] == turn.path] for turn in pool}
@@ -200,7 +194,7 @@ class MultiRound(Strategy):
             return replace(turn, opening=last.said, carried=codec.decode(tokens), carried_cut=cut)
         carried, cut = self.carry.carry(lineage, self.prompts), False
         if carried is not None:
-            carried, cut = self._fit(carried, codec)
+            carried, cut = fitted(carried, self.progress_tokens, self.keep, codec)
         turn = self._turn(problem, last.path, carried, sampling, Writer(self.continuation), codec)
         return replace(turn, carried=carried or "", carried_cut=cut)
 
@@ -222,14 +216,7 @@ class MultiRound(Strategy):
         if parent == () and isinstance(self.carry, TokenCarry):
             carried = ()
         prompt = self._ask(problem, number, carried, codec)
-        room = min(sampling.max_new_tokens, self.context - len(prompt))
-        if room < 1:
-            raise InputError(
-                f"problem {problem.id!r}, round {number}: the prompt takes {len(prompt)} tokens of a context of "
-                f"{self.context} (model.context) and leaves no room for a completion; raise model.context or shorten "
-                "the question."
-            )
-        budget = replace(sampling, max_new_tokens=room)
+        budget = bounded(sampling, prompt, self.context, problem, number)
         return Turn(path=(*parent, 0), prompt=prompt, sampling=budget, writer=writer, final=number == self.n)
 
     def _ask(
@@ -241,28 +228,16 @@ class MultiRound(Strategy):
         return codec.chat(self.prompts.messages(problem.question, carried, number, self.n))
 
     def _copies(self, turn: Turn, count: int) -> list[Turn]:
-        return [replace(turn, path=(*turn.parent, index)) for index in range(count)]
+        return [replace(turn, path=(*turn.family, index)) for index in range(count)]
 
     def _probes(self, turn: Turn) -> list[Turn]:
         """Probes of the state before ``turn``; their child indices come after those of its siblings."""
         start = self.widths[turn.round - 1]
-        return [replace(turn, path=(*turn.parent, start + index), probe=True) for index in range(self.probes)]
-
-    def _fit(self, text: str, codec: Codec) -> tuple[str, bool]:
-        """Truncate a progress to ``progress_tokens``; returns it and whether it was truncated."""
-        tokens = codec.encode(text)
-        if len(tokens) <= self.progress_tokens:
-            return text, False
-        size = self.progress_tokens
-        while True:  # text cut inside a character or a word can encode to more tokens than before
-            text = codec.decode(tokens[len(tokens) - size :] if self.keep == "tail" else tokens[:size])
-            if size == 0 or len(codec.encode(text)) <= self.progress_tokens:
-                return text, True
-            size -= 1
+        return [replace(turn, path=(*turn.family, start + index), probe=True) for index in range(self.probes)]
 
 
 def _last_probe_turns(turns: Sequence[Turn]) -> list[Turn]:
     """The last turn of each finished probe chain."""
     probes = [turn for turn in turns if turn.probe and turn.live]
-    parents = {probe.parent for probe in probes}
-    return [probe for probe in probes if probe.path not in parents]
+    quoted = {source for probe in probes for source in probe.quoted}
+    return [probe for probe in probes if probe.path not in quoted]

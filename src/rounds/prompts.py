@@ -1,14 +1,19 @@
-"""Prompt templates of the rounds. Their texts are in conf/model/prompts/*.yaml; this module fills in the fields."""
+"""Prompt templates of the rounds. Their texts are in conf/model/prompts/*.yaml; this module fills in the fields.
+
+It also fits texts and prompts into their budgets of tokens.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
 from src.settings import Section
-from src.types import Message
+from src.types import Codec, InputError, Message, Problem, Sampling
 
-_FIELD = re.compile(r"\{(question|progress|round|previous|rounds)\}")
+_FIELD = re.compile(r"\{(question|progress|round|previous|rounds|number)\}")
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -42,3 +47,31 @@ class Prompts(Section):
         content = fill(template, values) + (fill(self.final, values) if round == rounds else "")
         system: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": content}]
+
+
+def bounded(sampling: Sampling, prompt: Sequence[int], context: int, problem: Problem, round: int) -> Sampling:
+    """Limit the token budget of a turn to the context that its prompt leaves.
+
+    Raises:
+        InputError: the prompt fills the context.
+    """
+    room = min(sampling.max_new_tokens, context - len(prompt))
+    if room < 1:
+        raise InputError(
+            f"problem {problem.id!r}, round {round}: the prompt takes {len(prompt)} tokens of a context of {context} "
+            "(model.context) and leaves no room for a completion; raise model.context or shorten the question."
+        )
+    return replace(sampling, max_new_tokens=room)
+
+
+def fitted(text: str, size: int, keep: Literal["head", "tail"], codec: Codec) -> tuple[str, bool]:
+    """Truncate a text to at most ``size`` tokens, keeping its head or tail; returns it and whether it was truncated."""
+    tokens = codec.encode(text)
+    if len(tokens) <= size:
+        return text, False
+    left = size
+    while True:  # text cut inside a character or a word can encode to more tokens than before
+        text = codec.decode(tokens[len(tokens) - left :] if keep == "tail" else tokens[:left])
+        if left == 0 or len(codec.encode(text)) <= size:
+            return text, True
+        left -= 1

@@ -12,6 +12,7 @@ from src.rounds.growing import grow
 from src.speed.base import Workbench
 from src.training.learner import Learner
 from src.types import Children, Engine, OnToken, Problem, Row, Turn
+from src.verifiers.judge import Judge
 
 MAX_GRAD_NORM = 1.0
 MOST_STEPS = 10_000
@@ -45,7 +46,7 @@ class Stepper:
         settings = bench.settings
         run = bench.run
         self.policy, self.reward, self.credit, self.algorithm = policy, run.reward, run.credit, run.algorithm
-        self.scorer = run.verifier.scorer(run.benchmark.score)
+        self.scorer = Judge(run.verifier.name, run.verifier.scorer(run.benchmark.score), run.verifier.at_once)
         optimizer, schedule = run.optimizer.build(policy.parameters(), MOST_STEPS, run.algorithm.iterations)
         self.learner = Learner(policy, self.algorithm, optimizer, schedule, settings.micro_batch_tokens, MAX_GRAD_NORM)
         self.start = [parameter.detach().clone() for parameter in policy.parameters()]

@@ -15,8 +15,8 @@ from src.types import Rollout, Scores
 
 logger = logging.getLogger(__name__)
 
-INIT_SECONDS = 30
-"""Time limit for reaching W&B."""
+INIT_SECONDS = 10
+"""Time limit for reaching W&B, after which a run is recorded offline."""
 
 SHOWN_TURNS = 24
 """Number of turns per step in W&B's table; the run's ``rollouts`` folder has all of them."""
@@ -47,11 +47,6 @@ class Wandb(TrackerSettings):
     def check_run(self, run: RunSettings) -> Iterable[str]:
         if self.used_mode not in get_args(Mode):
             yield f"WANDB_MODE={self.used_mode}: valid: {', '.join(get_args(Mode))}"
-        if self.used_mode == "online" and not (os.environ.get("WANDB_API_KEY") or _logged_in()):
-            yield (
-                "tracking.mode=online needs an API key: run `wandb login`, set WANDB_API_KEY, or use "
-                "tracking.mode=offline and upload later"
-            )
 
     def open(self, run: Path, config: Mapping[str, Any], choices: Mapping[str, str], id: str | None) -> Tracker:
         return WandbTracker(self, run, {**config, "choices": dict(choices)}, id)
@@ -86,16 +81,18 @@ class WandbTracker(Tracker):
             "config": dict(config),
             "settings": wandb.Settings(console="off", disable_git=True, init_timeout=INIT_SECONDS),
         }
+        mode, problem = settings.used_mode, ""
+        if mode == "online" and not (os.environ.get("WANDB_API_KEY") or _logged_in()):
+            problem = "tracking.mode=online needs an API key: run `wandb login`, or set WANDB_API_KEY"
         try:
-            self._run = wandb.init(mode=settings.used_mode, **options)
+            self._run = wandb.init(mode="offline" if problem else mode, **options)
         except wandb.errors.Error as error:
-            if settings.used_mode != "online":
+            if mode != "online" or problem:
                 raise
-            logger.warning(
-                "W&B cannot be reached (%s); this run is recorded offline: upload it with `wandb sync`",
-                str(error).partition("\n")[0],
-            )
+            problem = f"W&B cannot be reached ({str(error).splitlines()[0]})"
             self._run = wandb.init(mode="offline", **options)
+        if problem:
+            logger.warning("%s; this run is recorded offline: upload it with `wandb sync`", problem)
         self._run.define_metric("*", step_metric="step")
         self._table: list[list[Any]] = []
         self.id = str(self._run.id)

@@ -1,7 +1,8 @@
 """Saving and loading training checkpoints: atomic writes, bit-exact resume.
 
 A checkpoint holds the adapter in PEFT's layout (or the whole model, if all weights are trained),
-``trainer_state.pt`` (optimizer, schedule, random states, position) and ``manifest.json`` (a checksum of every file).
+``trainer_state.pt`` (optimizer, schedule, random states, position), the run's ``metrics.jsonl`` so far, and
+``manifest.json`` (a checksum of every file).
 It is written under a temporary name and renamed when complete. ``checkpoints/latest`` names the newest checkpoint.
 """
 
@@ -18,8 +19,11 @@ import numpy as np
 import torch
 
 from src.types import InputError
-from src.utils.checkpoints import BEST, checksum, steps
-from src.utils.files import whole_folder, write_json, write_text
+from src.utils.checkpoints import BEST, checksum, steps, whole
+from src.utils.files import sync, whole_folder, write_json, write_text
+
+METRICS = "metrics.jsonl"
+"""The metrics of all steps so far, which a checkpoint copies: a few kilobytes per step."""
 
 NUMPY: list[Any] = [np.ndarray, np.dtype, np.dtypes.UInt32DType, np.zeros(0).__reduce__()[0]]
 """What the state of NumPy's generator consisted of in checkpoints of older versions."""
@@ -34,22 +38,33 @@ class Saveable(Protocol):
 
 
 def save(run: Path, step: int, policy: Saveable, state: dict[str, Any], keep: int = 0) -> Path:
-    """Write the checkpoint of a completed step, then delete all but the ``keep`` newest (0 keeps all)."""
+    """Write the checkpoint of a completed step, then delete all but the ``keep`` newest (0 keeps all).
+
+    Checkpoints that lack files do not count, so that the last whole one is never deleted.
+    """
     folder = run / "checkpoints"
     target, temporary = folder / f"step_{step}", folder / f".step_{step}.tmp"
     if target.exists():
         return target  # the run is deterministic, so the content would be identical
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    policy.save(temporary)
-    torch.save({**state, "step": step, "random": _random_state()}, temporary / "trainer_state.pt")
-    for path in _seal(temporary):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    try:
+        policy.save(temporary)
+        if (run / METRICS).exists():
+            shutil.copyfile(run / METRICS, temporary / METRICS)
+        torch.save({**state, "step": step, "random": _random_state()}, temporary / "trainer_state.pt")
+        for path in _seal(temporary):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        sync(temporary)
+    except Exception:
+        shutil.rmtree(temporary, ignore_errors=True)  # on a full disk, it would take the room that is left
+        raise
     temporary.replace(target)
+    sync(folder)
     write_text(folder / "latest", target.name + "\n")
     if keep:
-        for old in steps(run)[:-keep]:
+        for old in [one for one in steps(run) if whole(folder / f"step_{one}")][:-keep]:
             shutil.rmtree(folder / f"step_{old}")
     return target
 

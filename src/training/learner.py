@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +14,13 @@ from torch import Tensor
 from src.algorithms.base import Algorithm, Tokens
 from src.models.packing import Pack, micro_batches
 from src.models.policy import Policy
-from src.types import ALONE, Row, World
+from src.rounds.growing import ALONE, World
+from src.types import NumberError, Row
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 3
+"""Number of weights that a message names."""
 
 
 @dataclass
@@ -37,6 +45,7 @@ class Learner:
     ``micro_batch_tokens`` bounds memory; the loss is that of the whole batch. ``sampler_tolerance`` decides which
     log-probs a KL penalty in the reward uses: the sampler's, if their mean absolute difference from the policy's (over
     the tokens of the first micro-batch, in nats) is at most this, else the policy's own. 0 always uses the policy's.
+    ``on_nonfinite`` decides about an update with a NaN or an infinity in it: an error, or an update that is skipped.
 
     With several processes, every process computes the same shares, advantages and micro-batches from all rows, works on
     some of the micro-batches, and gets the sum of all gradients.
@@ -49,21 +58,35 @@ class Learner:
     micro_batch_tokens: int
     max_grad_norm: float
     sampler_tolerance: float = 0.0
+    on_nonfinite: Literal["stop", "skip"] = "stop"
     world: World = ALONE
     _sums: dict[str, float] = field(default_factory=dict)
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
-        """Take ``algorithm.iterations`` optimizer steps on ``rows``. Returns mean diagnostics."""
+        """Take ``algorithm.iterations`` optimizer steps on ``rows``. Returns mean diagnostics.
+
+        Raises:
+            NumberError: a number is not finite, and ``on_nonfinite`` is "stop" or the weights are not finite either.
+        """
         self._sums = {}
-        norms = []
+        norms: list[float] = []
+        skipped = 0
+        for row in rows:
+            if not math.isfinite(row.advantage):
+                self._refuse(NumberError(f"the advantage is {row.advantage}", row.tree, row.path))
+                rows, skipped = [], 1
+                break
         batch = self.prepare(rows)
         for _ in range(self.algorithm.iterations):
             self.optimizer.zero_grad(set_to_none=False)
-            self.backward(batch)
-            norms.append(float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)))
-            if not all(map(torch.isfinite, map(torch.tensor, norms))):
-                raise FloatingPointError("the gradient is not finite: the run has diverged; lower optimizer.lr")
-            self.optimizer.step()
+            try:
+                self.backward(batch)
+                norms.append(self._clipped())
+                self.optimizer.step()
+                self._check_weights()
+            except NumberError as error:
+                self._refuse(error)
+                skipped += 1
             rate = self.schedule.get_last_lr()[0]
             self.schedule.step()
         self._sums = _total(self.world.agree(lambda: self._sums))
@@ -71,7 +94,31 @@ class Learner:
         loss = self._sums.pop("loss", 0.0) / self.algorithm.iterations
         means = {name: total / tokens for name, total in self._sums.items()}
         defaults = dict.fromkeys(("kl", "entropy", "clip_ratio", "sampler_mismatch"), 0.0)  # for a step without rows
-        return {"loss": loss, **defaults, **means, "grad_norm": sum(norms) / len(norms), "lr": rate}
+        norm = sum(norms) / max(1, len(norms))
+        return {"loss": loss, **defaults, **means, "grad_norm": norm, "lr": rate, "nonfinite": skipped}
+
+    def _refuse(self, error: NumberError) -> None:
+        """Raise an error that must stop the run; log one whose update is skipped."""
+        if error.fatal or self.on_nonfinite == "stop":
+            raise error
+        logger.warning("an update was skipped: %s (turn %s of tree %s)", error, error.path, error.tree)
+
+    def _clipped(self) -> float:
+        """Clip the gradient. Returns its norm before."""
+        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm))
+        if not math.isfinite(norm):
+            bad = [
+                name
+                for name, weight in self.policy.model.named_parameters()
+                if weight.grad is not None and not bool(weight.grad.isfinite().all())
+            ]
+            where = f"that of {', '.join(bad[:SHOWN])}" if bad else "its norm overflows"
+            raise NumberError(f"the gradient is not finite ({where}); lower optimizer.lr")
+        return norm
+
+    def _check_weights(self) -> None:
+        if not all(bool(weight.detach().isfinite().all()) for weight in self.policy.parameters()):
+            raise NumberError("the update made weights that are not finite; lower optimizer.lr", fatal=True)
 
     def prepare(self, rows: Sequence[Row]) -> Batch:
         """Compute loss shares and token advantages of the whole batch, including a KL penalty in the reward.
@@ -177,6 +224,9 @@ class Learner:
         losses, sums = algorithm.token_loss(Tokens(logprobs, old, sampled, advantages, mask, entropy, reference))
         share = batch.shares[group].to(logprobs)
         loss = (share[:, None] * losses * mask).sum()
+        if not bool(loss.isfinite()):
+            named = {"log-prob": logprobs, "sampler's log-prob": sampled, "reference's log-prob": reference}
+            raise _not_finite({**named, "advantage": advantages, "loss": losses}, mask, rows)
         torch.autograd.backward(loss)
         sums = {
             **sums,
@@ -201,6 +251,16 @@ def _total(parts: Sequence[dict[Any, Any]]) -> dict[Any, Any]:
 def _padded_size(rows: Sequence[Row], packs: Sequence[Pack]) -> int:
     """Padded tokens of a micro-batch."""
     return len(packs) * max(len(rows[pack[0]].prompt) + sum(len(rows[i].completion) for i in pack) for pack in packs)
+
+
+def _not_finite(named: Mapping[str, Tensor | None], mask: Tensor, rows: Sequence[Row]) -> NumberError:
+    """The error about the first of several tensors ``[rows, tokens]`` that is not finite."""
+    for name, values in named.items():
+        if values is not None:
+            bad = (~values.detach().isfinite() & mask).any(dim=1).nonzero().flatten().tolist()
+            if bad:
+                return NumberError(f"the {name} of a token is not finite", rows[bad[0]].tree, rows[bad[0]].path)
+    return NumberError("the loss is not finite: it overflows where it is summed")
 
 
 def _rows(batch: Batch, packs: Sequence[Pack]) -> list[list[Row]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,26 @@ def write_rollouts(
     write_jsonl(path, lines)
 
 
+def lost(folder: Path, steps: Iterable[int]) -> list[int]:
+    """List those of ``steps`` whose files are missing or cut."""
+    return [step for step in steps if not _intact(rollout_file(folder, step))]
+
+
+def rollout_file(folder: Path, step: int) -> Path:
+    """Path of the rollouts of a step."""
+    return folder / f"step_{step:06d}.jsonl"
+
+
+def _intact(path: Path) -> bool:
+    """Whether a file of rollouts exists and its last line is complete."""
+    try:
+        content = path.read_bytes()
+        json.loads(content.splitlines()[-1])
+    except (OSError, ValueError, IndexError):
+        return False
+    return content.endswith(b"\n")
+
+
 def _line(
     rollout: Rollout, score: Scores, advantages: Mapping[tuple[int, TurnPath], float], codec: Codec
 ) -> dict[str, Any]:
@@ -28,7 +49,8 @@ def _line(
     turns = [
         {
             "path": list(turn.path),
-            "parent": list(turn.parent),
+            "parent": list(turn.family),
+            "sources": [list(source) for source in turn.quoted],
             "round": turn.round,
             "writer": str(turn.writer),
             "probe": turn.probe,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from pydantic import Field
 
@@ -26,6 +27,8 @@ class Train(Section):
     sampler_tolerance: float = Field(ge=0)
     rollouts_every: int = Field(ge=1)
     threads: int = Field(0, ge=0, le=1024)
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    max_time: float | None = Field(None, gt=0, le=525_600)
     profile: int = 0
 
     def check(self) -> Iterable[str]:

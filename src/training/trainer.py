@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -19,13 +21,16 @@ from src.training import checkpoint
 from src.training.dynamic_sampling import Batch, collect
 from src.training.learner import Learner
 from src.training.metrics_file import MetricsFile
-from src.training.rollout_files import write_rollouts
+from src.training.rollout_files import rollout_file, write_rollouts
 from src.training.settings import TrainCommand
 from src.training.step_metrics import describe
-from src.types import Problem, Rollout, Scores
+from src.types import NumberError, Problem, Rollout, Scores
 from src.utils.checkpoints import BEST
 from src.utils.profiling import PREFIX, profiled
 from src.utils.signals import StopRequest
+from src.verifiers.judge import Judge
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -34,6 +39,8 @@ class State:
 
     step: int = 0
     problems: int = 0  # problems sampled so far
+    verifier_failures: int = 0  # answers of training that the verifier gave no verdict on
+    nonfinite: int = 0  # rewards that were no finite numbers, and updates that were skipped for one
     seconds: float = 0.0  # wall-clock time so far
     tracker_id: str | None = None
     best: dict[str, float] = field(default_factory=dict)  # step and validation accuracy of the best weights
@@ -57,6 +64,7 @@ class Trainer:
         self.metrics, self.tracker, self.stop, self.show = metrics, tracker, stop, show
         self.settings: TrainCommand = run.settings
         self.started = time.perf_counter() - state.seconds
+        self._bad = 0  # rewards of the current step that were no finite numbers
 
     def train(self) -> dict[str, Any]:
         """Train all remaining steps. Returns the metrics of the last step.
@@ -67,9 +75,12 @@ class Trainer:
         settings, state = self.settings, self.state
         while state.step < settings.train.steps or state.pending:
             if not state.pending:
-                with profiled(self.run.directory / "profile", state.step + 1 == settings.train.profile):
+                due = self.run.world.leads and state.step + 1 == settings.train.profile
+                with profiled(self.run.directory / "profile", due):
                     state.pending = self.step(state.step)
                 state.problems = state.pending["problems_seen"]
+                state.verifier_failures += state.pending["verifier_failures"]
+                state.nonfinite += state.pending["nonfinite"]
                 state.step += 1
                 self.run.step = state.step
             metrics = {**state.pending, **self.validate()}
@@ -87,14 +98,17 @@ class Trainer:
         Stop signals are handled before the update only, so an interrupted step changes nothing.
         """
         self.run.world.agree(self.interrupt)
-        begin = time.perf_counter()
+        begin, failures = time.perf_counter(), self.judge.failures
+        self._bad = 0
         batch = self.sample(step)
         sampled = time.perf_counter()
-        with record_function(PREFIX + "training"):
+        with record_function(PREFIX + "training"), naming(step, ids(batch.rollouts)):
             update = self.learner.update(batch.credited.rows)
+        counts = self.run.world.agree(lambda: (self._bad, self.judge.failures - failures))
+        update["nonfinite"] += sum(bad for bad, _ in counts)
         end = time.perf_counter()
-        if step == 0 or (step + 1) % self.settings.train.rollouts_every == 0:
-            file = self.run.directory / "rollouts" / f"step_{step + 1:06d}.jsonl"
+        if logged(step + 1, self.settings.train.rollouts_every):
+            file = rollout_file(self.run.directory / "rollouts", step + 1)
             if self.run.world.leads:
                 write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec)
             self.tracker.rollouts(step + 1, batch.rollouts, batch.scores)
@@ -104,6 +118,7 @@ class Trainer:
             **describe(batch.rollouts, batch.scores, batch.credited),
             **({"dropped_problems": batch.dropped} if self.settings.algorithm.max_resamples else {}),
             **update,
+            "verifier_failures": sum(failed for _, failed in counts),
             "time/rollout": batch.growing,
             "time/reward": sampled - begin - batch.growing,
             "time/train": end - sampled,
@@ -132,7 +147,8 @@ class Trainer:
         key = (settings.seed, "train", step)
 
         def own(problems: Sequence[Problem]) -> list[Rollout]:
-            return grow(run.engine, settings.rounds, problems, run.codec, key, depth, interrupt=self.interrupt)
+            with naming(step, {n: one.id for n, one in enumerate(problems)}):
+                return grow(run.engine, settings.rounds, problems, run.codec, key, depth, interrupt=self.interrupt)
 
         def rollouts(problems: Sequence[Problem]) -> list[Rollout]:
             with record_function(PREFIX + "rollout"):
@@ -143,16 +159,27 @@ class Trainer:
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Scores]:
         """Score rollouts with the run's first verifier."""
-        reward, scorer = self.settings.reward, next(iter(self.run.scorers.values()))
-        costs = [len(rollout.turns) for rollout in rollouts]
-        return self.run.world.share(rollouts, costs, lambda some: reward.score(some, scorer))
+        with naming(self.state.step, ids(rollouts)):
+            count = self._count if self.settings.train.on_nonfinite == "skip" else None
+            costs = [len(rollout.turns) for rollout in rollouts]
+            reward, world = self.settings.reward, self.run.world
+            return world.share(rollouts, costs, lambda some: reward.score(some, self.judge, count))
+
+    def _count(self, error: NumberError) -> None:
+        self._bad += 1
+        logger.warning("step %d: %s; it scores 0", self.state.step + 1, error)
 
     def credit(self, rollouts: Sequence[Rollout], scores: Sequence[Scores]) -> Any:
         """Compute the training rows of scored rollouts."""
         return self.settings.credit.rows(rollouts, scores, self.settings.algorithm.advantages)
 
+    @property
+    def judge(self) -> Judge:
+        """The verifier that decides."""
+        return next(iter(self.run.scorers.values()))
+
     def interrupt(self) -> None:
-        """Raise ``Stopped`` if a stop signal was received."""
+        """Raise ``Stopped`` if a stop was requested."""
         if self.stop.requested is not None:
             raise self.stop.requested
 
@@ -164,8 +191,8 @@ class Trainer:
         rounds = self.settings.rounds
         chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
         key = (self.settings.seed, "validation")
-        check, data = self.interrupt, run.splits.validation
-        result, _ = evaluate(run.engine, chains, data, run.codec, run.scorers, key, world=run.world, interrupt=check)
+        place = run.engine, chains, run.splits.validation, run.codec, run.scorers
+        result, _ = evaluate(*place, key, interrupt=self.interrupt, world=run.world)
         accuracy = result.interval
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
             self.state.best = {"step": step, "accuracy": accuracy.estimate}
@@ -199,6 +226,28 @@ class Trainer:
         }
         run, keep = self.run, self.settings.checkpoint.keep
         run.world.lead(lambda: checkpoint.save(run.directory, state.step, run.policy, content, keep))
+
+
+def ids(rollouts: Sequence[Rollout]) -> dict[int, str]:
+    """The problems' ids by tree."""
+    return {rollout.turns[0].tree: rollout.problem.id for rollout in rollouts if rollout.turns}
+
+
+@contextmanager
+def naming(step: int, problems: Mapping[int, str]) -> Iterator[None]:
+    """Add step (0-based), problem and turn to the message of a ``NumberError``; ``problems`` are ids by tree."""
+    try:
+        yield
+    except NumberError as error:
+        where = f"step {step + 1}"
+        if error.tree is not None:
+            where += f", problem {problems[error.tree]}, turn {'.'.join(map(str, error.path))}"
+        raise NumberError(f"{where}: {error}", error.tree, error.path, error.fatal) from error
+
+
+def logged(step: int, every: int) -> bool:
+    """Whether the rollouts of a step (1-based) are written: of the first step and of every ``every``-th."""
+    return step == 1 or step % every == 0
 
 
 def order(count: int, seed: int, step: int, size: int) -> list[int]:

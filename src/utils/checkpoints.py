@@ -8,10 +8,13 @@ them.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from src.types import InputError
+from src.utils.files import write_text
 
 BEST, LATEST = "best", "latest"
 
@@ -36,9 +39,73 @@ def latest(run: Path) -> Path:
         )
     folder = run / "checkpoints" / f"step_{saved[-1]}"
     if problems := broken(folder):
-        older = f" Remove {folder} to continue from step {saved[-2]}." if len(saved) > 1 else " Start the run again."
-        raise InputError(f"{folder}: the checkpoint is damaged ({', '.join(problems)}).{older}")
+        intact = next((step for step in reversed(saved[:-1]) if not broken(folder.with_name(f"step_{step}"))), None)
+        remedy = (
+            f"checkpoint={intact} takes the newest intact one, and resume={run} continues from it."
+            if intact is not None
+            else "No other checkpoint is intact; start the run again."
+        )
+        raise InputError(f"{folder}: the checkpoint is damaged ({', '.join(problems)}). {remedy}")
     return folder
+
+
+def to_continue(run: Path, say: Callable[[str], None]) -> Path | None:
+    """Return the newest intact checkpoint of a run, ``None`` if the run has saved none yet.
+
+    Newer ones that are damaged are kept aside under the name ``damaged_step_<s>``, and ``say`` is told.
+
+    Raises:
+        InputError: all checkpoints are damaged.
+    """
+    damaged = dict[int, list[str]]()
+    for step in reversed(steps(run)):
+        if not (problems := broken(run / "checkpoints" / f"step_{step}")):
+            break
+        damaged[step] = problems
+    else:
+        if damaged:
+            latest(run)  # raises
+        return None
+    for newer, problems in damaged.items():
+        aside = _set_aside(run / "checkpoints" / f"step_{newer}")
+        say(
+            f"{run}: the checkpoint of step {newer} is damaged ({', '.join(problems)}). It is kept as "
+            f"checkpoints/{aside.name}; the run continues from step {step}."
+        )
+    folder = run / "checkpoints" / f"step_{step}"
+    if damaged:
+        write_text(folder.with_name(LATEST), folder.name + "\n")
+    return folder
+
+
+def intact_best(run: Path) -> None:
+    """Check the weights in ``checkpoints/best``, which a run that keeps the best weights reports at its end.
+
+    Raises:
+        InputError: they are damaged or missing.
+    """
+    folder = run / "checkpoints" / BEST
+    if problems := broken(folder):
+        raise InputError(
+            f"{folder}: the best weights are damaged ({', '.join(problems)}), and the run would report them. Restore "
+            "them, or move the checkpoints of that step and of later ones away: the run then trains these steps again."
+        )
+
+
+def _set_aside(folder: Path) -> Path:
+    """Rename a damaged checkpoint to a name that is not taken."""
+    suffixes = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+    candidates = (folder.with_name(f"damaged_{folder.name}{suffix}") for suffix in suffixes)
+    return folder.rename(next(candidate for candidate in candidates if not candidate.exists()))
+
+
+def whole(folder: Path) -> bool:
+    """Whether a checkpoint has all files of its manifest. Cheaper than ``broken``: no checksums are computed."""
+    try:
+        names = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(names, dict) and all((folder / name).is_file() for name in names)
 
 
 def chosen(run: Path, checkpoint: str | int | None) -> Path:
@@ -52,7 +119,12 @@ def chosen(run: Path, checkpoint: str | int | None) -> Path:
     """
     if checkpoint is None:
         file = run / "summary.json"
-        reported = json.loads(file.read_text(encoding="utf-8")).get("best") if file.is_file() else None
+        try:
+            reported = json.loads(file.read_text(encoding="utf-8")).get("best") if file.is_file() else None
+        except (ValueError, AttributeError) as error:
+            raise InputError(
+                f"{file}: damaged ({error}); name the weights with checkpoint={BEST}, checkpoint={LATEST} or a step"
+            ) from error
         checkpoint = BEST if reported else LATEST
     if checkpoint == LATEST:
         return latest(run)
@@ -82,9 +154,11 @@ def broken(folder: Path) -> list[str]:
     if not manifest.is_file():
         return ["manifest.json is missing"]
     try:
-        expected: dict[str, str] = json.loads(manifest.read_text())
+        expected = json.loads(manifest.read_text(encoding="utf-8"))
     except ValueError:
         return ["manifest.json is not JSON"]
+    if not isinstance(expected, dict) or not expected:
+        return ["manifest.json lists no files"]
     problems = []
     for name, digest in expected.items():
         path = folder / name

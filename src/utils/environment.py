@@ -40,8 +40,7 @@ def prepare(threads: int, run: Path, world_size: int = 1) -> dict[str, Any]:
     """
     import torch
 
-    file = run / "environment.json"
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file, earlier = run / "environment.json", recorded_environment(run)
     make_deterministic(threads or earlier.get("threads", torch.get_num_threads()))
     now = {
         "python": platform.python_version(),
@@ -53,8 +52,10 @@ def prepare(threads: int, run: Path, world_size: int = 1) -> dict[str, Any]:
         "processor": _processor(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
+    if earlier:
+        earlier.setdefault("world_size", 1)  # records of old runs, which had one process
     for name in ("versions", "threads", "world_size", "instructions", "device"):
-        if earlier and earlier.get(name, 1) != now[name]:  # old records have no world_size
+        if name in earlier and earlier[name] != now[name]:
             print(f"warning: {name} was {earlier[name]} and is {now[name]}: the resumed run will not be bit-exact")
     write_json(file, now)
     return now
@@ -86,10 +87,21 @@ def keep_freed_memory() -> None:
 
 def restore_threads(threads: int, run: Path) -> None:
     """Use ``threads`` CPU threads, or as many as ``run`` used: another number changes the last bits of results."""
-    file = run / "environment.json"
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     keep_freed_memory()
-    set_threads(threads or earlier.get("threads", 0))
+    set_threads(threads or recorded_environment(run).get("threads", 0))
+
+
+def recorded_environment(run: Path) -> dict[str, Any]:
+    """Read the record of a run's earlier start; empty if there was none. A damaged record is said."""
+    file = run / "environment.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError:
+        record = None
+    if isinstance(record, dict):
+        return record
+    print(f"warning: {file} is damaged: with another number of threads, results will not be bit-exact")
+    return {}
 
 
 def set_threads(threads: int) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -13,18 +14,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+DRAFT = re.compile(r"\..+\.tmp|\.(?:model|best)\.\w{8}(?:\.aside)?")
+"""Names of unfinished files and folders in a run directory."""
+
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace the content of ``path`` atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # evaluations of a run may write at the same time
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except Exception:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -35,6 +43,22 @@ def write_json(path: Path, value: Any) -> None:
 def write_jsonl(path: Path, values: Iterable[Any]) -> None:
     """Atomically replace the content of ``path`` by one JSON value per line."""
     write_text(path, "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values))
+
+
+def sync(folder: Path) -> None:
+    """Sync the entries of a folder to the disk, so that new and renamed files survive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove the unfinished files and folders that killed processes left directly in ``folder``."""
+    for path in folder.glob(".*") if folder.is_dir() else ():
+        if DRAFT.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:

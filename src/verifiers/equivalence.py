@@ -7,17 +7,21 @@ https://github.com/huggingface/Math-Verify), in a process of its own with hard l
 from __future__ import annotations
 
 import logging
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from src.types import Problem
 from src.verifiers.kinds import kinds_agree, parts
-from src.verifiers.normalization import Number, number, quantity, terminates, tidy, verdict
-from src.verifiers.sandbox import LONGEST_ANSWER, IsolatedVerifier
+from src.verifiers.normalization import tidy, verdict
+from src.verifiers.numbers import Number, number, terminates
+from src.verifiers.sandbox import LONGEST_ANSWER, InterruptedVerdictError, IsolatedVerifier
 from src.verifiers.tags import stated_answer
+from src.verifiers.unions import union
+from src.verifiers.units import quantity
 
 DEEPEST = 20
 """Open brackets at one place of an answer beyond which it is wrong without being parsed."""
@@ -40,11 +44,17 @@ COMPUTES = re.compile(
     r"|(?<![A-Za-z\\{])[a-z]{2}(?![A-Za-z])|(?<![A-Za-z])not(?![A-Za-z])"
 )
 EXPONENT = re.compile(r"(?<![A-Za-z\\\d.])(\d+(?:\.\d+)?|\.\d+)[eE]([-+]?\d{1,3})(?![\d.])")
+DEFINITION = re.compile(r"([A-Za-z]) ?\( ?([A-Za-z]) ?\) ?=")
 LETTER = r"\\?[A-Za-z]+(?: ?_ ?(?:\w|\{ ?\w+ ?\}))?"
 DERIVATIVE = re.compile(rf"\\frac ?\{{ ?d ?({LETTER}) ?\}} ?\{{ ?d ?({LETTER}) ?\}}")
 PRIME = re.compile(r"(\\?[A-Za-z]+|[A-Za-z]) ?((?:'|\^ ?\{? ?(?:\\prime ?)+\}?)+)(?: ?_ ?(\w|\{ ?\w+ ?\}))?")
 INDEXED_E = re.compile(r"(?<![A-Za-z\\])([eE]) ?_ ?(\w|\{ ?\w+ ?\})")
 DEGREES = re.compile(r"(?<=\d) ?\^ ?\{? ?\\circ ?\}?(?= ?[,)]|$)")
+ACCENT = re.compile(
+    r"\\(d+ot|hat|vec|bar|tilde) ?(?:\{ ?(\\?[A-Za-z]+) ?\}|(\\[A-Za-z]+|[A-Za-z]))(?: ?_ ?(\w|\{ ?\w+ ?\}))?"
+)
+SUBSCRIPT = re.compile(r"_ ?(?:\{ ?)?\\(?:(?:text|mathrm) ?\{ ?(\w+) ?\}|(odot|oplus|infty|perp|parallel))(?: ?\})?")
+FACTOR = re.compile(r"(\\frac ?\{[^{}]*\} ?\{[^{}]*\}) ?(?=\d)")
 PRIMES = re.compile(r"'|\\prime")
 CAPITAL = re.compile("[A-Z]")
 NEGATION = re.compile(r"(?<![A-Za-z])(?:not|no|never|wrong)(?![A-Za-z])", re.IGNORECASE)
@@ -57,7 +67,7 @@ class Equivalence:
     ``seconds`` and ``memory_mb`` bound what one pair may cost; what exceeds them is not equal.
     """
 
-    def __init__(self, seconds: float = 5.0, memory_mb: int = 512) -> None:
+    def __init__(self, seconds: float = 2.0, memory_mb: int = 512) -> None:
         self.seconds, self.memory_mb = seconds, memory_mb
         self._cached = lru_cache(maxsize=4096)(self._judge)  # samples of a problem often state the same answer
 
@@ -66,42 +76,53 @@ class Equivalence:
 
     def __call__(self, gold: str, answer: str) -> bool:
         """Whether ``answer`` means what ``gold`` means; never raises on either."""
+        return self.verdict(gold, answer) == 1.0
+
+    def verdict(self, gold: str, answer: str, tolerance: float = 0.0) -> float:
+        """1 where ``answer`` means what ``gold`` means, 0 where it does not, NaN where no verdict is reached.
+
+        With a ``tolerance``, a number is also right if it differs from the gold by at most this share of the gold. What
+        runs into a limit is not tried again; a verdict whose process was ended from outside is not remembered.
+        """
         if len(answer) > LONGEST_ANSWER or CONTROL.search(answer):
-            return False
-        return self._cached(gold, answer)
+            return 0.0
+        try:
+            return self._cached(gold, answer, tolerance)
+        except InterruptedVerdictError:
+            return math.nan
 
     def score(self, problem: Problem, text: str) -> float:
-        """1 where the answer that ``text`` states means the problem's gold, else 0; a ``Scorer``."""
+        """1 where the answer that ``text`` states means one of the problem's golds, else 0 or NaN; a ``Scorer``."""
         answer = stated_answer(text)
-        golds = (problem.answer, *problem.metadata.get("answers", ()))  # further right answers
-        return float(answer is not None and any(self(gold, answer) for gold in golds))
+        if answer is None:
+            return 0.0
+        tolerance = problem.metadata.get("tolerance", 0.0)
+        undecided = False
+        for gold in (problem.answer, *problem.metadata.get("answers", ())):  # further right answers
+            verdict = self.verdict(gold, answer, tolerance)
+            if verdict == 1:
+                return 1.0
+            undecided |= math.isnan(verdict)
+        return math.nan if undecided else 0.0
 
-    def _judge(self, gold: str, answer: str) -> bool:
+    def _judge(self, gold: str, answer: str, tolerance: float) -> float:
         gold, answer = tidy(gold), tidy(answer)
-        settled = verdict(gold, answer)
+        settled = verdict(gold, answer, tolerance)
         if settled is not None:
-            return settled
-        if not kinds_agree(gold, answer):
-            return False
+            return float(settled)
+        gold, answer = union(gold), union(answer)
+        if not kinds_agree(AND.sub(",", gold), AND.sub(",", answer)):
+            return 0.0
         if number(quantity(gold)[0]) and "=" not in answer and TEXT.search(plain(answer)):
-            return False  # words that are no unit say something else than a number
+            return 0.0  # words that are no unit say something else than a number
         if depth(answer) > DEEPEST or explodes(answer):
-            return False
-        return self.verifier(gold, answer) == 1.0
+            return 0.0
+        return self.verifier(gold, answer, tolerance)
 
     @cached_property
     def verifier(self) -> IsolatedVerifier:
         """The process that does algebra."""
         return IsolatedVerifier(build_algebra, (), self.seconds, self.memory_mb)
-
-
-def merged(answers: Sequence[str | None], same: Callable[[str, str], bool]) -> list[str | None]:
-    """``answers`` with each one replaced by the first that means the same, so that votes can be counted."""
-    first: dict[str, str] = {}
-    for answer in answers:
-        if answer is not None and answer not in first:
-            first[answer] = next((one for one in dict.fromkeys(first.values()) if same(one, answer)), answer)
-    return [None if answer is None else first[answer] for answer in answers]
 
 
 def depth(text: str) -> int:
@@ -140,6 +161,16 @@ def sides(text: str) -> list[str]:
     return [side for side in text.split("=") if not is_name(side)] or [text]
 
 
+def renamed(gold: str, answer: str) -> str:
+    """An answer that defines the same function of another variable, with the gold's variable."""
+    left, right = DEFINITION.match(gold), DEFINITION.match(answer)
+    if not (left and right) or left[1] != right[1] or left[2] == right[2] or re.search(rf"\\{left[2]}", answer):
+        return answer
+    if re.search(rf"(?<![A-Za-z\\]){left[2]}(?![A-Za-z])", answer):
+        return answer  # it means something else there
+    return re.sub(rf"(?<![A-Za-z\\]){right[2]}(?![A-Za-z])", left[2], answer)
+
+
 def is_name(text: str) -> bool:
     r"""Whether a side of an equation only names what is asked for, as ``x``, ``f(x)`` and ``\angle ABC`` do."""
     plain = TEXT.sub(lambda words: words[0] if NEGATION.search(words[0]) else "x", text)
@@ -152,7 +183,11 @@ def exact(decimal: re.Match[str]) -> str:
 
 
 def opaque(text: str) -> str:
-    """A text whose e-notation is written out, and whose derivatives and primed names are symbols of their own."""
+    """A text whose e-notation is written out, and whose derivatives, accented and primed names are symbols of their
+    own."""
+    text = SUBSCRIPT.sub(lambda found: f"_{{{found[1] or found[2]}}}", text)
+    text = ACCENT.sub(lambda found: f" Q_{{{found[1]}{name_of(''.join(filter(None, found.groups()[1:])))}}} ", text)
+    text = FACTOR.sub(r"\1 \\cdot ", text)
     text = EXPONENT.sub(r"{\1 \\times 10^{\2}}", text)
     text = INDEXED_E.sub(lambda found: f" Q_{{{found[1]}{name_of(found[2])}}} ", text)
     text = DERIVATIVE.sub(lambda found: f" Q_{{{name_of(found[1])}{name_of(found[2])}}} ", text)
@@ -189,12 +224,12 @@ def numerically_equal(left: Any, right: Any, rounding: int, precision: int) -> b
     return bool(difference <= scale * Rational(1, 10**PRECISION))
 
 
-def build_algebra() -> Callable[[str, str], float]:
+def build_algebra() -> Callable[[str, str, float], float]:
     """The judge that runs in a child process: two tidy texts to 1 or 0."""
     logging.disable(logging.CRITICAL)
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy
     from math_verify import LatexExtractionConfig, grader, parse, parser, verify
-    from sympy import I, Symbol
+    from sympy import FiniteSet, I, Symbol
 
     parser.latex2sympy = partial(latex2sympy, conversion_config=ConversionConfig(lowercase_symbols=False))
     grader.sympy_numeric_eq = numerically_equal
@@ -218,11 +253,21 @@ def build_algebra() -> Callable[[str, str], float]:
         renamed = {s: I if s.name == "i" else Symbol(CAPITAL.sub(r"^\g<0>", s.name), real=True) for s in symbols}
         return one.xreplace(renamed) if renamed else one
 
-    def equal(gold: str, answer: str) -> bool:
+    def equal(gold: str, answer: str, tolerance: float) -> bool:
         left, right = read(gold), read(answer)
+        if any(rounds(number(one), other) for one, other in ((answer, left), (gold, right))):
+            return True  # first, since algebra takes long over decimals of many digits
         if verify(left, right, timeout_seconds=None, allow_set_relation_comp=True):
             return True
-        return any(rounds(number(one), other) for one, other in ((answer, left), (gold, right)))
+        return tolerance > 0 and near(left, right, tolerance)
+
+    def near(left: list[Any], right: list[Any], tolerance: float) -> bool:
+        """Whether the second of two numbers differs from the first by at most ``tolerance`` of it."""
+        found = [next(iter(side[0])) if isinstance(side[0], FiniteSet) else side[0] for side in (left, right) if side]
+        if len(found) < 2 or not all(getattr(one, "is_number", False) and one.is_real for one in found):
+            return False
+        gold, answer = (Fraction(str(one.evalf(PRECISION))) for one in found)
+        return abs(answer - gold) <= Fraction(tolerance) * abs(gold)
 
     def rounds(decimal: Number | None, found: list[Any]) -> bool:
         """Whether a decimal stands for an expression that no decimal equals."""
@@ -231,14 +276,14 @@ def build_algebra() -> Callable[[str, str], float]:
         value = Fraction(str(found[0].evalf(40)))
         return decimal.stands_for(value) and not (found[0].is_Rational and terminates(value))
 
-    def judge(gold: str, answer: str) -> float:
+    def judge(gold: str, answer: str, tolerance: float) -> float:
         gold, answer = plain(gold), plain(answer)
         if "=" in gold and "=" in answer:  # equations are compared as such
-            return float(equal(gold, answer))
+            return float(equal(gold, renamed(gold, answer), 0.0))
         named = sides(gold)
         if len(named) == 1:
             gold = named[0]
-        return float(all(equal(gold, side) for side in sides(answer)))
+        return float(all(equal(gold, side, tolerance) for side in sides(answer)))
 
-    judge("\\frac{1}{2}", "x+1")  # imports what is imported late, before the limits hold
+    judge("\\frac{1}{2}", "x+1", 0.0)  # imports what is imported late, before the limits hold
     return judge

@@ -12,6 +12,9 @@ ELLIPSIS = re.compile(r"\\(?:[lcd]?dots|dotsc|dotsb)(?![A-Za-z])|\.\.\.|…")
 CLOSED_INFINITY = re.compile(r"\\infty ?\]|\[ ?-? ?\\infty")
 
 
+CLOSED = re.compile(r"^[^(\[]*[)\]]")
+"""Text in which a bracket closes that does not open there."""
+
 MARKED = re.compile(r"\d ?(?:'|\^ ?\{? ?\\prime)")
 
 
@@ -37,12 +40,14 @@ def kind(text: str) -> str:
     if len(parts(text)) > 1:
         return "list"
     whole = text[:1] + text[-1:]
-    if len(parts(text[1:-1])) > 1 and whole in ("()", "[]", "(]", "[)"):
+    if len(parts(text[1:-1])) > 1 and whole in ("()", "[]", "(]", "[)") and not CLOSED.search(text[1:-1]):
         return "pair" if whole == "()" else "interval"
     return "value"
 
 
-OPPOSED = frozenset({("list", "pair"), ("set", "pair"), ("list", "inequality"), ("set", "inequality")})
+OPPOSED = frozenset(
+    {("list", "pair"), ("set", "pair"), ("interval", "pair"), ("list", "inequality"), ("set", "inequality")}
+)
 """Kinds that never mean the same, in either order."""
 
 

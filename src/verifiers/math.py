@@ -16,8 +16,9 @@ class Math(Verifier):
 
     name: ClassVar[str] = "math"
     needs_gold: ClassVar[bool] = True
-    seconds: float = Field(5.0, gt=0)
+    seconds: float = Field(2.0, gt=0)
     memory_mb: int = Field(512, ge=64)
+    at_once: int = Field(2, ge=1, le=256)
 
     def scorer(self, own: Scorer) -> Scorer:
         return Equivalence(self.seconds, self.memory_mb).score

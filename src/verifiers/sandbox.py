@@ -1,18 +1,15 @@
 """Judging answers that a model wrote, with verifiers that nobody hardened.
 
-A verifier of unknown making runs in a process of its own, with limits on time and memory. Some evaluate the answer as
-an expression, so that process also refuses to write files, start programs or open connections, whatever code asks for
-it. What crashes, hangs or grows scores zero and is counted; the process is replaced.
+A verifier of unknown making runs in processes of its own (``src.verifiers.sandboxed``), with limits on time and memory.
+An answer that makes it crash, hang or grow gets no verdict, and the next answer a new process.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import math
 import os
 import pickle
-import resource
 import signal
 import socket
 import struct
@@ -21,64 +18,55 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
+
+from src.verifiers.sandboxed import COMMAND, FORK, KILL, PATIENCE, REPLY, WAIT
 
 LONGEST_ANSWER = 2000
 """Characters of a stated answer beyond which it is wrong without being looked at."""
 
-PATIENCE = 5
-"""Time on the clock that a verdict may take, as a multiple of its processor time."""
+BRIEFEST = 0.06
+"""Seconds that a verdict may take at least, however many before it ran out of time."""
+
+RECOVERY = 0.01
+"""Share of the full limit that a verdict given in time adds to the limit of the next ones."""
+
+TRIES = 3
+"""Times that a verdict is asked for whose process was ended from outside."""
 
 INTERRUPTED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
-"""Exit codes of a child that was ended from outside; its own limits end it by other signals."""
-
-HARMLESS = frozenset({"os.listdir", "os.scandir"})  # importing a module lists its folder
-FORBIDDEN = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "signal.", "pty.", "tempfile.", "urllib.", "http.")
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+"""Exit codes of a worker that was ended from outside; its own limits end it by other signals."""
 
 
-def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """Audit hook (PEP 578) of the child: nothing that a verifier runs may reach out of its process."""
-    if event.startswith(FORBIDDEN) and event not in HARMLESS:
-        raise PermissionError(f"{event} is refused while an answer is judged")
-    if event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING:
-        raise PermissionError("writing is refused while an answer is judged")
+class InterruptedVerdictError(Exception):
+    """There is no verdict for a reason that may pass: its process was ended from outside, again and again, or the
+    answers before it had used up the time."""
 
 
-def serve(descriptor: int) -> None:
-    """The child: build the verifier once, then answer requests until the connection closes."""
-    connection = Connection(descriptor)
-    build, arguments, seconds, memory = pickle.loads(connection.recv_bytes())
-    judge = build(*arguments)
-    sys.addaudithook(_refuse)  # from here on, and for good
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (used + memory, used + memory))
-    connection.send_bytes(b"ready")
-    while True:
-        try:
-            request = connection.recv()
-        except EOFError:
-            return
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # the kernel ends this process then
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE * seconds + 1)  # should the parent not be there to do so
-        try:
-            verdict = float(judge(*request))
-        except BaseException:  # SystemExit and MemoryError too: whatever an answer does to a verifier, it is wrong
-            verdict = math.nan
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        connection.send_bytes(struct.pack("d", verdict))  # no pickle: what comes out of here is not trusted
+@dataclass
+class _Worker:
+    """A process that judges, and the connection to it."""
+
+    pid: int
+    connection: Connection
 
 
 class IsolatedVerifier:
-    """Calls ``build(*arguments)(*request)`` in a child process; 0 where that raises, or takes more than ``seconds``.
+    """Calls ``build(*arguments)(*request)`` in another process; NaN where that raises or exceeds its limits.
 
-    The limit is on processor time, so that verdicts do not depend on what else the machine does; what only waits is
-    ended after ``PATIENCE`` times as long.
+    The limit of ``seconds`` is on processor time, so that verdicts do not depend on what else the machine does; what
+    only waits is ended after ``PATIENCE`` times as long. Answers that run out of time are rare unless a model has
+    learned to write them. Each one therefore cuts the limit of the verdicts after it to a quarter, down to
+    ``BRIEFEST``, and each verdict in time raises it again.
 
-    ``build`` must be importable by name. ``failures`` counts the verdicts that were not given. Threads take turns; a
-    copy in another process, forked or sent there, starts a child of its own.
+    ``build`` must be importable by name. ``failures`` counts the verdicts that were not given. Threads are served side
+    by side, each by a worker of its own; a copy in another process, forked or sent there, starts its own workers.
+
+    Raises:
+        InterruptedVerdictError: somebody ended the worker, ``TRIES`` times, or a limit below ``seconds`` ran out.
+        RuntimeError: the verifier cannot be built.
     """
 
     def __init__(
@@ -91,6 +79,7 @@ class IsolatedVerifier:
     ) -> None:
         self.build, self.arguments = build, arguments
         self.seconds, self.memory_mb, self.start_seconds = seconds, memory_mb, start_seconds
+        self.limit = seconds
         self.failures = 0
         self.disown()
         _ALIVE.add(self)
@@ -99,54 +88,105 @@ class IsolatedVerifier:
         return IsolatedVerifier, (self.build, self.arguments, self.seconds, self.memory_mb, self.start_seconds)
 
     def __call__(self, *request: Any) -> float:
-        with self._lock:
+        for _ in range(TRIES):
             verdict = self._ask(request)
-            if verdict is None:  # the child was ended from outside: not the answer's fault
-                verdict = self._ask(request)
-            if verdict is None or math.isnan(verdict):
-                self.failures += 1
-                return 0.0
-            return verdict
+            if verdict is not None:
+                break
+        else:
+            raise InterruptedVerdictError(f"the process that judges was ended from outside, {TRIES} times")
+        with self._lock:
+            self.failures += math.isnan(verdict)
+        return verdict
 
     def _ask(self, request: tuple[Any, ...]) -> float | None:
-        """The verdict of the child, NaN where it gives none, ``None`` where somebody else ended the child."""
-        if self._process is None or self._process.poll() is not None:
-            self._start()
-        interrupted = False
+        """The verdict of a worker, NaN where it gives none, ``None`` where somebody else ended the worker."""
+        with self._lock:
+            limit = self.limit
+            worker = self._idle.pop() if self._idle else self._fork()
+        command = KILL
         try:
-            self._connection.send(request)
-            if self._connection.poll(PATIENCE * self.seconds):
-                return float(struct.unpack("d", self._connection.recv_bytes())[0])
-        except (EOFError, OSError, struct.error):  # the child ended
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                interrupted = self._process.wait(1.0) in INTERRUPTED
-        self._end()
-        return None if interrupted else math.nan
+            worker.connection.send((limit, request))
+            if worker.connection.poll(PATIENCE * limit + 1):
+                verdict = float(struct.unpack("d", worker.connection.recv_bytes())[0])
+                with self._lock:
+                    self._idle.append(worker)
+                    self.limit = min(self.seconds, self.limit + RECOVERY * self.seconds)
+                return verdict
+        except (EOFError, OSError, struct.error):  # the worker ended
+            command = WAIT
+        with self._lock:
+            code = self._end(worker, command)
+            if command == WAIT and (code is None or code in INTERRUPTED):
+                return None
+            if command == KILL or code in (-signal.SIGPROF, -signal.SIGALRM):
+                self.limit = max(min(BRIEFEST, self.seconds), min(limit, self.limit) / 4)
+                if limit < self.seconds:
+                    self.failures += 1
+                    raise InterruptedVerdictError(f"no verdict within {limit:.2f} s, after answers that took longer")
+        return math.nan
 
     def close(self) -> None:
-        """End the child process; the next call starts another."""
+        """End all processes; the next call starts others."""
         with self._lock:
-            self._end()
+            self._close()
 
     def disown(self) -> None:
-        """Forget the child process: it is another's."""
+        """Forget the processes: they are another's."""
         self._lock = threading.Lock()
-        self._process: Any = None
-        self._connection: Any = None
+        self._idle: list[_Worker] = []
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
 
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._connection.close()
-            self._process = None
+    def _close(self) -> None:
+        for worker in self._idle:
+            worker.connection.close()  # a worker that waits ends when its connection does
+        self._idle = []
+        if self._nursery is not None:
+            self._nursery.kill()
+            self._nursery.wait()
+            self._nursery = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    def _fork(self) -> _Worker:
+        """A new worker, of a new nursery where there is none."""
+        for _ in range(TRIES):
+            if self._nursery is None or self._nursery.poll() is not None:
+                self._close()
+                self._start()
+            ours, theirs = socket.socketpair()
+            pid = self._command(FORK, 0, theirs.fileno())
+            theirs.close()
+            if pid is not None:
+                return _Worker(pid, Connection(ours.detach()))
+            ours.close()
+            self._close()
+        raise InterruptedVerdictError(f"the process that starts judges was ended from outside, {TRIES} times")
+
+    def _end(self, worker: _Worker, command: bytes) -> int | None:
+        """The exit code of a worker that ended or is ended now; ``None`` where nobody knows it."""
+        worker.connection.close()
+        return self._command(command, worker.pid)
+
+    def _command(self, command: bytes, worker: int, *handles: int) -> int | None:
+        """The nursery's reply; ``None`` where it is gone."""
+        if self._control is None:
+            return None
+        try:
+            socket.send_fds(self._control, [COMMAND.pack(command, worker)], handles)
+            reply = self._control.recv(REPLY.size, socket.MSG_WAITALL)
+        except OSError:
+            return None
+        return REPLY.unpack(reply)[0] if len(reply) == REPLY.size else None
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         program = (
-            f"import sys; sys.path[:] = {sys.path!r}; from src.verifiers.sandbox import serve; serve({theirs.fileno()})"
+            f"import sys; sys.path[:] = {sys.path!r}; from src.verifiers.sandboxed import nursery; "
+            f"nursery({theirs.fileno()})"
         )
-        self._process = subprocess.Popen(  # not multiprocessing: its worker processes may not have children
+        self._nursery = subprocess.Popen(  # not multiprocessing: its worker processes may not have children
             [sys.executable, "-c", program],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -154,19 +194,22 @@ class IsolatedVerifier:
             start_new_session=True,  # Ctrl-C is for the parent, which decides when to stop
         )
         theirs.close()
-        self._connection = Connection(ours.detach())
+        content = pickle.dumps((self.build, self.arguments, self.memory_mb * 2**20))
+        ours.settimeout(self.start_seconds)
         try:
-            self._connection.send_bytes(
-                pickle.dumps((self.build, self.arguments, self.seconds, self.memory_mb * 2**20))
-            )
-            if not self._connection.poll(self.start_seconds):
-                self._end()
-                raise RuntimeError(f"the verifier's process did not start within {self.start_seconds:.0f} s")
-            self._connection.recv_bytes()
-        except (EOFError, OSError) as error:
+            ours.sendall(struct.pack("=I", len(content)) + content)
+            ready = len(ours.recv(REPLY.size, socket.MSG_WAITALL)) == REPLY.size
+        except TimeoutError as error:
+            self._close()
+            raise RuntimeError(f"the verifier's process did not start within {self.start_seconds:.0f} s") from error
+        except OSError:
+            ready = False
+        if not ready:
             # before any answer was seen: not the model's fault, so not a zero
-            self._end()
-            raise RuntimeError("the verifier's process ended while starting; what it printed says why") from error
+            self._close()
+            raise RuntimeError("the verifier's process ended while starting; what it printed says why")
+        ours.settimeout(None)
+        self._control = ours
 
 
 _ALIVE: weakref.WeakSet[IsolatedVerifier] = weakref.WeakSet()

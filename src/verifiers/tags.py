@@ -13,7 +13,7 @@ ANSWER, ANSWER_END = "<answer>", "</answer>"
 BOXED = "\\boxed{"
 TAGS = (REASONING, REASONING_END, ANSWER, ANSWER_END)
 
-BRACES = re.compile(r"\\boxed\{|[{}]")
+BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 ANSWER_TAGS = re.compile("</?answer>")
 HTML_COMMENT = re.compile(r"<!--(?:(?!<!--|-->).)*+-->", re.DOTALL)
 LATEX_COMMENT = re.compile(r"([^\\\d\s{][ \t]*+|^[ \t]*+)%[^\n]*", re.MULTILINE)
@@ -30,13 +30,14 @@ def progress(text: str) -> str:
 
 
 def boxed(text: str) -> str | None:
-    r"""The content of the last ``\boxed{…}`` with balanced braces, or ``None``; of nested boxes, the outermost."""
+    r"""The content of the last ``\boxed{…}`` (or ``\fbox{…}``) with balanced braces, or ``None``; of nested boxes, the
+    outermost. Braces after a backslash are characters."""
     opened: list[int | None] = []  # per open brace, where the content of its box starts; None for other braces
     found: tuple[int, int] | None = None
     for brace in BRACES.finditer(text):
-        if brace[0] != "}":
-            opened.append(brace.end() if brace[0] == BOXED else None)
-        elif opened and (start := opened.pop()) is not None:
+        if brace[0].endswith("{") and len(brace[0]) != 2:
+            opened.append(brace.end() if len(brace[0]) > 1 else None)
+        elif brace[0] == "}" and opened and (start := opened.pop()) is not None:
             found = start, brace.start()
     return text[found[0] : found[1]].strip() if found else None
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import src.evaluate
 import src.train
 from src import config as configuration
-from src.config import compose
+from src.config import ROOT, compose
+from src.evaluation import loop
 from src.tracking.base import Tracker
 from src.tracking.none import NoTracker
 from src.train import train
 from src.training.learner import Learner
 from src.types import InputError
+from src.utils.signals import Stopped, StopRequest
 from tests.conftest import SMALL, run_small
+from tests.helpers import wandb_files
 from tests.integration.test_train import adapter, metrics
 
 
@@ -142,3 +153,154 @@ def test_extending_a_complete_run_replaces_its_summary(tmp_path: Path) -> None:
     folder, config = configuration.resume([f"resume={run}", "train.steps=3"])
     train(config, folder)
     assert json.loads((run / "summary.json").read_text())["reported_step"] == 3
+
+
+def test_the_time_limit_stops_with_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["train.steps=3", "evaluation.before=false", "evaluation.every=0", "evaluation.limit=1"]
+    undisturbed = run_small(tmp_path / "undisturbed", *settings)
+    run = tmp_path / "run"
+    with pytest.raises(SystemExit) as stop:
+        run_small(run, *settings, "train.max_time=0.001")
+    for _ in range(40):
+        if (run / "summary.json").exists():
+            break
+        folder, config = configuration.resume([f"resume={run}", "train.max_time=0.02"])
+        with contextlib.suppress(SystemExit):
+            train(config, folder)
+    assert stop.value.code == 124
+    assert "stopped by the time limit; saved a checkpoint of step 0. Resume with:" in capsys.readouterr().out
+    assert metrics(run) == metrics(undisturbed)
+    assert adapter(run) == adapter(undisturbed)
+
+
+def test_a_signal_after_the_time_limit_does_not_kill(tmp_path: Path) -> None:
+    with StopRequest(minutes=0) as stop:
+        time.sleep(0.5)
+        with pytest.raises(Stopped, match="stopped by the time limit"):
+            stop.check()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped, match="stopped by SIGTERM"):
+            stop.check()
+    with StopRequest() as stop:
+        stop.check()
+
+
+# W&B
+
+TRACKED = ["tracking=wandb", "train.steps=2", "evaluation.before=false", "evaluation.every=0", "evaluation.limit=1"]
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, rate: float, error: BaseException) -> None:
+    """Make every update at this learning rate fail."""
+    update = Learner.update
+
+    def failing(self: Learner, rows: Any) -> Any:
+        if self.optimizer.param_groups[0]["initial_lr"] == rate:
+            raise error
+        return update(self, rows)
+
+    monkeypatch.setattr(Learner, "update", failing)
+
+
+@pytest.mark.parametrize(("error", "code"), [(ValueError("broken"), 1), (Stopped(signal.SIGINT), 130)])
+def test_wandb_records_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    fail_at(monkeypatch, 0.0001, error)
+    with pytest.raises((ValueError, SystemExit)):
+        run_small(tmp_path, *TRACKED)
+    assert wandb_files.exit_codes(tmp_path) == [code]
+
+
+def test_after_a_failed_job_the_next_one_has_its_own_wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_at(monkeypatch, 0.5, InputError("broken"))
+    place = [f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=${hydra.job.num}"]
+    sweep = ["-m", *SMALL, *TRACKED, "optimizer.lr=0.5,0.0001", *place]
+    assert configuration.launch("train", src.train.job, sweep) == 2
+    assert [wandb_files.exit_codes(tmp_path / job) for job in "01"] == [[1], [0]]
+    assert [wandb_files.logged_steps(tmp_path / job) for job in "01"] == [[], [1, 2]]
+
+
+# full disks and Ctrl-C
+
+LIMITED = """
+import resource, runpy, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+runpy.run_module("src.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_is_a_sentence_and_the_run_resumes(tmp_path: Path) -> None:
+    run = run_small(tmp_path / "run", "train.steps=4", "evaluation.before=false", "evaluation.every=0")
+    undisturbed, cut = metrics(run), tmp_path / "cut"
+    shutil.copytree(run, cut)
+    for gone in ("summary.json", "checkpoints/step_4/manifest.json"):
+        (cut / gone).unlink()
+    command = [sys.executable, "-c", LIMITED, "100000", f"resume={cut}"]
+    full = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert full.returncode == 1, full.stderr
+    assert "Traceback" not in full.stderr
+    assert "stopped: a file would exceed the limit on its size" in full.stderr or "the disk is full" in full.stderr
+    assert "Saved: the checkpoint of step 3." in full.stderr
+    assert f"python -m src.train resume={cut}" in full.stderr
+    assert not [path for path in (cut / "checkpoints").iterdir() if path.name.startswith(".")]
+    folder, config = configuration.resume([f"resume={cut}"])
+    train(config, folder)
+    assert metrics(cut) == undisturbed
+    assert adapter(cut) == adapter(run)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (OSError(errno.EROFS, "Read-only file system"), "the file system is read-only"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"), "the disk is full"),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
+    ],
+)
+def test_errors_of_writing_are_sentences(
+    tmp_path: Path, error: Exception, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert configuration.ended(fail, tmp_path) == 1
+    assert f"stopped: {reason}" in capsys.readouterr().err
+    with pytest.raises(OSError, match="other"):
+        configuration.ended(lambda: (_ for _ in ()).throw(OSError("other")), tmp_path)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "solve", "export", "report", "train"])
+def test_ctrl_c_is_a_sentence(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    needs = {"solve": ["question=x"], "export": ["run=x", "out=y"], "report": ["runs=x", "out=y"]}.get(command, [])
+    place = [f"hydra.run.dir={tmp_path}"] if command in ("evaluate", "train") else []
+    assert configuration.launch(command, interrupt, [*needs, *place]) == 130
+    said = capsys.readouterr().err
+    assert "stopped by SIGINT" in said
+    assert "Traceback" not in said
+
+
+def test_an_evaluation_stops_before_its_chunk_ends(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grow, calls = loop.grow, list[int]()
+
+    def stopping(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        signal.raise_signal(signal.SIGINT)
+        rollouts = grow(*arguments, **options)
+        calls.append(2)
+        return rollouts
+
+    monkeypatch.setattr(loop, "grow", stopping)
+    overrides = [f"run={small_run}", "benchmark.test_size=4", "evaluation.samples=3"]
+    with pytest.raises(SystemExit) as stop:
+        configuration.launch("evaluate", src.evaluate.job, overrides)
+    assert stop.value.code == 130
+    assert calls == [1]
+    assert "stopped by SIGINT; run the same command again" in capsys.readouterr().out

@@ -100,6 +100,12 @@ class Contains(Verifier):
         return lambda problem, text: float(problem.answer in text)
 
 
+def twice(question, gold, answer, times=1):
+    if answer == "raise":
+        raise ValueError("no")
+    return float(answer == gold * times)
+
+
 class Mine(Local):
     pass
 
@@ -138,6 +144,7 @@ YAML = {
     "optimizer/slow": "defaults:\n  - adamw\n  - _self_\n_target_: my_lab.Slow\nlr: 1.0e-6\n",
     "benchmark/additions": "_target_: my_lab.Additions\nname: additions\ntests: {test: {}}\n",
     "verifier/contains": "_target_: my_lab.Contains\n",
+    "verifier/doubled": "_target_: src.verifiers.function.Function\nfunction: my_lab.twice\nsettings: {times: 2}\n",
     "engine/mine": "_target_: my_lab.Mine\nmax_batch_tokens: 8192\n",
     "tracking/lines": "_target_: my_lab.LinesSettings\n",
     "rounds/twice": "defaults:\n  - multi-round\n  - _self_\n_target_: my_lab.Twice\nn: 2\n",
@@ -213,3 +220,23 @@ def test_mistakes_in_settings_of_a_plug_in_are_reported(laboratory: Path, tmp_pa
     assert done.returncode == 2
     assert "rounds.n=3 must be in [1, 2]" in done.stderr
     assert "rounds.carry.mark=3: must be text" in done.stderr
+
+
+def test_a_function_is_a_verifier_and_a_further_one(laboratory: Path, tmp_path: Path) -> None:
+    judges = ["verifier=doubled", "evaluation.also=[contains,my_lab.Contains]", "benchmark=additions"]
+    done = train(laboratory, tmp_path / "run", *judges)
+    assert done.returncode == 2
+    assert "the verifier contains is already in use" in done.stderr
+    done = train(laboratory, tmp_path / "run", "verifier=doubled", "evaluation.also=[contains]", "benchmark=additions")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert {one["verifier"] for one in summary["evaluations"]["after"]} == {"twice"}
+    assert summary["verifier_failures"] == 0
+    (evaluation,) = (tmp_path / "run" / "evaluation" / "step_2").glob("*rounds3.json")
+    assert set(json.loads(evaluation.read_text())["also"]) == {"contains"}
+
+
+def test_a_function_that_is_not_there_is_refused(laboratory: Path, tmp_path: Path) -> None:
+    done = train(laboratory, tmp_path / "run", "verifier=function", "verifier.function=my_lab.thrice")
+    assert done.returncode == 2
+    assert "verifier.function=my_lab.thrice cannot be imported" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from src.verifiers.tags import stated_answer
 from tests.conftest import run_small
 
 QUESTION = "State the final answer to the following arithmetic problem: 4 - 9 + 3 - 7 + 8 - 2 + 6 ="
+OTHER = "State the final answer to the following arithmetic problem: 4 - 9 + 3 ="
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -86,3 +88,37 @@ def test_a_question_that_is_quoted_already_keeps_its_quotes_to_itself(argument: 
 def test_an_empty_question_is_refused() -> None:
     with pytest.raises(InputError, match="question is empty"):
         solve(compose("solve", ["question='  '"]), Path())
+
+
+class Typed(io.StringIO):
+    """Lines that somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_several_questions_are_answered_in_one_session(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = solve(compose("solve", [f"question='{QUESTION}'", "threads=1"]), Path())
+    rounds = capsys.readouterr().out
+    config = compose("solve", ["threads=1"])
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"\n{OTHER}\n{QUESTION}\n"))
+    assert solve(config, Path()) == alone
+    piped = capsys.readouterr().out
+    assert piped.endswith(f"question: {QUESTION}\n{rounds}"), "the same rounds as alone"
+    assert piped.count("answer: ") == 2
+    monkeypatch.setattr("sys.stdin", Typed(f"{OTHER}\n{'1 + ' * 400}1 =\n{QUESTION}\n\n{OTHER}\n"))
+    assert solve(config, Path()) == alone
+    typed = capsys.readouterr().out
+    assert typed.count("answer: ") == 2, "the long question is refused, and the empty line ends"
+    assert "context" in typed
+
+
+def test_no_question_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(InputError, match="there is no question; give one with question=…"):
+        solve(compose("solve", ["threads=1"]), Path())
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{'1 + ' * 400}1 =\n"))
+    with pytest.raises(InputError, match="context"):
+        solve(compose("solve", ["threads=1"]), Path())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,39 @@ def test_runs_with_the_same_seed_are_bit_identical(small_run: Path, tmp_path: Pa
     assert [line["reward"] for line in metrics(other)] != [line["reward"] for line in metrics(small_run)]
     evaluation = "evaluation/step_4/chain-sum-easy_rounds3.jsonl"
     assert (again / evaluation).read_bytes() == (small_run / evaluation).read_bytes()
+
+
+def test_a_run_with_a_damaged_newest_checkpoint_resumes_bit_for_bit(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (run / "summary.json").unlink()
+    (run / "checkpoints" / "step_4" / "trainer_state.pt").write_bytes(b"")
+    resume(run)
+    assert "the checkpoint of step 4 is damaged" in capsys.readouterr().out
+    assert metrics(run) == metrics(small_run)
+    assert adapter(run) == adapter(small_run)
+    assert (run / "checkpoints" / "damaged_step_4" / "trainer_state.pt").read_bytes() == b""
+
+
+def test_lost_metrics_are_filled_and_lost_rollouts_are_said(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (run / "metrics.jsonl").unlink()
+    (run / "rollouts" / "step_000001.jsonl").write_text('{"problem"')
+    (run / ".model.abcd1234").mkdir()
+    (run / "checkpoints" / ".step_5.tmp").mkdir()
+    (run / "summary.json").unlink()
+    resume(run)
+    said = capsys.readouterr().out
+    assert "the lines of steps 1, 2, 3 and 1 more are missing or damaged; filled from the checkpoint's copy" in said
+    assert "rollouts: the files of steps [1] are missing or damaged" in said
+    assert (run / "metrics.jsonl").read_bytes() == (small_run / "metrics.jsonl").read_bytes()
+    assert not (run / ".model.abcd1234").exists()
+    assert not (run / "checkpoints" / ".step_5.tmp").exists()
 
 
 @pytest.mark.parametrize("steps", [1, 3])

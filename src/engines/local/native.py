@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from src.utils.checkpoints import checksum
 from src.utils.environment import cpu_features
 
 SOURCE = Path(__file__).with_name("native.cpp")
@@ -47,10 +49,14 @@ def compiled() -> Path:
         library = cache / f"native-{hashlib.sha256(version + SOURCE.read_bytes()).hexdigest()[:16]}.so"
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         _own(cache)
-        if not library.exists():
+        if not _intact(library):
             with tempfile.TemporaryDirectory(dir=cache) as folder:  # other processes may compile at the same time
                 built = Path(folder) / "native.so"
                 subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(built)], capture_output=True, check=True)
+                # Either may be missing after a kill in between; the library is then compiled again.
+                checked = Path(folder) / "checksum"
+                checked.write_text(checksum(built), encoding="ascii")
+                checked.replace(_checksum_file(library))
                 built.replace(library)
     except subprocess.CalledProcessError as error:
         output = error.stderr.decode(errors="replace").strip().splitlines()
@@ -58,6 +64,20 @@ def compiled() -> Path:
     except OSError as error:
         raise NativeError(str(error)) from error
     return library
+
+
+def _checksum_file(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
+def _intact(library: Path) -> bool:
+    """Whether a cached library is the user's own file with the content that was compiled."""
+    recorded = _checksum_file(library)
+    if not (library.exists() and recorded.is_file()):
+        return False
+    state = library.lstat()
+    own = stat.S_ISREG(state.st_mode) and state.st_uid == os.getuid() and not state.st_mode & 0o022
+    return own and recorded.read_text(encoding="ascii", errors="replace") == checksum(library)
 
 
 def _own(cache: Path) -> None:

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 
 from src.types import Turn
 from src.verifiers.tags import progress, stated_answer
+from src.verifiers.votes import merged
 
 
-def thought(turn: Turn) -> str:
-    """The result of a turn, to compare it with others: its stated answer, else its progress, without white space."""
-    answer = stated_answer(turn.said)
-    return "".join((progress(turn.said) if answer is None else answer).split())
+def thoughts(turns: Sequence[Turn]) -> list[str]:
+    """The results of turns, to compare them: stated answers, those that mean the same in one spelling, else progress.
+
+    White space does not count. Progress is compared by spelling, since steps of the same value are different steps.
+    """
+    answers = merged([stated_answer(turn.said) for turn in turns])
+    return [
+        "".join((progress(turn.said) if answer is None else answer).split())
+        for turn, answer in zip(turns, answers, strict=True)
+    ]
 
 
 def by_votes(thoughts: Sequence[str]) -> list[int]:

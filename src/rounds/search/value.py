@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from src.rounds.base import Search
-from src.rounds.search.base import thought
+from src.rounds.search.base import thoughts
 from src.types import Path, Turn
 
 
@@ -21,7 +21,9 @@ class Value(Search):
     probes: ClassVar[bool] = True
 
     def rank(self, pool: Sequence[Turn], probed: Mapping[Path, Sequence[Turn]]) -> list[int]:
-        ends = [[thought(probe) for probe in probed.get(turn.path) or [turn]] for turn in pool]
+        probes = [probed.get(turn.path) or [turn] for turn in pool]
+        found = iter(thoughts([probe for own in probes for probe in own]))
+        ends = [[next(found) for _ in own] for own in probes]
         counts = Counter(end for own in ends for end in own)
         best = max(counts, key=lambda end: counts[end])
         values = [sum(end == best for end in own) / len(own) for own in ends]

@@ -650,3 +650,8 @@ def test_extreme_logits_have_finite_logprobs_and_gradients():
     assert logprobs.tolist() == pytest.approx([-2e4, -math.log(3)])
     assert entropy.tolist() == pytest.approx([0, math.log(3)], abs=1e-3)
     assert logits.grad.flatten().tolist() == pytest.approx([-1, 1, 0, -1 / 3, -1 / 3, 2 / 3], abs=1e-6)
+
+
+def test_maxrl_divides_by_the_mean_and_skips_groups_without_success() -> None:
+    found = group_advantages([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [-1.0, 0.5]], "group", "mean", 1e-4)
+    assert found == [[3.0, -1.0, -1.0, -1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]

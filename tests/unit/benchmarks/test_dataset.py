@@ -13,6 +13,7 @@ from typing import Any
 
 import datasets
 import pytest
+from pydantic import ValidationError
 
 from src.benchmarks.dataset import Dataset, Table
 from src.config import ROOT, compose
@@ -74,6 +75,24 @@ def test_test_splits_can_be_perturbed_and_are_still_cited(tmp_path: Path) -> Non
     assert tests["test-distractor"][0].question != tests["test"][0].question
     (error,) = mistakes(Dataset, "benchmark", **values(tmp_path, None, rows, perturb=["renumbered"]))
     assert "renumbered cannot recompute the gold answer of a data set" in error
+
+
+def judged(folder: Path, rows: Sequence[Any], answer: str, **table: Any) -> list[float]:
+    write(folder / "test.jsonl", rows)
+    benchmark = Dataset(name="mine", tests={"test": Table(name="test", file=str(folder / "test.jsonl"), **table)})
+    return [benchmark.score(problem, f"\\boxed{{{answer}}}") for problem in benchmark.load().tests["test"]]
+
+
+def test_a_tolerance_holds_for_a_table_or_for_a_row(tmp_path: Path) -> None:
+    rows = [{"question": f"q{n}", "answer": "2.5", "within": within} for n, within in enumerate([0.1, "1e-3", None])]
+    assert judged(tmp_path, rows, "2.502") == [0.0, 0.0, 0.0]
+    assert judged(tmp_path, rows, "2.502", tolerance=1e-3) == [1.0, 1.0, 1.0]
+    assert judged(tmp_path, rows, "2.502", tolerance="within") == [1.0, 1.0, 0.0]
+    assert judged(tmp_path, rows, "2.6", tolerance="within") == [1.0, 0.0, 0.0]
+    with pytest.raises(InputError, match=r"row 1: the tolerance \(answer\) is '2.5'; it must be a number in \[0, 1\)"):
+        judged(tmp_path, rows, "2.5", tolerance="answer")
+    with pytest.raises(ValidationError, match=r"tolerance=1.5 must be in \[0, 1\)"):
+        Table(name="t", file="t", tolerance=1.5)
 
 
 def test_the_validation_split_depends_on_the_seed(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_verifier_that_evaluates_answers_cannot_be_used_to_run_code(tmp_path: 
     gym, place = small("countdown"), tmp_path / "made"
     problem = gym.load().train[0]
     attacks = [f"__import__('os').system('touch {place}')", f"open('{place}', 'w').write('x')", "9**9**9**9"]
-    assert [gym.score(problem, box(attack)) for attack in attacks] == [0.0] * 3
+    assert not any(gym.score(problem, box(attack)) > 0 for attack in attacks)
     assert not place.exists()
     assert gym.score(problem, box(problem.answer)) == 1.0
 

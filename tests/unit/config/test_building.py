@@ -78,7 +78,7 @@ def test_sections_are_built_from_the_inside_out() -> None:
         ("os.path", "os.path is not a subclass of src.settings.Section, so it cannot be configured"),
         ("src.types.Turn", "src.types.Turn is not a subclass of src.settings.Section"),
         ("src.rounds.base.Carry", "src.rounds.base.Carry is abstract: it does not define carry"),
-        ("src.rewards.base.Term", "src.rewards.base.Term is abstract: it does not define score"),
+        ("src.rewards.base.Term", "src.rewards.base.Term is abstract: it does not define at"),
     ],
 )
 def test_targets_that_are_no_section_class_are_refused(target: Any, text: str) -> None:

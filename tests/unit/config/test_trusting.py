@@ -26,6 +26,24 @@ def record(run: Path, text: str) -> Path:
         ("reward: '${oc.create:\"{_target_: stranger.R}\"}'", "reward="),
         ("c: create\nreward: '${oc.${c}:x}'", "reward="),
         ("secret: '${oc.env:KEY}'", "secret="),
+        ("verifier: {_target_: src.verifiers.function.Function, function: os.system}", "verifier.function=os.system"),
+        ("evaluation: {also: [published, stranger.V]}", "evaluation.also[1]=stranger.V"),
+        ("a: stranger.V\nevaluation: {also: ['${a}']}", "evaluation.also[0]="),
+        ("a: [stranger.V]\nevaluation: {also: '${a}'}", "evaluation.also="),
+        ("a: {also: [stranger.V]}\nevaluation: '${a}'", "a.also[0]=stranger.V"),
+        ("optimizer: {_target_: [stranger.V]}", "optimizer._target_=['stranger.V'] is not"),
+        (
+            "verifier: {url: 'https://thief.example/v1', key: HF_TOKEN}",
+            "verifier.url=https://thief.example/v1",
+        ),
+        (
+            "a: x\nverifier: {url: 'http://localhost@thief.example/v1'}",
+            "verifier.url=http://localhost@thief.example/v1",
+        ),
+        ("a: localhost\nverifier: {url: '${a}'}", "verifier.url=${a} is an address"),
+        ("verifier: {url: thief.example}", "verifier.url=thief.example is an address"),
+        ("model: {pickled: true}", "model.pickled=True loads weights from pickles"),
+        ("evaluation: {also: [{function: src.run.build_run}]}", "evaluation.also[0].function=src.run.build_run"),
     ],
 )
 def test_code_outside_src_is_refused_by_name(tmp_path: Path, text: str, place: str) -> None:
@@ -35,6 +53,11 @@ def test_code_outside_src_is_refused_by_name(tmp_path: Path, text: str, place: s
 
 
 def test_packages_that_the_user_names_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOTIF_PLUGINS", "my_lab,other")
+    monkeypatch.setenv("MOTIF_PLUGINS", "judge.example pickled")
+    text = "verifier: {url: 'https://judge.example/v1'}\nmodel: {pickled: true}\nb: {url: 'http://localhost:8000/v1'}"
+    (tmp_path / "other").mkdir()
+    assert load(record(tmp_path / "other", text)).model.pickled
     monkeypatch.setenv("MOTIF_PLUGINS", "my_lab,other")
     run = record(tmp_path, "a: {_target_: my_lab.A}\nb: {_target_: src.optimizers.adamw.AdamW}")
     assert load(run).a._target_ == "my_lab.A"

@@ -23,6 +23,7 @@ from src.credit.process import Process
 from src.credit.siblings import Siblings
 from src.rewards.base import Reward
 from src.rewards.outcome import Outcome
+from src.rounds.aggregation import Aggregation
 from src.rounds.carry.answer import Answer
 from src.rounds.growing import grow
 from src.rounds.multi_round import MultiRound
@@ -181,3 +182,118 @@ def test_dividing_by_the_groups_deviation_changes_the_direction() -> None:
     turned = [float(torch.cosine_similarity(a, b, dim=0)) for a, b in zip(found, true, strict=True)]
     assert turned[0] == pytest.approx(1)  # two letters of one state: there is only one direction
     assert 0.5 < turned[1] < 0.999
+
+
+def aggregation(**shape: int) -> Aggregation:
+    """Drafts of one letter; an aggregation reads two letters in the order of its prompt and writes the third."""
+    budgets = {"context": 99, "first_tokens": 9, "later_tokens": 9, "progress_tokens": 9}
+    return Aggregation(prompts=Prompts(first="", later="{progress}"), carry=Answer(), sources=2, **budgets, **shape)
+
+
+class Reading(Chosen):
+    """Writes the letter that is chosen for each path after the letters that were read, which stand on lines."""
+
+    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
+        return super().generate([joined(turn) for turn in turns], lambda turn: [*map(joined, children(turn))], on_token)
+
+
+def joined(turn: Turn) -> Turn:
+    return replace(turn, carried=turn.carried.replace("\n", ""))
+
+
+def graphs(strategy: Aggregation, key: int) -> list[Rollout]:
+    """Every graph that the strategy can grow from the sets and orders that ``key`` draws."""
+    places: dict[Path, int] = {}
+    grow(Reading(places), strategy, [PROBLEM], Codec(), (key,))
+    paths = sorted(places)
+    return [
+        grow(Reading(dict(zip(paths, letters, strict=True))), strategy, [PROBLEM], Codec(), (key,))[0]
+        for letters in itertools.product(range(2), repeat=len(paths))
+    ]
+
+
+def expected_on_graphs(
+    strategy: Aggregation, key: int, advantages: Callable[..., Any], rule: Any = None
+) -> tuple[Tensor, Tensor]:
+    """Expected update of the drafts' logits and of the aggregations' logits, over every graph."""
+    weights = policy(3)
+    total = torch.zeros((), dtype=torch.float64)
+    reward, mass = Reward(terms={"outcome": Outcome()}), 0.0
+    for rollout in graphs(strategy, key):
+        probability = float(sum(logprob(weights, turn) for turn in rollout.turns).exp().detach())  # type: ignore[union-attr]
+        mass += probability
+        turns = {turn.path: turn for turn in rollout.turns}
+        for row in (rule or Siblings()).rows([rollout], reward.score([rollout], scorer), advantages).rows:
+            total = total + probability * row.weight * row.advantage * logprob(weights, turns[row.path])
+    assert mass == pytest.approx(1)
+    return by_stage(weights, total)
+
+
+def exact_on_graphs() -> tuple[Tensor, Tensor]:
+    """Gradient of the expected reward of one aggregation of two drafts, split in the same way."""
+    weights = policy(3)
+    total = torch.zeros((), dtype=torch.float64)
+    for first, second, third in itertools.product(range(2), repeat=3):
+        pair = LETTERS[first] + LETTERS[second]
+        drafts = weights[""].log_softmax(-1)
+        chance = (drafts[first] + drafts[second] + weights[pair].log_softmax(-1)[third]).exp()
+        total = total + WORTH[pair + LETTERS[third]] * chance
+    return by_stage(weights, total)
+
+
+def by_stage(weights: Policy, total: Tensor) -> tuple[Tensor, Tensor]:
+    gradients = dict(zip(weights, torch.autograd.grad(total, list(weights.values()), allow_unused=True), strict=True))
+    pairs = ["aa", "ab", "ba", "bb"]
+    return gradients[""], torch.cat([gradients[pair] for pair in pairs])
+
+
+@pytest.mark.parametrize("key", range(3))
+@pytest.mark.parametrize(
+    ("shape", "advantages", "drafts", "aggregations"),
+    [
+        # A draft is one of n = 2 of its prompts, so it has 1/n of the drafts' gradient. The mean over all sets includes
+        # its own, which shortens the update by 1 - n/N; f(G) includes the aggregation, which shortens it by 1 - 1/N2.
+        ({"responses": 3, "sets": 3, "trajectories": 2}, centred, 1 / 2 * (1 - 2 / 3), 1 - 1 / 2),
+        ({"responses": 4, "sets": 2, "trajectories": 3}, centred, 1 / 2 * (1 - 2 / 4), 1 - 1 / 3),
+        # Against the other drafts, which share sets with it: N/(N - 1) of that.
+        ({"responses": 3, "sets": 3, "trajectories": 2}, leave_one_out, 1 / 2 * (1 - 2 / 3) * 3 / 2, 1),
+        # If all drafts are in all sets, they cannot be told apart.
+        ({"responses": 2, "sets": 2, "trajectories": 2}, centred, 0, 1 - 1 / 2),
+    ],
+)
+def test_the_expected_update_of_drafts_that_are_read_together(
+    key: int, shape: dict[str, int], advantages: Callable[..., Any], drafts: float, aggregations: float
+) -> None:
+    found = expected_on_graphs(aggregation(**shape), key, advantages)
+    for update, true, factor in zip(found, exact_on_graphs(), (drafts, aggregations), strict=True):
+        torch.testing.assert_close(update, factor * true, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [{"responses": 3, "sets": 3}, {"responses": 4, "sets": 2}])
+def test_the_baseline_over_sets_without_the_draft_does_not_shorten_the_update(shape: dict[str, int]) -> None:
+    found = expected_on_graphs(aggregation(**shape, trajectories=2), 1, leave_one_out, Siblings(absent=True))
+    for update, true, factor in zip(found, exact_on_graphs(), (1 / 2, 1), strict=True):
+        torch.testing.assert_close(update, factor * true, rtol=0, atol=1e-12)
+
+
+def test_the_credit_of_drafts_is_that_of_their_sets() -> None:
+    """Draft: mean over its sets of f(G) minus the mean over all sets. Aggregation: score minus f(G) (SPIRAL)."""
+    strategy, reward = aggregation(responses=4, sets=4, trajectories=2), Reward(terms={"outcome": Outcome()})
+    for number in range(9):
+        letters = dict.fromkeys([*itertools.product(range(4)), *itertools.product(range(4), range(2))], 0)
+        letters = {path: hash((number, path)) % 2 for path in letters}
+        (rollout,) = grow(Reading(letters), strategy, [PROBLEM], Codec(), (number,))
+        found = {
+            row.path: row.advantage for row in Siblings().rows([rollout], reward.score([rollout], scorer), centred).rows
+        }
+        sets: dict[int, list[Turn]] = {}
+        for turn in rollout.level(2):
+            sets.setdefault(turn.path[0], []).append(turn)
+        f = {number: sum(scorer(PROBLEM, turn.text) for turn in turns) / 2 for number, turns in sets.items()}
+        for draft in rollout.level(1):
+            own = [f[number] for number, turns in sets.items() if draft.path in turns[0].quoted]
+            assert len(own) == 2
+            assert found[draft.path] == pytest.approx(sum(own) / 2 - sum(f.values()) / 4, abs=1e-12)
+        for number, turns in sets.items():
+            for turn in turns:
+                assert found[turn.path] == pytest.approx(scorer(PROBLEM, turn.text) - f[number], abs=1e-12)

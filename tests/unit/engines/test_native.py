@@ -253,7 +253,7 @@ def test_the_source_is_compiled_once_and_again_after_a_change(tmp_path, monkeypa
     before = library.stat()
     assert compiled() == library
     assert library.stat().st_mtime_ns == before.st_mtime_ns
-    assert list(library.parent.iterdir()) == [library]
+    assert {file.suffix for file in library.parent.iterdir()} == {".so", ".sha256"}
     changed = tmp_path / "native.cpp"
     changed.write_text(native.SOURCE.read_text() + "\n")
     monkeypatch.setattr(native, "SOURCE", changed)
@@ -340,3 +340,25 @@ def test_a_cache_that_others_can_write_to_is_not_loaded(tmp_path, monkeypatch):
 def test_the_cache_is_closed_to_others(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert compiled().parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("fault", ["other content", "no checksum", "link", "open to others"])
+def test_a_cached_library_that_was_changed_is_compiled_again(fault, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library = compiled()
+    content = library.read_bytes()
+    if fault == "other content":
+        library.write_bytes(b"planted")
+    elif fault == "no checksum":
+        library.with_suffix(".sha256").unlink()
+    elif fault == "link":
+        library.rename(tmp_path / "elsewhere.so")
+        library.symlink_to(tmp_path / "elsewhere.so")
+    else:
+        library.chmod(0o777)
+    before = library.lstat().st_ino
+    assert compiled() == library
+    assert library.lstat().st_ino != before
+    assert not library.is_symlink()
+    assert library.read_bytes()[:4] == content[:4] == b"\x7fELF"
+    assert Kernels()

@@ -14,10 +14,11 @@ from src.evaluation.loop import accepted, chain, evaluate, evaluate_tests, evalu
 from src.evaluation.results import Results, problems_digest
 from src.evaluation.settings import Evaluation
 from src.rounds.carry.answer import Answer
+from src.rounds.growing import ALONE
 from src.rounds.multi_round import MultiRound
 from src.rounds.prompts import Prompts
 from src.rounds.search.vote import Vote
-from src.types import ALONE, InputError, Problem, Rollout, Sampling, Status, Turn
+from src.types import InputError, Problem, Rollout, Sampling, Status, Turn
 from src.verifiers.published import Published
 from src.verifiers.tags import stated_answer
 from tests.helpers.scripted import Letters, Scripted
@@ -100,7 +101,7 @@ def test_the_summary_by_hand() -> None:
     assert (summary["truncated"], summary["carried_cut"]) == (0.0, 0.0)
     assert set(summary) == {
         *("accuracy", "low", "high", "problems", "samples", "verifier", "rounds", "temperature", "pass_at", "majority"),
-        *("tokens_per_answer", "rounds_used", "well_formed", "truncated", "carried_cut"),
+        *("tokens_per_answer", "rounds_used", "well_formed", "truncated", "carried_cut", "verifier_failures"),
     }
 
 

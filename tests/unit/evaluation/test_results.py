@@ -18,7 +18,9 @@ from src.utils.files import read_jsonl
 def result(key: str, correct: list[list[float]] | None = None, protocol: str = "p", **about: Any) -> Evaluated:
     correct = correct or [[1.0, 0.0], [0.0, 0.0]]
     summary = {"benchmark": "b", "split": "easy", "rounds": 3, "samples": len(correct[0]), "key": key}
-    summary |= {"accuracy": 0.25, "low": 0.1, "high": 0.5, "protocol": protocol, "verifier": "own"}
+    verdicts = [verdict for row in correct for verdict in row]
+    summary |= {"problems": len(correct), "accuracy": sum(verdicts) / len(verdicts)}
+    summary |= {"low": 0.1, "high": 0.5, "protocol": protocol, "verifier": "own"}
     return Evaluated({**summary, **about}, correct)
 
 
@@ -42,8 +44,31 @@ def test_a_written_evaluation_is_read_back_unchanged(tmp_path: Path) -> None:
     assert results.write(first, records(first)) == tmp_path / "step_4" / "b-easy_rounds3.json"
     assert results.find("k1") == first
     assert first.name == ("b", "easy", 3)
-    assert first.interval == Interval(0.25, 0.1, 0.5)
+    assert first.interval == Interval(2.5 / 6, 0.1, 0.5)
     assert sorted(content(tmp_path / "step_4")) == ["b-easy_rounds3.json", "b-easy_rounds3.jsonl"]
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: b"\xff" + content[1:],
+        lambda content: content.replace(b'"correct": 1.0', b'"correct": 0.0').replace(
+            b'"accuracy": 0.25', b'"accuracy": 0.5'
+        ),
+        lambda content: b"[1]\n",
+    ],
+)
+def test_a_damaged_evaluation_does_not_count(tmp_path: Path, suffix: str, damage: Any) -> None:
+    results, first = Results(tmp_path), result("k1")
+    results.write(first, records(first))
+    file = tmp_path / f"b-easy_rounds3.{suffix}"
+    file.write_bytes(damage(file.read_bytes()))
+    assert results.find("k1") is None
+    results.write(first, records(first))
+    assert results.find("k1") == first
 
 
 def test_an_evaluation_is_found_by_its_key_only(tmp_path: Path) -> None:

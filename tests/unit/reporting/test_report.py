@@ -253,7 +253,13 @@ def test_groups_are_paired_by_problem_and_seed(tmp_path: Path) -> None:
     assert heads[:4] == ["test split", "rounds", "first", "second"]
     assert cells[:4] == ["easy", "3", "reward=outcome", "reward=tree"]
     assert cells[4].startswith("+25.0 [")
-    assert cells[6] == "x 1.50"
+    assert cells[8] == "x 1.50"
+    # mean squares: seeds 1/24, problems 1/8, both 1/24; t of 1 and 2 degrees of freedom; 6 differences
+    half = ((12.7062**2 / 24 + 4.302653**2 * (1 / 8 - 1 / 24)) / 6) ** 0.5
+    assert pair.joint is not None
+    assert (pair.joint.estimate, pair.joint.low, pair.joint.high) == pytest.approx((0.25, 0.25 - half, 1.0), abs=1e-4)
+    assert pair.detectable is not None
+    assert cells[7] in (f"{100 * pair.detectable:.1f}", "inf")
 
 
 def test_pairs_read_the_records_of_the_evaluation_in_the_summary(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from src.rounds.carry.tail import Tail, pinned
 from src.rounds.growing import grow, stream
 from src.rounds.multi_round import MultiRound
 from src.rounds.prompts import Prompts
-from src.rounds.search.base import by_votes, thought
+from src.rounds.search.base import by_votes, thoughts
 from src.rounds.search.value import Value
 from src.rounds.search.vote import Vote
 from src.types import InputError, Problem, Rollout, Sampling, Status, Turn, Writer
@@ -168,11 +168,11 @@ def test_a_vote_keeps_the_most_common_thought_and_then_the_most_common_answer() 
 def test_a_wide_beam_keeps_different_thoughts_and_ends_with_one() -> None:
     def script(turn: Turn) -> str:
         said = {(): "aab", (0,): "pqq", (2,): "qpq"}
-        return f"<answer>{said[turn.parent][turn.path[-1]]}</answer>"
+        return f"<answer>{said[turn.source][turn.path[-1]]}</answer>"
 
     rollout = grown(strategy(2, search=Vote(candidates=3, keep=2)), script)
     assert [turn.path for turn in rollout.level(1) if turn.live] == [(0,)]  # (2,) went on, and lost all its children
-    assert {turn.parent for turn in rollout.level(2)} == {(0,), (2,)}
+    assert {turn.source for turn in rollout.level(2)} == {(0,), (2,)}
     assert [turn.path for turn in rollout.leaves()] == [(0, 1)]
 
 
@@ -354,9 +354,11 @@ def candidate(path: tuple[int, ...], text: str, opening: str = "") -> Turn:
 
 
 def test_a_thought_is_the_answer_or_else_the_progress_without_white_space() -> None:
-    assert thought(candidate((0,), "<answer>so \\boxed{ 1 + 2 }</answer>")) == "1+2"
-    assert thought(candidate((0,), "<answer>p 1\n2</answer>")) == "p12"
-    assert thought(candidate((0,), "2}", opening="\\boxed{1 ")) == "12", "what earlier rounds wrote counts"
+    assert thoughts([candidate((0,), "<answer>so \\boxed{ 1 + 2 }</answer>")]) == ["1+2"]
+    assert thoughts([candidate((0,), "<answer>p 1\n2</answer>")]) == ["p12"]
+    assert thoughts([candidate((0,), "2}", opening="\\boxed{1 ")]) == ["12"], "what earlier rounds wrote counts"
+    texts = ["\\boxed{\\frac12}", "\\boxed{0.5}", "<answer>1 + 2</answer>", "<answer>3</answer>", "\\boxed{1/2}"]
+    assert thoughts([candidate((0,), text) for text in texts]) == ["\\frac12", "\\frac12", "1+2", "3", "\\frac12"]
 
 
 def test_votes_rank_one_copy_of_each_thought_before_the_second_copies() -> None:

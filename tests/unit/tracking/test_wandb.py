@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,33 +66,56 @@ def test_a_resumed_run_goes_on_counting_its_own_steps(tmp_path: Path) -> None:
         assert tracker._run.step in (12, 13)
 
 
-def test_online_without_a_key_is_refused_before_weights_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"tracking\.mode=online needs an API key: run `wandb login`"):
-        tracking("tracking.mode=online")
-    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password " + "k" * 40 + "\n")
-    (tmp_path / ".netrc").chmod(0o600)
-    assert tracking("tracking.mode=online").mode == "online"
-    (tmp_path / ".netrc").unlink()
-    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    assert tracking("tracking.mode=online").mode == "online"
-
-
-def test_without_a_connection_the_run_is_recorded_offline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def modes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The modes in which W&B was started; it cannot be reached."""
     import wandb
 
-    modes = []
+    modes: list[str] = []
 
     def init(mode: str, **options: Any) -> Any:
         modes.append(mode)
         if mode == "online":
-            raise wandb.errors.CommError("Run initialization has timed out after 30.0 sec.")
+            raise wandb.errors.CommError("Run initialization has timed out after 10.0 sec.")
         return SimpleNamespace(define_metric=lambda *names, **others: None, id="x", finish=lambda exit_code: None)
 
     monkeypatch.setattr(wandb, "init", init)
+    return modes
+
+
+def test_online_without_a_key_is_recorded_offline_and_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, modes: list[str]
+) -> None:
+    with tracking("tracking.mode=online").open(tmp_path, {}, {}, None):
+        pass
+    assert modes == ["offline"]
+    assert [record.message for record in caplog.records] == [
+        "tracking.mode=online needs an API key: run `wandb login`, or set WANDB_API_KEY; this run is recorded offline: "
+        "upload it with `wandb sync`"
+    ]
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password " + "k" * 40 + "\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    with tracking("tracking.mode=online").open(tmp_path, {}, {}, None):
+        pass
+    assert modes == ["offline", "online", "offline"]
+
+
+def test_without_a_connection_the_run_is_recorded_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, modes: list[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     with Wandb(mode="online").open(tmp_path, {}, {}, None):
         pass
     assert modes == ["online", "offline"]
+    assert caplog.text.count("recorded offline") == 1
     assert "W&B cannot be reached (Run initialization has timed out" in caplog.text
-    assert "recorded offline" in caplog.text
+
+
+def test_a_host_that_cannot_be_reached_costs_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    begin = time.perf_counter()
+    with Wandb(mode="online").open(tmp_path, {}, {}, None):
+        pass
+    assert time.perf_counter() - begin < 25
+    assert list(tmp_path.glob("wandb/offline-run-*"))

@@ -18,7 +18,7 @@ from src.training.checkpoint import load_state, save, save_best
 from src.training.settings import Checkpoint
 from src.types import InputError
 from src.utils import files
-from src.utils.checkpoints import broken, latest, step_of, steps
+from src.utils.checkpoints import broken, latest, step_of, steps, to_continue
 from tests.helpers.sections import mistakes
 from tests.helpers.tiny_models import save_tiny, tiny_config, tiny_policy
 
@@ -213,7 +213,65 @@ def test_damage_is_reported_with_a_remedy(tmp_path, name, damage, message, older
         latest(tmp_path)
     text = str(caught.value)
     assert text.startswith(f"{folder}: the checkpoint is damaged ({message}")
-    assert text.endswith(f"Remove {folder} to continue from step 3." if older else "Start the run again.")
+    remedy = f"checkpoint=3 takes the newest intact one, and resume={tmp_path} continues from it."
+    assert text.endswith(remedy if older else "No other checkpoint is intact; start the run again.")
+
+
+@pytest.mark.parametrize(("name", "damage", "message"), DAMAGES)
+def test_a_run_continues_from_the_newest_intact_checkpoint(tmp_path, name, damage, message):
+    write(tmp_path, 3, 6, 9)
+    checkpoints = tmp_path / "checkpoints"
+    for step in (6, 9):
+        damage(checkpoints / f"step_{step}" / name)
+    kept = {file.name: file.read_bytes() for file in (checkpoints / "step_9").iterdir() if file.is_file()}
+    said = []
+    assert to_continue(tmp_path, said.append) == checkpoints / "step_3"
+    assert [f"step {step} is damaged ({message}" in line for step, line in zip((9, 6), said, strict=True)] == [True] * 2
+    assert all("continues from step 3" in line for line in said)
+    assert names(checkpoints) == ["damaged_step_6", "damaged_step_9", "latest", "step_3"]
+    assert kept == {
+        file.name: file.read_bytes() for file in (checkpoints / "damaged_step_9").iterdir() if file.is_file()
+    }
+    write(tmp_path, 6, 9, 12, keep=2)
+    assert names(checkpoints) == ["damaged_step_6", "damaged_step_9", "latest", "step_12", "step_9"]
+    damage(checkpoints / "step_12" / name)
+    damage(checkpoints / "step_9" / name)
+    with pytest.raises(InputError, match="No other checkpoint is intact"):
+        to_continue(tmp_path, said.append)
+    write(tmp_path, 15)
+    damage(checkpoints / "step_15" / name)
+    write(tmp_path, 14)
+    assert to_continue(tmp_path, said.append) == checkpoints / "step_14"
+    assert "damaged_step_15" in names(checkpoints)
+
+
+def test_a_name_that_is_taken_is_not_overwritten(tmp_path):
+    said = []
+    for number in range(3):
+        write(tmp_path, 3, 6)
+        (tmp_path / "checkpoints" / "step_6" / "manifest.json").unlink()
+        to_continue(tmp_path, said.append)
+        assert len(said) == number + 1
+    assert names(tmp_path / "checkpoints") == [
+        "damaged_step_6",
+        "damaged_step_6.2",
+        "damaged_step_6.3",
+        "latest",
+        "step_3",
+    ]
+
+
+def test_without_checkpoints_a_run_starts_from_the_beginning(tmp_path):
+    assert to_continue(tmp_path, pytest.fail) is None
+
+
+def test_retention_does_not_count_checkpoints_that_lack_files(tmp_path):
+    write(tmp_path, 3)
+    for step in (6, 9):
+        write(tmp_path, step)
+        (tmp_path / "checkpoints" / f"step_{step}" / "trainer_state.pt").unlink()
+    write(tmp_path, 12, keep=2)
+    assert names(tmp_path / "checkpoints") == ["latest", "step_12", "step_3", "step_6", "step_9"]
 
 
 def test_damage_of_an_older_checkpoint_does_not_matter(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from src.algorithms.gspo import GSPO
 from src.config import compose, options
 from src.models.packing import micro_batches
 from src.training.learner import Learner
+from src.types import NumberError
 from tests.helpers.tiny_models import plain_logprobs, random_rows, save_tiny, tiny_policy
 
 LENGTHS = [(3, 9), (20, 1), (1, 14), (7, 7), (30, 4), (2, 2), (11, 12), (5, 20)]
@@ -385,13 +387,77 @@ def test_the_reported_learning_rate_is_that_of_the_last_step(policy):
     assert rates == pytest.approx([0.5 / 2, 0.5 / 4])
 
 
-def test_a_non_finite_gradient_stops_the_run_before_the_optimizer_step(policy):
+class Poisoned(GRPO):
+    """A loss with an infinity in it, or with a gradient that is NaN where the loss is 0."""
+
+    where: str
+
+    def surrogate(self, tokens):
+        loss, clipped = super().surrogate(tokens)
+        if self.where == "loss":
+            return loss / 0, clipped
+        return loss + 0 * (tokens.logprobs - tokens.logprobs.detach()).abs().sqrt(), clipped
+
+
+FAULTS = [
+    ("advantage", r"^the advantage is nan$", (5, (2,))),
+    ("sampled", r"^the sampler's log-prob of a token is not finite$", (5, (2,))),
+    ("loss", r"^the loss of a token is not finite$", None),
+    ("gradient", r"^the gradient is not finite \(that of .*lora_.*\); lower optimizer\.lr$", (None, ())),
+]
+
+
+def faulty(policy, fault, **settings):
+    """A learner, and rows on which it meets a number that is not finite."""
     rows = random_rows(13, LENGTHS)
-    rows[2] = replace(rows[2], advantage=float("nan"))
+    if fault == "advantage":
+        rows[2] = replace(rows[2], advantage=float("nan"), tree=5, path=(2,))
+    if fault == "sampled":
+        rows[2] = replace(rows[2], logprobs=(float("nan"),) * len(rows[2].logprobs), tree=5, path=(2,))
+    correction = {"correction": "token"} if fault == "sampled" else {}
+    algorithm = Poisoned(where=fault) if fault in ("loss", "gradient") else GRPO(**correction)
+    return replace(learner(policy, algorithm, lr=1.0), **settings), rows
+
+
+@pytest.mark.parametrize(("fault", "message", "turn"), FAULTS)
+def test_a_number_that_is_not_finite_is_named_before_the_optimizer_step(policy, fault, message, turn):
+    subject, rows = faulty(policy, fault)
     before = flat(policy.parameters())
-    with pytest.raises(FloatingPointError, match=r"optimizer\.lr"):
-        learner(policy, GRPO(), lr=1.0).update(rows)
+    with pytest.raises(NumberError, match=message) as error:
+        subject.update(rows)
+    assert turn is None or (error.value.tree, error.value.path) == turn
+    assert not error.value.fatal
     assert torch.equal(flat(policy.parameters()), before)
+
+
+@pytest.mark.parametrize(("fault", "message", "turn"), FAULTS)
+def test_such_an_update_can_be_skipped_and_is_counted(policy, fault, message, turn, caplog):
+    subject, rows = faulty(policy, fault, on_nonfinite="skip")
+    before = flat(policy.parameters())
+    metrics = subject.update(rows)
+    assert metrics["nonfinite"] == 1
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert torch.equal(flat(policy.parameters()), before)
+    assert "an update was skipped" in caplog.text
+    subject.algorithm = GRPO()
+    assert subject.update(random_rows(14, LENGTHS))["nonfinite"] == 0
+    assert not torch.equal(flat(policy.parameters()), before)
+
+
+@pytest.mark.parametrize("choice", ["stop", "skip"])
+def test_weights_that_are_not_finite_always_stop_the_run(policy, choice):
+    subject = replace(learner(policy, GRPO(), lr=1.0), on_nonfinite=choice)
+    step = subject.optimizer.step
+    weight = next(iter(policy.parameters()))
+
+    def overflow():
+        step()
+        weight.data.view(-1)[0] = float("inf")
+
+    subject.optimizer.step = overflow
+    with pytest.raises(NumberError, match="the update made weights that are not finite") as error:
+        subject.update(random_rows(13, LENGTHS))
+    assert error.value.fatal
 
 
 def test_a_second_update_starts_from_a_zero_gradient(policy, folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from src.types import InputError
-from src.utils.checkpoints import broken, checksum, chosen, latest, step_of, steps
+from src.utils.checkpoints import broken, checksum, chosen, intact_best, latest, step_of, steps
 
 
 def checkpoint(run: Path, name: str, **about: float) -> Path:
@@ -141,3 +141,18 @@ def test_steps_are_sorted_as_numbers(tmp_path):
     checkpoint(tmp_path, "best", step=9)
     assert steps(tmp_path) == [9, 10, 100]
     assert latest(tmp_path) == chosen(tmp_path, "latest") == tmp_path / "checkpoints" / "step_100"
+
+
+def test_damaged_best_weights_are_refused(run):
+    intact_best(run)
+    (run / "checkpoints" / "best" / "weights").write_text("other")
+    with pytest.raises(InputError, match=r"the best weights are damaged \(weights does not match its checksum\)"):
+        intact_best(run)
+
+
+@pytest.mark.parametrize("content", ["", '{"best": {', "[]"])
+def test_a_damaged_summary_is_named(run, content):
+    (run / "summary.json").write_text(content)
+    with pytest.raises(InputError, match=r"summary.json: damaged .* checkpoint=best, checkpoint=latest or a step"):
+        chosen(run, None)
+    assert chosen(run, "latest").name == "step_12"

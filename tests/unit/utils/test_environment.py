@@ -9,6 +9,19 @@ import sys
 import pytest
 
 from src.config import ROOT
+from src.utils.environment import recorded_environment
+
+
+@pytest.mark.parametrize("content", [b"", b'{"threads": 3', b"\xff", b"[]"])
+def test_a_damaged_record_of_the_environment_is_said(tmp_path, capsys, content):
+    assert recorded_environment(tmp_path) == {}
+    (tmp_path / "environment.json").write_text('{"threads": 3}')
+    assert recorded_environment(tmp_path) == {"threads": 3}
+    assert capsys.readouterr().out == ""
+    (tmp_path / "environment.json").write_bytes(content)
+    assert recorded_environment(tmp_path) == {}
+    assert f"warning: {tmp_path / 'environment.json'} is damaged" in capsys.readouterr().out
+
 
 TOUCH_TWICE = """
 import resource, sys

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from src.verifiers.normalization import KNOWN, UNITS, verdict
+from src.verifiers.normalization import verdict
+from src.verifiers.units import KNOWN, UNITS
 
 NAMES = [(unit, name) for unit, names in UNITS.items() for name in names]
 

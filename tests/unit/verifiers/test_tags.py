@@ -133,8 +133,25 @@ def test_hostile_text_is_read_in_bounded_time(text: str) -> None:
     assert time.process_time() - begin < 1
 
 
-NESTED = st.recursive(st.text("a7 \\\n", max_size=3), lambda inside: st.lists(inside, max_size=3).map("{{{}}}".join))
+NESTED = st.recursive(st.text("a7 \n", max_size=3), lambda inside: st.lists(inside, max_size=3).map("{{{}}}".join))
 SURROUNDING = st.text().filter(lambda text: not any(mark in text for mark in ("\\boxed{", "<", "%", "{", "}")))
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (r"\boxed {5}", "5"),
+        (r"\fbox{5}", "5"),
+        ("\\boxed\n{5}", "5"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+        (r"\boxed{\left\{ x \\ -x \right.}", r"\left\{ x \\ -x \right."),
+        (r"\boxed{1 \\}", r"1 \\"),
+        (r"\boxed{5\}", None),
+        (r"\boxer{5}", None),
+    ],
+)
+def test_forms_of_a_box_and_braces_in_it(text: str, content: str | None) -> None:
+    assert boxed(text) == stated_answer(text) == content
 
 
 @settings(max_examples=200, deadline=None)

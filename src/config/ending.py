@@ -1,0 +1,94 @@
+"""Endings of a command that are the user's to mend: a sentence and an exit code instead of a traceback."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from src.types import InputError
+from src.utils import checkpoints
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
+REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would exceed the limit on its size",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+}
+"""Errors of writing that the user can mend."""
+
+TEXTS = {
+    "PytorchStreamWriter failed writing": "the disk is full",
+    "inline_container.cc": "the disk is full",
+    **{f"(os error {number})": reason for number, reason in REASONS.items()},
+}
+"""What torch and safetensors say when they cannot write; their errors carry no number."""
+
+
+def ended(action: Callable[[], object], directory: Path) -> int:
+    """Perform the action of a command. Returns its exit code: 0 done, 1 it could not write, 2 invalid input.
+
+    Other errors are raised.
+    """
+    try:
+        action()
+    except InputError as error:
+        return complain(error)
+    except FloatingPointError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        if saved := checkpoints.steps(directory):
+            print(f"Saved: the checkpoint of step {saved[-1]} in {directory}, from before.", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if (reason := _not_written(error)) is None:
+            raise
+        print(f"stopped: {reason} ({_one_line(error)}).", file=sys.stderr)
+        if saved := checkpoints.steps(directory):
+            print(f"Saved: the checkpoint of step {saved[-1]}. Make room and continue:", file=sys.stderr)
+            print(f"python -m src.train resume={directory}", file=sys.stderr)
+        else:
+            print("No checkpoint was saved yet. Make room and run the command again.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def interrupted() -> int:
+    """Say that Ctrl-C stopped a command. Returns the exit code."""
+    print("\nstopped by SIGINT; finished files are complete. Run the same command again to continue.", file=sys.stderr)
+    return INTERRUPTED
+
+
+def complain(error: Exception, outcome: str = "") -> int:
+    """Print an error's messages, one per line, below their count and ``outcome``. Returns exit code 2."""
+    problems = error.problems if isinstance(error, InputError) else (str(error),)
+    counted = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found"
+    print(f"{counted}{', ' if outcome else ''}{outcome}:", file=sys.stderr)
+    for problem in problems:
+        print(f"  - {problem}", file=sys.stderr)
+    return 2
+
+
+def _not_written(error: BaseException) -> str | None:
+    """Why a file could not be written, if an error or one of its causes says so."""
+    for one in _causes(error):
+        if isinstance(one, OSError) and one.errno in REASONS:
+            return REASONS[one.errno]
+        for text, reason in TEXTS.items():
+            if text in str(one):
+                return reason
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,234 @@
+"""Drafts that are read together: each prompt of the second round quotes a set of drafts (SPIRAL, arXiv 2606.23595)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from pydantic import Field
+
+from src.rounds.base import Carry, Strategy, TokenCarry
+from src.rounds.carry.none import Nothing
+from src.rounds.growing import stream
+from src.rounds.prompts import Prompts, bounded, fill, fitted
+from src.settings import RunSettings
+from src.types import Codec, InputError, Path, Problem, Sampling, Turn, Writer
+
+
+class Aggregation(Strategy):
+    """Rollouts of two rounds: drafts, then aggregations of sets of drafts.
+
+    ``responses`` drafts answer the question alone. When all are written, ``sets`` sets of ``sources`` drafts are drawn
+    without replacement, every draft into equally many sets. Each set is one prompt, from which ``trajectories``
+    aggregations are sampled. They have the path ``(set, number)``; their sources are the drafts, in prompt order.
+
+    Sets and orders are drawn from the streams of the turns, and do not depend on the batch. Each draft takes at most
+    ``progress_tokens`` of the prompt. ``n=1`` samples the drafts alone.
+    """
+
+    n: int = Field(2, ge=1)
+    prompts: Prompts
+    carry: Carry | TokenCarry
+    context: int
+    first_tokens: int = Field(ge=1)
+    later_tokens: int = Field(ge=1)
+    progress_tokens: int = Field(ge=1)
+    responses: int = Field(8, ge=1)
+    sets: int = Field(4, ge=1)
+    sources: int = Field(4, ge=1)
+    trajectories: int = Field(4, ge=1)
+    rollouts: int = Field(1, ge=1)
+    keep: Literal["head", "tail"] = "tail"
+    together: str | None = None
+    draft: str = "{progress}"
+    continuation: Literal["policy", "base"] = "policy"
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    later_temperature: float = Field(1.0, ge=0)
+    later_top_p: float = Field(1.0, gt=0, le=1)
+    stop_at_answer: bool = False
+
+    def check(self) -> Iterable[str]:
+        if self.n > 2:
+            yield f"rounds.n={self.n}: drafts and aggregations are two rounds; use rounds.n=2, or 1 for drafts alone"
+        if self.sources > self.responses:
+            yield (
+                f"rounds.sources={self.sources} drafts cannot be drawn from rounds.responses={self.responses} without "
+                "replacement; lower the first or raise the second"
+            )
+        elif self.sets * self.sources % self.responses:
+            yield (
+                f"rounds.sets={self.sets} sets of rounds.sources={self.sources} drafts cannot hold each of "
+                f"rounds.responses={self.responses} drafts equally often; rounds.sets x rounds.sources must be a "
+                "multiple of rounds.responses"
+            )
+        if self.sources * self.progress_tokens >= self.context:
+            yield (
+                f"rounds.sources={self.sources} drafts of rounds.progress_tokens={self.progress_tokens} fill the whole "
+                f"context of {self.context} (model.context) and leave no room for a completion; lower one of the first "
+                "two or raise the third"
+            )
+        if isinstance(self.carry, TokenCarry | Nothing):
+            yield (
+                "rounds.carry must give the text of a draft, to be quoted with others; use rounds/carry=answer or "
+                "memory (the whole text)"
+            )
+        for name, template in (("together", self.together), ("draft", self.draft)):
+            if template is not None and "{progress}" not in template:
+                yield f"rounds.{name}={template!r} lacks {{progress}}, so that no draft would be read; add it"
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        yield from super().check_run(run)
+        if run.imitation is not None:
+            yield (
+                "worked solutions are split into rounds that continue each other, but rounds=aggregation quotes "
+                "several drafts; warm up with rounds=<n>"
+            )
+        if self.n > 1 and self.sources > 1:
+            yield from self._needs_trees(run)
+        if run.evaluation is not None and (long := [n for n in run.evaluation.rounds if n > 2]):
+            yield (
+                f"evaluation.rounds={list(run.evaluation.rounds)} asks for {long[0]} rounds, but drafts and "
+                "aggregations are two; use 1 (drafts alone) and 2"
+            )
+
+    def _needs_trees(self, run: RunSettings) -> Iterable[str]:
+        if run.algorithm is not None and getattr(run.algorithm, "aggregation", None) == "trajectory":
+            yield (
+                "algorithm.aggregation=trajectory averages over trajectories, which an aggregation of several drafts "
+                f"(rounds.sources={self.sources}) does not have; use e.g. algorithm.aggregation=grpo"
+            )
+        if run.credit is not None and run.credit.across_rounds:
+            yield (
+                f"credit.{type(run.credit).__name__} compares a turn with the one that it quotes, but aggregations "
+                f"quote rounds.sources={self.sources}; use credit=siblings or first"
+            )
+
+    @property
+    def joins(self) -> bool:
+        return self.n > 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.responses, self.trajectories)[: self.n]
+
+    @property
+    def ends_early(self) -> bool:
+        return False
+
+    @property
+    def samples(self) -> int:
+        """Independent samples per problem at evaluation: whole rollouts, or drafts if there are only these."""
+        return self.rollouts if self.joins else self.responses
+
+    def independent(self, n: int, samples: int, temperature: float, top_p: float) -> Aggregation:
+        """The strategy for evaluation. With two rounds, each answer aggregates one set of drafts of its own; with one
+        round, each draft is an answer."""
+        shape = {"responses": self.sources, "sets": 1, "rollouts": samples} if n > 1 else self._one_set(samples)
+        return self.replace(
+            n=n,
+            trajectories=1,
+            continuation="policy",
+            temperature=temperature,
+            later_temperature=temperature,
+            top_p=top_p,
+            later_top_p=top_p,
+            **shape,
+        )
+
+    def _one_set(self, drafts: int) -> dict[str, int]:
+        return {"responses": drafts, "sets": drafts, "sources": 1, "rollouts": 1}
+
+    def open(self, problem: Problem, codec: Codec) -> list[Turn]:
+        prompt = codec.chat(self.prompts.messages(problem.question, None, 1, 1))
+        sampling = Sampling(self.first_tokens, self.temperature, self.top_p, self.stop_at_answer)
+        sampling = bounded(sampling, prompt, self.context, problem, 1)
+        return [Turn((index,), prompt, sampling, final=self.n == 1) for index in range(self.responses)]
+
+    def extend(self, problem: Problem, lineage: Sequence[Turn], codec: Codec) -> list[Turn]:
+        """Nothing: drafts are continued together, once all are written."""
+        return []
+
+    def settle(self, problem: Problem, turns: Sequence[Turn], codec: Codec) -> tuple[list[Turn], list[Turn]]:
+        """The aggregations, once all drafts are written."""
+        drafts = {turn.path: turn for turn in turns if turn.live}
+        if self.n == 1 or any(turn.round > 1 for turn in turns):
+            return [], []
+        draw = turns[0].stream
+        new = []
+        for place, members in enumerate(balanced(sorted(drafts), self.sets, self.sources, draw)):
+            order = sorted(members, key=lambda path: stream(draw, "order", place, path))
+            first = self._aggregation(problem, place, [drafts[path] for path in order], codec)
+            new += [replace(first, path=(place, number)) for number in range(self.trajectories)]
+        return [], new
+
+    def _aggregation(self, problem: Problem, place: int, drafts: Sequence[Turn], codec: Codec) -> Turn:
+        """The first turn of the prompt that quotes ``drafts`` in this order."""
+        texts = [self.carry.carry([draft], self.prompts) or "" for draft in drafts]  # type: ignore[union-attr]
+        parts = [fitted(text, self.progress_tokens, self.keep, codec) for text in texts]
+        carried = self._quoted([text for text, _ in parts])
+        prompt = self._ask(problem, carried, codec)
+        sampling = Sampling(self.later_tokens, self.later_temperature, self.later_top_p, self.stop_at_answer)
+        return Turn(
+            path=(place, 0),
+            prompt=prompt,
+            sampling=bounded(sampling, prompt, self.context, problem, 2),
+            writer=Writer(self.continuation),
+            final=True,
+            carried=carried,
+            carried_cut=any(cut for _, cut in parts),
+            sources=tuple(draft.path for draft in drafts),
+        )
+
+    def _quoted(self, texts: Sequence[str]) -> str:
+        """All drafts of a prompt, one per line."""
+        return "\n".join(
+            fill(self.draft, {"progress": text, "number": str(number)}) for number, text in enumerate(texts, 1)
+        )
+
+    def _ask(self, problem: Problem, carried: str, codec: Codec) -> tuple[int, ...]:
+        prompts = self.prompts if self.together is None else self.prompts.replace(later=self.together)
+        return codec.chat(prompts.messages(problem.question, carried, 2, 2))
+
+    def check_problem(self, problem: Problem, codec: Codec) -> None:
+        needed, where = len(codec.chat(self.prompts.messages(problem.question, None, 1, 1))), "its first prompt"
+        if self.n > 1:
+            later = len(self._ask(problem, self._quoted([""] * self.sources), codec))
+            later += self.sources * self.progress_tokens
+            if later > needed:
+                needed = later
+                where = (
+                    f"a prompt with rounds.sources={self.sources} drafts of "
+                    f"rounds.progress_tokens={self.progress_tokens}"
+                )
+        if needed >= self.context:
+            raise InputError(
+                f"problem {problem.id!r} is too long: {where} takes {needed} tokens of a context of {self.context} "
+                "(model.context), so nothing can be written. Shorten or drop the question, lower rounds.sources or "
+                "rounds.progress_tokens, or raise model.context."
+            )
+
+
+def balanced(drafts: Sequence[Path], sets: int, size: int, draw: int) -> list[list[Path]]:
+    """Draw ``sets`` sets of ``size`` drafts without replacement, every draft in equally many sets.
+
+    Each set takes the drafts that are needed in all remaining sets, and random ones of the others; so the last sets
+    come out even. ``draw`` seeds the choice: the same number gives the same sets.
+
+    Raises:
+        ValueError: the drafts cannot be balanced.
+    """
+    if size > len(drafts) or sets * size % len(drafts):
+        raise ValueError(f"{sets} sets of {size} cannot hold each of {len(drafts)} drafts equally often")
+    needed = dict.fromkeys(drafts, sets * size // len(drafts))
+    drawn = []
+    for place in range(sets):
+        ranked = sorted(
+            (draft for draft in drafts if needed[draft]),
+            key=lambda draft: (needed[draft] < sets - place, stream(draw, "set", place, draft)),
+        )
+        drawn.append(sorted(ranked[:size]))
+        for draft in drawn[-1]:
+            needed[draft] -= 1
+    return drawn

@@ -1,0 +1,12 @@
+"""A sample of random command lines: each is answered, none with a traceback."""
+
+from __future__ import annotations
+
+from tests.fuzz import fuzz
+
+
+def test_random_command_lines_are_answered() -> None:
+    answers, findings = fuzz(40, 0, seed=1)
+    assert findings == []
+    assert answers["composed: valid"] > 0
+    assert answers["composed: refused"] > 0

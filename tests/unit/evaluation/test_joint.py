@@ -1,0 +1,164 @@
+"""Intervals over seeds, problems and samples at once: by hand, and by simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from src.evaluation.joint import (
+    Components,
+    components,
+    detectable,
+    joint_difference,
+    joint_interval,
+    paired_components,
+    power,
+)
+
+Scores = NDArray[np.float64]
+
+
+def drawn(rng: np.random.Generator, shape: tuple[int, int, int], found: Components, mean: float = 0.0) -> Scores:
+    """Scores of the additive model with normal effects."""
+    seeds, problems, _ = shape
+    return (
+        mean
+        + math.sqrt(found.seed) * rng.normal(size=(seeds, 1, 1))
+        + math.sqrt(found.problem) * rng.normal(size=(1, problems, 1))
+        + math.sqrt(found.both) * rng.normal(size=(seeds, problems, 1))
+        + math.sqrt(found.sampling) * rng.normal(size=shape)
+    )
+
+
+def answered(
+    rng: np.random.Generator, shape: tuple[int, int, int], spread: tuple[float, float], level: float
+) -> Scores:
+    """Verdicts 0 and 1 whose log-odds have effects of seeds and problems."""
+    seeds, problems, _ = shape
+    odds = level + spread[0] * rng.normal(size=(seeds, 1)) + spread[1] * rng.normal(size=(1, problems))
+    odds = odds + 0.4 * rng.normal(size=(seeds, problems))
+    return (rng.random(shape) < (1 / (1 + np.exp(-odds)))[:, :, None]).astype(float)
+
+
+def test_the_components_by_hand() -> None:
+    scores = [[[0.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, 0.0]]]
+    # cells .5 1 / 0 .5; rows .75 .25; columns .25 .75; mean .5; no interaction; within: .5 0 0 .5
+    found = components(scores)
+    assert (found.seed, found.problem, found.both, found.sampling) == pytest.approx((0.125, 0.125, 0.0, 0.25))
+    assert found.variance(2, 2, 2) == pytest.approx(0.125 / 2 + 0.125 / 2 + 0.25 / 8)
+
+
+def test_the_components_are_unbiased() -> None:
+    rng, true = np.random.default_rng(0), Components(0.5, 1.0, 0.3, 2.0)
+    found = [components(drawn(rng, (4, 12, 3), true)) for _ in range(800)]
+    for name in ("seed", "problem", "both", "sampling"):
+        assert np.mean([getattr(one, name) for one in found]) == pytest.approx(getattr(true, name), rel=0.15)
+
+
+def test_an_interval_by_hand() -> None:
+    scores = np.array([[[0.0], [1.0], [1.0]], [[0.0], [0.0], [1.0]]])
+    # rows 2/3 1/3; columns 0 .5 1; mean .5; MS: seeds 1/6, problems .5, both 1/6: the seeds add nothing
+    found = joint_interval(scores)
+    half = 4.302652729749464 * math.sqrt(0.5 / 6)
+    assert (found.estimate, found.low, found.high) == (0.5, 0.0, 1.0)
+    wide = joint_interval(scores, -9.0, 9.0)
+    assert wide.high - 0.5 == pytest.approx(half)
+    assert 0.5 - wide.low == pytest.approx(half)
+
+
+def test_differences_are_paired_by_seed_and_problem() -> None:
+    rng = np.random.default_rng(1)
+    before = drawn(rng, (3, 50, 2), Components(0.01, 0.2, 0.0, 0.01))
+    found = joint_difference(before, before + 0.1)
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    with pytest.raises(ValueError, match="cannot be paired"):
+        joint_difference(before, before[:, :40])
+    with pytest.raises(ValueError, match="2 or more seeds"):
+        joint_interval(before[:1])
+
+
+def test_samples_are_told_from_seeds_and_problems_in_differences() -> None:
+    rng, true = np.random.default_rng(2), Components(0.1, 0.2, 0.3, 0.5)
+    found = [
+        paired_components(drawn(rng, (4, 40, 3), true), drawn(rng, (4, 40, 3), true, mean=0.5)) for _ in range(200)
+    ]
+    for name in ("seed", "problem", "both", "sampling"):  # of two independent runs: twice each
+        assert np.mean([getattr(one, name) for one in found]) == pytest.approx(2 * getattr(true, name), rel=0.12)
+
+
+SETTINGS = [(0.1, 1.5, 0.0), (0.3, 1.5, 0.0), (0.05, 2.5, -1.0), (0.3, 1.0, 1.5)]
+
+
+def covered(shape: tuple[int, int, int], times: int) -> list[float]:
+    """The share of intervals that hold the true mean, for each of ``SETTINGS``."""
+    shares = []
+    for seed_spread, problem_spread, level in SETTINGS:
+        rng = np.random.default_rng(3)
+        odds = level + np.sqrt(seed_spread**2 + problem_spread**2 + 0.4**2) * rng.normal(size=400_000)
+        truth = float((1 / (1 + np.exp(-odds))).mean())
+        hits = 0
+        for _ in range(times):
+            found = joint_interval(answered(rng, shape, (seed_spread, problem_spread), level))
+            hits += found.low <= truth <= found.high
+        shares.append(hits / times)
+    return shares
+
+
+@pytest.mark.parametrize("shape", [(3, 30, 2), (5, 30, 2)])
+def test_intervals_cover_the_truth_as_often_as_they_say(shape: tuple[int, int, int]) -> None:
+    shares = covered(shape, 600)
+    assert np.mean(shares) == pytest.approx(0.955, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(3, 30, 2), (5, 30, 2), (3, 500, 2), (5, 500, 2)])
+def test_coverage_in_long(shape: tuple[int, int, int]) -> None:
+    shares = covered(shape, 3000)
+    assert 0.94 <= np.mean(shares) <= 0.965, shares
+    assert all(0.925 <= share <= 0.98 for share in shares), shares
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(3, 30, 2), (5, 30, 2), (3, 500, 2), (5, 500, 2)])
+def test_a_comparison_of_equals_is_significant_as_often_as_it_may(shape: tuple[int, int, int]) -> None:
+    found = []
+    for seed_spread, problem_spread, level in SETTINGS:
+        rng = np.random.default_rng(4)
+        wrong = 0
+        for _ in range(1500):
+            seeds, problems, _ = shape
+            shared = problem_spread * rng.normal(size=(1, problems))  # both methods answer the same problems
+            runs = []
+            for _ in range(2):
+                odds = level + seed_spread * rng.normal(size=(seeds, 1)) + shared + 0.4 * rng.normal(size=shape[:2])
+                runs.append((rng.random(shape) < (1 / (1 + np.exp(-odds)))[:, :, None]).astype(float))
+            interval = joint_difference(*runs)
+            wrong += not interval.low <= 0 <= interval.high
+        found.append(wrong / 1500)
+    assert 0.03 <= np.mean(found) <= 0.055, found
+    assert max(found) <= 0.065, found
+
+
+@pytest.mark.parametrize(("seeds", "problems", "samples"), [(3, 60, 2), (5, 200, 1)])
+def test_the_power_is_right_in_simulation(seeds: int, problems: int, samples: int) -> None:
+    rng, true = np.random.default_rng(5), Components(0.0004, 0.02, 0.01, 0.2)
+    effect = detectable(true, seeds, problems, samples)
+    hits = 0
+    for _ in range(1500):
+        change = drawn(rng, (seeds, problems, samples), true, effect)
+        found = joint_difference(np.zeros_like(change), change)
+        hits += not found.low <= 0 <= found.high
+    assert hits / 1500 == pytest.approx(0.8, abs=0.04)
+
+
+def test_what_can_be_detected() -> None:
+    small, large = Components(0.0, 0.01, 0.0, 0.1), Components(0.01, 0.01, 0.0, 0.1)
+    assert detectable(small, 3, 500, 2) < detectable(large, 3, 500, 2)
+    assert detectable(large, 10, 500, 2) < detectable(large, 3, 500, 2)
+    assert power(large, 0.0, 5, 500, 2) == pytest.approx(0.05, abs=0.02)
+    assert power(large, detectable(large, 5, 500, 2), 5, 500, 2) == pytest.approx(0.8)
+    assert detectable(Components(9.0, 0.0, 0.0, 0.0), 2, 30, 1) == math.inf
+    assert power(Components(0.0, 0.0, 0.0, 0.0), 0.1, 3, 30, 1) == 1.0

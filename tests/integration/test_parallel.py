@@ -6,7 +6,6 @@ import json
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -168,7 +167,7 @@ def test_an_error_is_reported_once_with_its_exit_code(tmp_path: Path, overrides:
 
 @pytest.mark.slow
 def test_a_sweep_on_two_processes_runs_every_job(tmp_path: Path) -> None:
-    overrides: list[Any] = [*SMALL, *SHORT, "evaluation.before=false", "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
+    overrides = ["-m", *SMALL, *SHORT, "evaluation.before=false", "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
     results = finish(start(["-m", "src.train", *overrides]))
     assert [code for code, _, _ in results] == [0, 0], results
     assert len(list(tmp_path.glob("*/summary.json"))) == 2

@@ -283,11 +283,9 @@ class Engine(Protocol):
 
 
 class NumberError(FloatingPointError):
-    """A number of a training step is NaN, infinite or no number at all; the message says which.
+    """A number of a training step is NaN, infinite or no number: that of the turn at ``tree`` and ``path``, if given.
 
-    ``tree`` and ``path`` identify the turn, if it is that of one turn. ``fatal``: the weights themselves are damaged,
-    so that skipping the update would not help.
-    """
+    ``fatal``: the weights themselves are damaged, so that skipping the update would not help."""
 
     def __init__(self, message: str, tree: int | None = None, path: Path = (), fatal: bool = False) -> None:
         super().__init__(message)

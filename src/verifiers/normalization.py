@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from src.verifiers.notation import PLAIN, one_notation
+from src.verifiers.notation import balanced, one_notation
 from src.verifiers.numbers import Number, number, same
 from src.verifiers.units import agree, quantity
 
@@ -39,7 +39,7 @@ COSMETICS = [
     (r"\\lt(?![A-Za-z])", "<"),
     (r"\\gt(?![A-Za-z])", ">"),
     (r"\\%", "%"),
-    (r"\\(?:degree|circ)(?![A-Za-z])", r"\\circ "),
+    (r"\\circ(?![A-Za-z])", r"\\circ "),
     (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
     (r"(?<![A-Za-z\\])(?:infinity|infty|inf)(?![A-Za-z])", r"\\infty "),
     (r"\s+", " "),
@@ -49,8 +49,11 @@ COSMETICS = [
 COSMETIC = [(re.compile(pattern), replacement) for pattern, replacement in COSMETICS]
 
 WRAPPERS = [("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("{", "}")]
-WRAPPERS += [(f"\\{name}{{", "}") for name in ("boxed", "fbox", "underline", "boldsymbol", "bm")]
+WRAPPERS += [(f"\\{name}{{", "}") for name in ("boxed", "fbox", "underline", "boldsymbol")]
 """What a whole answer may stand in."""
+
+PLAIN = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+"""A number that needs no reading, as most golds and answers are."""
 
 SPACED = re.compile(r"\d,? \d")
 """Where a space tells two things apart."""
@@ -78,19 +81,9 @@ def tidy(text: str) -> str:
         for start, end in WRAPPERS:
             if len(text) > len(start + end) and text.startswith(start) and text.endswith(end):
                 inside = text[len(start) : -len(end)]
-                if _balanced(inside) and (start != "$" or "$" not in inside.strip("$")):
+                if balanced(inside) and (start != "$" or "$" not in inside.strip("$")):
                     text = inside
     return text
-
-
-def _balanced(text: str) -> bool:
-    """Whether no brace closes that ``text`` did not open."""
-    depth = 0
-    for character in text.replace("\\{", "").replace("\\}", ""):
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def words(text: str) -> str | None:

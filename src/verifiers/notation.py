@@ -78,13 +78,10 @@ GOING_ON = re.compile(
 COLUMN = re.compile(r"\\begin ?\{([pb])matrix\}([^&]*)\\end ?\{[pb]matrix\}")
 ROWS = re.compile(r"\[ ?(\[[^\[\]]*\](?: ?, ?\[[^\[\]]*\])+) ?\]")
 DOLLARS = re.compile(r"(?<!\\)\$([^$]*)(?<!\\)\$")
-PLAIN = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
 def one_notation(text: str) -> str:
     """``text`` with every notation of this module in its usual form."""
-    if PLAIN.fullmatch(text):
-        return text
     if len(re.findall(r"(?<!\\)\$", text)) >= 4 and text.lstrip().startswith("$"):
         text = DOLLARS.sub(r"\1", text)
     if not text.lstrip().startswith("$"):
@@ -93,7 +90,7 @@ def one_notation(text: str) -> str:
         text = RAISED.sub(lambda raised: f"^{{{raised[0].translate(SUPERSCRIPTS)}}}", text)
         for character, ratio in VULGAR.items():
             text = text.replace(character, f"\\frac{{{ratio.replace('/', '}{')}}}")
-    if (bold := BOLD.fullmatch(text)) and _whole(bold[1]):
+    if (bold := BOLD.fullmatch(text)) and balanced(bold[1]):
         text = bold[1]
     if (word := SPELLED.fullmatch(text)) and word[1].lower() in COUNT:
         return COUNT[word[1].lower()]
@@ -113,11 +110,11 @@ def one_notation(text: str) -> str:
     return text
 
 
-def _whole(text: str) -> bool:
-    """Whether no brace closes in ``text`` that did not open there."""
+def balanced(text: str) -> bool:
+    """Whether every brace that opens in ``text`` closes, and no other does; braces after a backslash do not count."""
     depth = 0
-    for brace in re.findall(r"(?<!\\)[{}]", text):
-        depth += 1 if brace == "{" else -1
+    for character in text.replace("\\{", "").replace("\\}", ""):
+        depth += {"{": 1, "}": -1}.get(character, 0)
         if depth < 0:
             return False
     return depth == 0

@@ -1,4 +1,7 @@
-r"""Units of physics, written as products of powers: ``\text{ m s}^{-1}``, ``m/s`` and ``\frac{m}{s}`` are the same."""
+r"""Numbers with units: currencies, rates, words for what is counted, and products of powers of units.
+
+``\text{ m s}^{-1}``, ``m/s`` and ``\frac{m}{s}`` are the same.
+"""
 
 from __future__ import annotations
 

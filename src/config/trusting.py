@@ -46,17 +46,12 @@ def _refused(values: Any, place: str, allowed: set[str]) -> Iterator[str]:
     if isinstance(values, Mapping):
         for key, value in values.items():
             name = f"{place}.{key}" if place else str(key)
-            package = str(value).partition(".")[0]
             if key == "_target_" and not isinstance(value, str):
                 yield f"{name}={value} is not the dotted path of a class"
-            elif (key == "_target_" and package not in allowed) or (
-                key == FUNCTION and package not in allowed - {"src"}
-            ):
-                kind = "class" if key == "_target_" else "function"
-                yield (
-                    f"{name}={value} is a {kind} outside src, and loading it runs its code. If you trust it, "
-                    f"name its package: {VARIABLE}={package}"
-                )
+            elif key == "_target_":
+                yield from _foreign(name, value, "class", allowed)
+            elif key == FUNCTION:
+                yield from _foreign(name, value, "function", allowed - {"src"})
             elif key == ADDRESS and (host := _host(value)) not in {*allowed, *LOCAL}:
                 yield (
                     f"{name}={value} is an address on another machine, and a key from the environment would be sent "
@@ -76,6 +71,16 @@ def _refused(values: Any, place: str, allowed: set[str]) -> Iterator[str]:
                 yield f"{place}={values}: a recorded configuration may only call {', '.join(RESOLVERS)}"
 
 
+def _foreign(name: str, path: Any, kind: str, allowed: set[str]) -> Iterator[str]:
+    """Refuse a dotted path into a package that is not allowed."""
+    package = str(path).partition(".")[0]
+    if package not in allowed:
+        yield (
+            f"{name}={path} is a {kind} outside src, and loading it runs its code. If you trust it, "
+            f"name its package: {VARIABLE}={package}"
+        )
+
+
 def _host(address: Any) -> str:
     """The host of an address; an interpolation has none, so that it is refused."""
     return (urllib.parse.urlsplit(str(address)).hostname or "") if "$" not in str(address) else ""
@@ -93,8 +98,5 @@ def _refused_verifiers(values: Any, place: str, allowed: set[str]) -> Iterator[s
             continue
         if "$" in value:
             yield f"{name}={value}: a recorded configuration must name its verifiers, without interpolations"
-        elif "." in value and (package := value.partition(".")[0]) not in allowed:
-            yield (
-                f"{name}={value} is a class outside src, and loading it runs its code. If you trust it, "
-                f"name its package: {VARIABLE}={package}"
-            )
+        elif "." in value:
+            yield from _foreign(name, value, "class", allowed)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from src.settings import Section
-from src.types import Codec, Engine, Writer
+from src.types import Codec, Engine, NumberError, Turn, Writer
 
 if TYPE_CHECKING:
     from src.models.settings import ModelSettings
@@ -24,6 +24,15 @@ class Weights(Protocol):
     def writing(self, writer: Writer) -> AbstractContextManager[Any]:
         """The causal LM with the weights of ``writer`` (policy or base), until the context closes."""
         ...
+
+
+def diverged(turn: Turn, source: str) -> NumberError:
+    """The error about a sampled log-prob that is not finite; ``source`` says where it is from."""
+    message = (
+        f"{source} a log-prob that is not finite for turn {turn.path} of tree {turn.tree}: the weights have diverged "
+        "(lower optimizer.lr or train.max_grad_norm) or overflow in this dtype (model.dtype)"
+    )
+    return NumberError(message, turn.tree, turn.path, fatal=True)
 
 
 class EngineSettings(Section, ABC):

@@ -16,10 +16,10 @@ from typing import Any
 
 from pydantic import Field
 
-from src.engines.base import EngineSettings
+from src.engines.base import EngineSettings, diverged
 from src.models.settings import ModelSettings
 from src.settings import RunSettings
-from src.types import Children, NumberError, OnToken, Sampling, Status, Turn, Writer
+from src.types import Children, OnToken, Sampling, Status, Turn, Writer
 from src.verifiers.tags import ANSWER_END
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -200,11 +200,7 @@ class VLLMEngine:
         completion, ends = tuple(output.token_ids), self.weights.end_tokens
         logprobs = tuple(table[token].logprob for token, table in zip(completion, output.logprobs, strict=True))
         if not all(map(math.isfinite, logprobs)):
-            raise NumberError(
-                f"vLLM returned a log-prob that is not finite for turn {turn.path} of tree {turn.tree}: the weights "
-                "have diverged (lower optimizer.lr or train.max_grad_norm) or overflow in this dtype (model.dtype)",
-                *(turn.tree, turn.path, True),
-            )
+            raise diverged(turn, "vLLM returned")
         shown = completion[:-1] if completion and completion[-1] in ends else completion
         return replace(
             turn,

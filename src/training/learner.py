@@ -111,7 +111,8 @@ class Learner:
         return norm
 
     def _check_weights(self) -> None:
-        if not all(bool(weight.detach().isfinite().all()) for weight in self.policy.parameters()):
+        finite = [weight.detach().isfinite().all() for weight in self.policy.parameters()]
+        if not bool(torch.stack(finite).all()):  # one wait for the device, not one per weight
             raise NumberError("the update made weights that are not finite; lower optimizer.lr", fatal=True)
 
     def prepare(self, rows: Sequence[Row]) -> Batch:

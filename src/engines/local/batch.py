@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src.engines.base import Weights
+from src.engines.base import Weights, diverged
 from src.engines.local.cache import Cache, Decoder, Draw, Prefixes
 from src.models.packing import padded_batches
-from src.types import NumberError, OnToken, Status, Turn
+from src.types import OnToken, Status, Turn
 from src.verifiers.tags import ANSWER_END
 
 PREFILL = 8192
@@ -283,12 +283,7 @@ class Batch:
         )
         self.turns[row], self.live[row] = None, False
         if not all(map(math.isfinite, logprobs)):
-            raise NumberError(
-                f"the model produced a log-prob that is not finite in turn {turn.path} of tree {turn.tree}: its "
-                "weights have diverged (lower optimizer.lr or train.max_grad_norm) or overflow in this dtype "
-                "(model.dtype)",
-                *(turn.tree, turn.path, True),
-            )
+            raise diverged(turn, "the model produced")
         shown = completion[:-1] if completion[-1] in self.weights.end_tokens else completion
         return replace(
             turn,

@@ -17,9 +17,9 @@ from src.models.architecture import check_architecture, check_vocabulary
 from src.models.gradient_checkpointing import recompute
 from src.models.lora import untie
 from src.models.policy import Policy
-from src.models.settings import ModelSettings, adapter_folder, location, origin
+from src.models.settings import ModelSettings, adapter_folder, location, origin, refuse_pickled_adapter
 from src.models.tokenizer import TokenizerCodec
-from src.models.weights import adapter_weights, refuse_pickled_adapter, weights_hash
+from src.models.weights import adapter_weights, weights_hash
 from src.types import InputError
 
 transformers.utils.logging.disable_progress_bar()

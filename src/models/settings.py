@@ -184,12 +184,21 @@ def adapter_folder(name: str) -> Path:
             f"model.adapter={name}: contains no LoRA adapter (no adapter_config.json). Name a folder that PEFT wrote, "
             "a run of src.warmup, or a run of src.train"
         )
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise InputError(
-            f"model.adapter={name}: {adapter} has no adapter_model.safetensors; pickles (adapter_model.bin) can run "
-            "code and are not loaded. Save it again with PEFT's save_pretrained"
-        )
+    refuse_pickled_adapter(adapter, f"model.adapter={name}: ")
     return adapter
+
+
+def refuse_pickled_adapter(folder: Path, where: str = "") -> None:
+    """Check that PEFT, which falls back to a pickle, reads the adapter in a folder from safetensors.
+
+    Raises:
+        InputError: it cannot; ``where`` begins the message.
+    """
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise InputError(
+            f"{where}{folder} has no adapter_model.safetensors; pickles (adapter_model.bin) can run code and are not "
+            "loaded. Save it again with PEFT's save_pretrained"
+        )
 
 
 def origin(name: str) -> str:

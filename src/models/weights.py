@@ -11,28 +11,21 @@ import torch
 from peft import get_peft_model_state_dict, load_peft_weights
 from torch import Tensor, nn
 
+from src.models.settings import refuse_pickled_adapter
+
 
 def adapter_weights(model: Any, folder: Path) -> dict[str, Tensor]:
     """Load an adapter's tensors from disk and check that none is missing, which PEFT itself does not.
 
     Raises:
-        ValueError: it is a pickle, or its tensor names differ from those of the model's adapter.
+        InputError: it is a pickle.
+        ValueError: its tensor names differ from those of the model's adapter.
     """
     refuse_pickled_adapter(folder)
     weights: dict[str, Tensor] = load_peft_weights(str(folder), device="cpu")
     if wrong := sorted(set(weights) ^ set(get_peft_model_state_dict(model, save_embedding_layers=False))):
         raise ValueError(f"{len(wrong)} tensors are only in the file or only in the model's adapter, e.g. {wrong[0]}")
     return weights
-
-
-def refuse_pickled_adapter(folder: Path) -> None:
-    """Check that PEFT, which falls back to a pickle, reads the adapter in a folder from safetensors.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ValueError("it has no adapter_model.safetensors; pickles (adapter_model.bin) can run code, not loaded")
 
 
 def weights_hash(parameters: Iterable[tuple[str, nn.Parameter]]) -> str:

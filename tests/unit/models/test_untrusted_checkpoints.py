@@ -13,16 +13,7 @@ from safetensors.torch import load_file
 from src.models.loading import load_merged, load_policy
 from src.models.settings import Lora, ModelSettings
 from src.types import InputError
-
-
-class Payload:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return open, (str(self.mark), "w")
+from tests.helpers.payload import Payload
 
 
 def model(lora: Lora | None) -> ModelSettings:

@@ -21,8 +21,7 @@ def plan(config: configuration.Config[Any], directory: Path) -> None:
     from src.reporting.runs import find_runs, grouped
 
     settings = config.settings
-    patterns = [settings.runs] if isinstance(settings.runs, str) else settings.runs
-    runs, left_out = find_runs(map(str, patterns))
+    runs, left_out = find_runs(settings.runs)
     for line in left_out:
         print(f"left out: {line}")
     found = [design(settings, name, scores) for name, scores in compared(grouped(runs))]

@@ -20,8 +20,7 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     from src.utils.files import write_text
 
     settings = config.settings
-    patterns = [settings.runs] if isinstance(settings.runs, str) else settings.runs
-    runs, left_out = find_runs(map(str, patterns))
+    runs, left_out = find_runs(settings.runs)
     for line in left_out:
         print(f"left out: {line}")
     groups = grouped(runs)

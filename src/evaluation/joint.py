@@ -82,8 +82,7 @@ def _interval(
     """The interval from two mean squares, in units of one score."""
     seeds, problems, _ = scores.shape
     mean = float(scores.mean())
-    square = _quantile(seeds - 1) ** 2 * by_seed + _quantile(problems - 1) ** 2 * by_problem
-    half = math.sqrt(square / scores.size)
+    half = _half(by_seed / scores.size, by_problem / scores.size, seeds, problems)
     return Interval(mean, max(lowest, mean - half), min(highest, mean + half))
 
 
@@ -123,7 +122,7 @@ def power(found: Components, effect: float, seeds: int, problems: int, samples: 
     by_problem = found.problem / problems
     by_seed = error**2 - by_problem
     freedom = error**4 / (by_seed**2 / (seeds - 1) + by_problem**2 / (problems - 1))
-    half = math.sqrt(_quantile(seeds - 1) ** 2 * by_seed + _quantile(problems - 1) ** 2 * by_problem) / error
+    half = _half(by_seed, by_problem, seeds, problems) / error
     # Of the noncentral t, by quadrature: scipy's own is NaN far from the centre.
     bounds = half * np.sqrt(stats.chi2.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES, freedom) / freedom)
     shift = abs(effect) / error
@@ -159,5 +158,7 @@ def _mean_squares(scores: NDArray[np.float64]) -> tuple[float, float, float]:
     )
 
 
-def _quantile(freedom: int) -> float:
-    return float(stats.t.ppf(0.975, freedom))
+def _half(by_seed: float, by_problem: float, seeds: int, problems: int) -> float:
+    """Half the width of an interval around a mean whose variance comes from seeds and from problems."""
+    quantiles = stats.t.ppf(0.975, seeds - 1), stats.t.ppf(0.975, problems - 1)
+    return float(math.sqrt(quantiles[0] ** 2 * by_seed + quantiles[1] ** 2 * by_problem))

@@ -60,30 +60,36 @@ def pairs(groups: Sequence[Group]) -> list[Pair]:
 def compared(groups: Sequence[Group]) -> Iterator[tuple[str, Scores]]:
     """The scores of every pair of groups, with a title, where they have two seeds in common or more."""
     for first, second in itertools.combinations(groups, 2):
-        for name, verdicts, problems, names in _common(first, second):
+        for name, verdicts, problems, names in _common(_paired(first, second)):
             if scores := scores_of(verdicts, problems):
                 yield f"{second.label} against {first.label}, {name.label(names)}, {name.rounds} rounds", scores
 
 
-def _common(
-    first: Group, second: Group
-) -> Iterator[tuple[Name, list[tuple[Verdicts, Verdicts]], list[tuple[str, str]], list[Name]]]:
-    """The verdicts of both groups, by seeds in common, for each evaluation on the same problems."""
+def _paired(first: Group, second: Group) -> list[tuple[Run, Run]]:
+    """The runs of both groups with a seed in common."""
     runs = {run.seed: run for run in first.runs}
-    common = [(runs[run.seed], run) for run in second.runs if run.seed in runs]
-    names = [name for name in _evaluated(first.runs) if name in _evaluated(second.runs)] if common else []
+    return [(runs[run.seed], run) for run in second.runs if run.seed in runs]
+
+
+def _common(
+    paired: Sequence[tuple[Run, Run]],
+) -> Iterator[tuple[Name, list[tuple[Verdicts, Verdicts]], list[tuple[str, str]], list[Name]]]:
+    """The verdicts of paired runs, for each evaluation on the same problems."""
+    if not paired:
+        return
+    first, second = (run.evaluations("after") for run in paired[0])
+    names = [name for name in first if name in second]
     for name in names:
-        verdicts: list[tuple[Verdicts, Verdicts]] = [(_verdicts(a, name), _verdicts(b, name)) for a, b in common]
+        verdicts: list[tuple[Verdicts, Verdicts]] = [(_verdicts(a, name), _verdicts(b, name)) for a, b in paired]
         problems = list(verdicts[0][0])
         if problems and all(found.keys() == set(problems) for both in verdicts for found in both):
             yield name, verdicts, problems, names  # else other problems, or deleted records
 
 
 def _pairs(first: Group, second: Group) -> Iterator[Pair]:
-    runs = {run.seed: run for run in first.runs}
-    common = [(runs[run.seed], run) for run in second.runs if run.seed in runs]
-    tokens = statistics.fmean(generated(b) / generated(a) for a, b in common) if common else 0.0
-    for name, verdicts, problems, names in _common(first, second):
+    paired = _paired(first, second)
+    tokens = statistics.fmean(generated(b) / generated(a) for a, b in paired) if paired else 0.0
+    for name, verdicts, problems, names in _common(paired):
         before = [[mark for a, _ in verdicts for mark in a[problem]] for problem in problems]
         after = [[mark for _, b in verdicts for mark in b[problem]] for problem in problems]
         arrays = scores_of(verdicts, problems)
@@ -123,16 +129,12 @@ def markdown(found: Iterable[Pair]) -> str:
     headings += ["training tokens"]
     rows = []
     for pair in found:
-        intervals = [_points(value) for value in (pair.problems, pair.seeds, pair.joint)]
+        intervals = [points(value) for value in (pair.problems, pair.seeds, pair.joint)]
         smallest = "-" if pair.detectable is None else f"{100 * pair.detectable:.1f}"
         rows.append(
             [pair.split, str(pair.rounds), pair.first, pair.second, *intervals, smallest, f"x {pair.tokens:.2f}"]
         )
     return f"{tables.markdown(headings, rows)}\n\n{NOTE}\n"
-
-
-def _evaluated(runs: Sequence[Run]) -> list[Name]:
-    return list(runs[0].evaluations("after"))
 
 
 def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
@@ -157,7 +159,8 @@ def _records(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]
     return []
 
 
-def _points(value: Interval | None) -> str:
+def points(value: Interval | None) -> str:
+    """An interval in points, with its sign."""
     if value is None:
         return "-"
     return f"{100 * value.estimate:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"

@@ -104,8 +104,8 @@ def _origins(summary: Mapping[str, Any], benchmark: str) -> dict[str, str]:
     return {key: origin for key, origin in {"data": summary.get("data"), **found}.items() if origin is not None}
 
 
-def find_runs(patterns: Iterable[str]) -> tuple[list[Run], list[str]]:
-    """Find the complete runs that globs match, and explain for every other match why it is left out.
+def find_runs(patterns: str | Iterable[str]) -> tuple[list[Run], list[str]]:
+    """Find the complete runs that a glob or several match, and explain for every other match why it is left out.
 
     Of runs with equal settings and equal seed, only the last one (by path) counts, so a repeated run is no new seed.
 
@@ -114,7 +114,7 @@ def find_runs(patterns: Iterable[str]) -> tuple[list[Run], list[str]]:
     """
     runs: dict[Any, Run] = {}
     left_out: list[str] = []
-    for pattern in patterns:
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
         found = sorted(map(Path, glob.glob(pattern)), key=lambda path: _natural(str(path)))  # noqa: PTH207 (absolute)
         matches = [path for path in found if path.name != "multirun.yaml"]  # a sweep's own file beside its jobs
         if not matches:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from pydantic import Field
 
-from src.rounds.base import Carry, Strategy, TokenCarry
+from src.rounds.base import Quoting, TokenCarry
 from src.rounds.carry.none import Nothing
 from src.rounds.growing import stream
-from src.rounds.prompts import Prompts, bounded, fill, fitted
+from src.rounds.prompts import bounded, fill, fitted
 from src.settings import RunSettings
 from src.types import Codec, InputError, Path, Problem, Sampling, Turn, Writer
 
 
-class Aggregation(Strategy):
+class Aggregation(Quoting):
     """Rollouts of two rounds: drafts, then aggregations of sets of drafts.
 
     ``responses`` drafts answer the question alone. When all are written, ``sets`` sets of ``sources`` drafts are drawn
@@ -28,26 +27,11 @@ class Aggregation(Strategy):
     """
 
     n: int = Field(2, ge=1)
-    prompts: Prompts
-    carry: Carry | TokenCarry
-    context: int
-    first_tokens: int = Field(ge=1)
-    later_tokens: int = Field(ge=1)
-    progress_tokens: int = Field(ge=1)
-    responses: int = Field(8, ge=1)
     sets: int = Field(4, ge=1)
     sources: int = Field(4, ge=1)
-    trajectories: int = Field(4, ge=1)
     rollouts: int = Field(1, ge=1)
-    keep: Literal["head", "tail"] = "tail"
     together: str | None = None
     draft: str = "{progress}"
-    continuation: Literal["policy", "base"] = "policy"
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    later_temperature: float = Field(1.0, ge=0)
-    later_top_p: float = Field(1.0, gt=0, le=1)
-    stop_at_answer: bool = False
 
     def check(self) -> Iterable[str]:
         if self.n > 2:
@@ -126,16 +110,7 @@ class Aggregation(Strategy):
         """The strategy for evaluation. With two rounds, each answer aggregates one set of drafts of its own; with one
         round, each draft is an answer."""
         shape = {"responses": self.sources, "sets": 1, "rollouts": samples} if n > 1 else self._one_set(samples)
-        return self.replace(
-            n=n,
-            trajectories=1,
-            continuation="policy",
-            temperature=temperature,
-            later_temperature=temperature,
-            top_p=top_p,
-            later_top_p=top_p,
-            **shape,
-        )
+        return self.sampled(n, temperature, top_p, trajectories=1, **shape)
 
     def _one_set(self, drafts: int) -> dict[str, int]:
         return {"responses": drafts, "sets": drafts, "sources": 1, "rollouts": 1}

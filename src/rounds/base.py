@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field
 
 from src.rounds.prompts import Prompts
 from src.settings import RunSettings, Section
@@ -62,10 +64,10 @@ class Strategy(Section, ABC):
     prompts: Prompts
     search: Search | None = None
     probes: int = 0  # chains sampled from each state only to estimate its value
-    temperature: float = 1.0  # of the first round
-    top_p: float = 1.0
-    later_temperature: float = 1.0
-    later_top_p: float = 1.0
+    temperature: float = Field(1.0, ge=0)  # of the first round
+    top_p: float = Field(1.0, gt=0, le=1)
+    later_temperature: float = Field(1.0, ge=0)
+    later_top_p: float = Field(1.0, gt=0, le=1)
     continuation: Literal["policy", "base"] = "policy"  # weights that sample later rounds in training
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
@@ -122,3 +124,27 @@ class Strategy(Section, ABC):
         Raises:
             InputError: a prompt fills the context. The message names the problem, its length and the settings.
         """
+
+
+class Quoting(Strategy):
+    """A strategy whose later prompts quote what earlier turns wrote, with a budget of tokens for each part.
+
+    ``responses`` turns are sampled in the first round, and ``trajectories`` from each prompt of the second. A turn
+    writes at most ``first_tokens`` (round 1) or ``later_tokens``, and at most as many as the ``context`` leaves after
+    the prompt. A progress of more than ``progress_tokens`` is truncated: its ``keep`` end stays.
+    """
+
+    carry: Carry | TokenCarry
+    context: int
+    first_tokens: int = Field(ge=1)
+    later_tokens: int = Field(ge=1)
+    progress_tokens: int = Field(ge=1)
+    responses: int = Field(8, ge=1)
+    trajectories: int = Field(4, ge=1)
+    keep: Literal["head", "tail"] = "tail"
+    stop_at_answer: bool = False
+
+    def sampled(self, n: int, temperature: float, top_p: float, **shape: Any) -> Self:
+        """The strategy with ``n`` rounds, all sampled from the policy in the same way."""
+        everywhere = {"temperature": temperature, "later_temperature": temperature, "top_p": top_p}
+        return self.replace(n=n, continuation="policy", **everywhere, later_top_p=top_p, **shape)

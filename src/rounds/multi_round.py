@@ -8,14 +8,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from src.rounds.base import Carry, Search, Strategy, TokenCarry
-from src.rounds.prompts import Prompts, bounded, fitted
+from src.rounds.base import Quoting, TokenCarry
+from src.rounds.prompts import bounded, fitted
 from src.settings import RunSettings
 from src.types import Codec, InputError, Path, Problem, Sampling, Status, Turn, Writer
 from src.verifiers.tags import boxed, progress
 
 
-class MultiRound(Strategy):
+class MultiRound(Quoting):
     """Rollouts of n rounds with a branching factor and a token budget for each round.
 
     Each of ``responses`` first-round turns gets ``trajectories`` continuations over rounds 2..n. ``branching`` instead
@@ -23,31 +23,13 @@ class MultiRound(Strategy):
     turn before the last round; they only estimate the value of the state that they start from. With a ``search``, each
     round generates candidates, and only the best of them are continued.
 
-    A completion has at most ``first_tokens`` (round 1) or ``later_tokens``, and at most as many as the ``context``
-    leaves after the prompt. A progress of more than ``progress_tokens`` is truncated: its ``keep`` end (head or tail)
-    stays. ``continuation`` selects the weights that sample rounds 2..n in training.
+    ``continuation`` selects the weights that sample rounds 2..n in training.
     """
 
     n: int = Field(ge=1)
-    prompts: Prompts
-    carry: Carry | TokenCarry
-    context: int
-    first_tokens: int = Field(ge=1)
-    later_tokens: int = Field(ge=1)
-    progress_tokens: int = Field(ge=1)
-    responses: int = Field(8, ge=1)
-    trajectories: int = Field(4, ge=1)
     probes: int = Field(0, ge=0)
     branching: Sequence[int] | None = None
-    search: Search | None = None
-    keep: Literal["head", "tail"] = "tail"
     ending: Literal["fixed", "concludes"] = "fixed"
-    continuation: Literal["policy", "base"] = "policy"
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    later_temperature: float = Field(1.0, ge=0)
-    later_top_p: float = Field(1.0, gt=0, le=1)
-    stop_at_answer: bool = False
 
     def check(self) -> Iterable[str]:
         if self.branching is not None and (len(self.branching) != self.n or min(self.branching) < 1):
@@ -102,16 +84,8 @@ class MultiRound(Strategy):
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> MultiRound:
         """The strategy for evaluation: ``samples`` independent chains of ``n`` rounds, or as many trees with a
         ``search``. The policy samples all rounds."""
-        return self.replace(
-            n=n,
-            branching=(samples, *[1] * (n - 1)),
-            probes=self.probes if self.search is not None else 0,
-            continuation="policy",
-            temperature=temperature,
-            later_temperature=temperature,
-            top_p=top_p,
-            later_top_p=top_p,
-        )
+        probes = self.probes if self.search is not None else 0
+        return self.sampled(n, temperature, top_p, branching=(samples, *[1] * (n - 1)), probes=probes)
 
     def open(self, problem: Problem, codec: Codec) -> list[Turn]:
         sampling = Sampling(self.first_tokens, self.temperature, self.top_p, self.stop_at_answer)

@@ -103,12 +103,17 @@ def test_runs_with_the_same_seed_are_bit_identical(small_run: Path, tmp_path: Pa
     assert (again / evaluation).read_bytes() == (small_run / evaluation).read_bytes()
 
 
+def stopped(run: Path, copy: Path) -> Path:
+    """A copy of a run as if it had been killed at its end, before its summary."""
+    shutil.copytree(run, copy)
+    (copy / "summary.json").unlink()
+    return copy
+
+
 def test_a_run_with_a_damaged_newest_checkpoint_resumes_bit_for_bit(
     small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(small_run, run)
-    (run / "summary.json").unlink()
+    run = stopped(small_run, tmp_path / "run")
     (run / "checkpoints" / "step_4" / "trainer_state.pt").write_bytes(b"")
     resume(run)
     assert "the checkpoint of step 4 is damaged" in capsys.readouterr().out
@@ -120,13 +125,11 @@ def test_a_run_with_a_damaged_newest_checkpoint_resumes_bit_for_bit(
 def test_lost_metrics_are_filled_and_lost_rollouts_are_said(
     small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(small_run, run)
+    run = stopped(small_run, tmp_path / "run")
     (run / "metrics.jsonl").unlink()
     (run / "rollouts" / "step_000001.jsonl").write_text('{"problem"')
     (run / ".model.abcd1234").mkdir()
     (run / "checkpoints" / ".step_5.tmp").mkdir()
-    (run / "summary.json").unlink()
     resume(run)
     said = capsys.readouterr().out
     assert "the lines of steps 1, 2, 3 and 1 more are missing or damaged; filled from the checkpoint's copy" in said

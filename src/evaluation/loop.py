@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from src.evaluation.results import Evaluated, Results, digest, problems_digest
 from src.evaluation.settings import Evaluation
 from src.evaluation.statistics import accuracy, majority, pass_at_k
 from src.rounds.base import Strategy
-from src.rounds.growing import grow
+from src.rounds.growing import ALONE, World, grow
 from src.run import Run
 from src.types import Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn
 from src.verifiers.judge import failures, verdicts
@@ -31,12 +32,12 @@ def evaluate_tests(
     """
     for split, rounds, problems, chains in _planned(run, settings):
         decided = decided_by(run, split, problems, chains, trained=run.step > 0)
-        result = results.find(digest(decided))
+        result = run.world.lead(partial(results.find, digest(decided)))
         if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             place = run.engine, chains, problems, run.codec, run.scorers
-            sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt)
+            sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt, world=run.world)
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,
@@ -50,7 +51,7 @@ def evaluate_tests(
                 "changed": {name: {"run": was, "here": now} for name, (was, now) in run.config.changed.items()},
             }
             result = Evaluated({**sampled.summary, **about}, sampled.correct)
-            results.write(result, records)
+            run.world.lead(partial(results.write, result, records))
         yield result
 
 
@@ -104,6 +105,7 @@ def evaluate(
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
     interrupt: Callable[[], None] | None = None,
+    world: World = ALONE,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
     """Sample answers to ``problems`` and verify them.
 
@@ -118,27 +120,23 @@ def evaluate(
     records: list[dict[str, Any]] = []
     turns: list[Turn] = []
     failed = failures(scorers.values())
+    keys = [key] if not strategy.joins else [(*key, sample) for sample in range(strategy.samples)]
+
+    def answered(some: Sequence[Problem]) -> list[tuple[list[Turn], list[dict[str, Any]]]]:
+        forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
+        samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
+        written = [[turn for tree in trees for turn in tree.turns] for trees in zip(*forests, strict=True)]
+        return list(zip(written, _judged(samples, scorers), strict=True))
+
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
-        keys = [key] if not strategy.joins else [(*key, sample) for sample in range(strategy.samples)]
-        forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
-        turns += [turn for forest in forests for tree in forest for turn in tree.turns]
-        samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
-        asked = [(problem, one[-1].said) for problem, chains in samples for one in chains]
-        judged = [iter(verdicts(scorer, asked)) for scorer in scorers.values()]
-        for problem, chains in samples:
-            answers.append([stated_answer(one[-1].said) for one in chains])
-            opinions = [[next(judgements) for judgements in judged] for _ in chains]
-            correct.append([verdict for verdict, *_ in opinions])
-            records += [
-                _record(problem, sample, one, answer, verdict)
-                | ({"also": dict(zip(others, further, strict=True))} if others else {})
-                for sample, (one, answer, (verdict, *further)) in enumerate(
-                    zip(chains, answers[-1], opinions, strict=True)
-                )
-            ]
+        for written, judged in world.share(some, [len(problem.question) for problem in some], answered):
+            correct.append([record["correct"] for record in judged])
+            answers.append([record["answer"] for record in judged])
+            turns += written
+            records += judged
         if progress is not None:
-            progress(len(some))
+            world.agree(partial(progress, len(some)))
     interval = accuracy(correct)
     count = len(correct[0])
     summary = {
@@ -157,11 +155,28 @@ def evaluate(
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
         "truncated": statistics.fmean(turn.status == Status.TRUNCATED for turn in turns),
         "carried_cut": statistics.fmean(turn.carried_cut for turn in turns),
-        "verifier_failures": failures(scorers.values()) - failed,
+        "verifier_failures": sum(world.agree(lambda: failures(scorers.values()) - failed)),
     }
     if others:
         summary["also"] = {name: _second_opinion(name, records, count) for name in others}
     return Evaluated(summary, correct), records
+
+
+def _judged(
+    samples: Sequence[tuple[Problem, list[list[Turn]]]], scorers: Mapping[str, Scorer]
+) -> list[list[dict[str, Any]]]:
+    """Verify the sampled answers (chains of turns) of each problem. Returns one record per problem and sample."""
+    _, *others = scorers
+    asked = [(problem, one[-1].said) for problem, chains in samples for one in chains]
+    judged = [iter(verdicts(scorer, asked)) for scorer in scorers.values()]
+    records: list[list[dict[str, Any]]] = []
+    for problem, chains in samples:
+        records.append([])
+        for sample, one in enumerate(chains):
+            verdict, *further = [next(judgements) for judgements in judged]
+            record = _record(problem, sample, one, stated_answer(one[-1].said), verdict)
+            records[-1].append(record | ({"also": dict(zip(others, further, strict=True))} if others else {}))
+    return records
 
 
 def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class Trainer:
         Stop signals are handled before the update only, so an interrupted step changes nothing.
         """
         self.run.world.agree(self.interrupt)
-        begin, failures = time.perf_counter(), self.judge.failures
+        begin, failures, sent = time.perf_counter(), self.judge.failures, self.run.world.sent
         self._bad = 0
         batch = self.sample(step)
         sampled = time.perf_counter()
@@ -119,6 +119,7 @@ class Trainer:
             **({"dropped_problems": batch.dropped} if self.settings.algorithm.max_resamples else {}),
             **update,
             "verifier_failures": sum(failed for _, failed in counts),
+            **({"traffic_bytes": self.run.world.sent - sent} if self.run.world.size > 1 else {}),
             "time/rollout": batch.growing,
             "time/reward": sampled - begin - batch.growing,
             "time/train": end - sampled,

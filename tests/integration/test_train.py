@@ -23,7 +23,7 @@ from src.config import ROOT
 from src.types import InputError
 from tests.conftest import SMALL, run_small
 
-TIMES = ("time/", "tokens_per_second")
+TIMES = ("time/", "tokens_per_second", "traffic_bytes")
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

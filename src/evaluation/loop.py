@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from src.evaluation.answers import attempts, vote_calibration, votes_of
+from src.evaluation.labelled import read_labelled, verifier_error, with_error
+from src.evaluation.measuring import flips
 from src.evaluation.results import Evaluated, Results, digest, problems_digest
 from src.evaluation.settings import Evaluation
 from src.evaluation.statistics import accuracy, majority, pass_at_k
@@ -30,13 +35,21 @@ def evaluate_tests(
     random streams. ``interrupt`` is called while turns are generated, and may raise to stop.
     """
     for split, rounds, problems, chains in _planned(run, settings):
-        decided = decided_by(run, split, problems, chains, trained=run.step > 0)
+        decided = decided_by(run, settings, split, problems, chains, trained=run.step > 0)
         result = results.find(digest(decided))
         if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             place = run.engine, chains, problems, run.codec, run.scorers
             sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt)
+            measured: dict[str, Any] = {}
+            if settings.floor is not None:
+                again, _ = evaluate(*place, seeds, settings.floor, interrupt=interrupt)
+                flipped = asdict(flips(sampled.correct, again.correct))
+                measured["floor"] = {"problems_at_once": settings.floor, **flipped}
+            if settings.labelled is not None:
+                rows, scorer = read_labelled(Path(settings.labelled)), next(iter(run.scorers.values()))
+                measured |= with_error(sampled.interval, verifier_error(scorer, rows))
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,
@@ -49,7 +62,7 @@ def evaluate_tests(
                 "data": run.settings.benchmark.origin(split),
                 "changed": {name: {"run": was, "here": now} for name, (was, now) in run.config.changed.items()},
             }
-            result = Evaluated({**sampled.summary, **about}, sampled.correct)
+            result = Evaluated({**sampled.summary, **measured, **about}, sampled.correct)
             results.write(result, records)
         yield result
 
@@ -62,7 +75,7 @@ def evaluations_of_base(run: Run, settings: Evaluation, results: Results) -> lis
     """
     evaluations = []
     for split, rounds, problems, chains in _planned(run, settings):
-        result = results.find(digest(decided_by(run, split, problems, chains, trained=False)))
+        result = results.find(digest(decided_by(run, settings, split, problems, chains, trained=False)))
         if result is None:
             raise InputError(
                 f"{results.folder}: the evaluation of the base on {split} over {rounds} rounds is missing or damaged, "
@@ -79,7 +92,9 @@ def _planned(run: Run, settings: Evaluation) -> Iterator[tuple[str, int, Sequenc
             yield split, rounds, problems[: settings.limit], settings.chains(run.settings.rounds, split, rounds)
 
 
-def decided_by(run: Run, split: str, problems: Sequence[Problem], chains: Strategy, trained: bool) -> dict[str, Any]:
+def decided_by(
+    run: Run, asked: Evaluation, split: str, problems: Sequence[Problem], chains: Strategy, trained: bool
+) -> dict[str, Any]:
     """Collect everything that decides a result: weights, problems, strategy, sampling, verifiers, precision."""
     settings = run.settings
     return {
@@ -91,6 +106,8 @@ def decided_by(run: Run, split: str, problems: Sequence[Problem], chains: Strate
         "verifiers": [judge.described() for judge in run.judges],
         "judging": settings.benchmark.judging,
         "engine": type(settings.engine).__name__,
+        **({"floor": asked.floor} if asked.floor is not None else {}),
+        **({"labelled": digest(read_labelled(Path(asked.labelled)))} if asked.labelled is not None else {}),
     }
 
 
@@ -141,6 +158,7 @@ def evaluate(
             progress(len(some))
     interval = accuracy(correct)
     count = len(correct[0])
+    meant = [merged(row) for row in answers]
     summary = {
         "accuracy": interval.estimate,
         "low": interval.low,
@@ -151,7 +169,11 @@ def evaluate(
         "rounds": strategy.n,
         "temperature": strategy.temperature,
         "pass_at": {str(k): pass_at_k(correct, k) for k in _powers(count)},
-        "majority": majority([merged(row) for row in answers], correct),
+        "majority": majority(meant, correct),
+        "votes": {str(k): votes_of(meant, correct, k) for k in range(1, count + 1)},
+        "vote_calibration": vote_calibration(meant, correct),
+        "attempts": attempts(records, _changed(scorers[verifier], problems, records)),
+        "per_problem": [sum(row) for row in correct],
         "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * count),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
@@ -162,6 +184,20 @@ def evaluate(
     if others:
         summary["also"] = {name: _second_opinion(name, records, count) for name in others}
     return Evaluated(summary, correct), records
+
+
+def _changed(scorer: Scorer, problems: Sequence[Problem], records: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Whether an earlier round of each answer that is judged wrong stated a right one."""
+    of_record = [problem for problem in problems for _ in range(len(records) // len(problems))]
+    earlier = [
+        [text for text in dict.fromkeys(record["texts"][:-1]) if stated_answer(text) not in (None, record["answer"])]
+        if record["correct"] < 1 and record["answer"] is not None
+        else []
+        for record in records
+    ]
+    asked = [(problem, text) for problem, texts in zip(of_record, earlier, strict=True) for text in texts]
+    given = iter(verdicts(scorer, asked))
+    return [sum(next(given) >= 1 for _ in texts) > 0 for texts in earlier]
 
 
 def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:

@@ -91,8 +91,7 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
                 after = evaluated(run.step)
                 best = trainer.optimism(state.best) if state.best else {}
             except Stopped as stopped:
-                if run.step == state.step:  # else the best weights are loaded, and the last ones are saved already
-                    trainer.save()
+                trainer.save()
                 console.note(f"{stopped}; saved a checkpoint of step {state.step}. Resume with:")
                 console.note(f"python -m src.train resume={directory}")
                 raise SystemExit(stopped.code) from None

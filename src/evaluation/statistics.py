@@ -14,6 +14,10 @@ Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 
 
+FEW = 300
+"""Number of problems below which intervals allow for an uncertain estimate of their own variance."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate with its 95 % confidence interval."""
@@ -43,7 +47,9 @@ def accuracy(correct: Sequence[Sequence[float]]) -> Interval:
 
     Samples of one problem are not independent. The interval is Wilson's at the effective sample size
     p(1-p)/Var(mean), where Var(mean) is estimated from the means of the problems (cluster-robust; Kish's design
-    effect). With one sample per problem, the effective size is the number of problems.
+    effect). With one sample per problem, the effective size is the number of problems. Below ``FEW`` problems,
+    Var(mean) is uncertain itself, so the size is multiplied by (z/t)^2 with t of problems - 1 degrees of freedom (Korn
+    & Graubard, Surv. Methodol. 24, 1998); without this, 30 problems with four samples cover 93.7 % in simulations.
     """
     problems = len(correct)
     samples = sum(len(row) for row in correct)
@@ -55,6 +61,8 @@ def accuracy(correct: Sequence[Sequence[float]]) -> Interval:
     if rate in (0.0, 1.0):  # no variance to estimate from: count one sample per problem
         return wilson(rate, problems)
     effective = rate * (1 - rate) / variance if variance > 0 else samples
+    if problems < FEW:
+        effective *= (Z95 / t_quantile(problems)) ** 2
     return wilson(rate, min(max(effective, problems), samples))
 
 

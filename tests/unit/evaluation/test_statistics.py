@@ -112,12 +112,19 @@ def test_identical_samples_give_exactly_the_interval_of_one_sample(copies: int) 
 
 
 def test_problems_of_equal_difficulty_count_all_samples() -> None:
-    assert accuracy([[1, 0], [0, 1], [1, 0]]) == wilson(0.5, 6)  # no variance between problems
+    assert accuracy([[1, 0], [0, 1], [1, 0], [1, 0]] * 100) == wilson(0.5, 800)  # no variance between problems
 
 
-def test_two_problems_suffice_to_estimate_the_effective_sample_size() -> None:
-    """Means 3/4 and 1/4: their mean has the variance (1/8)/2, so the size is (1/4)/(1/16) = 4 of 8 samples."""
-    assert accuracy([[1, 1, 1, 0], [1, 0, 0, 0]]) == wilson(0.5, 4)
+def test_few_problems_of_equal_difficulty_count_less_than_all_samples() -> None:
+    assert accuracy([[1, 0], [0, 1], [1, 0]]) == wilson(0.5, 3)
+    share = (1.959964 / 2.262157) ** 2  # t of 9 degrees of freedom
+    assert accuracy([[1, 0]] * 10).high == pytest.approx(wilson(0.5, 20 * share).high, abs=1e-6)
+
+
+def test_the_effective_sample_size_by_hand() -> None:
+    """Means 3/4 and 1/4, 200 times each: the mean has the variance (1/16)(400/399)/400."""
+    found, by_hand = accuracy([[1, 1, 1, 0], [1, 0, 0, 0]] * 200), wilson(0.5, 4 * 399)
+    assert (found.low, found.high) == pytest.approx((by_hand.low, by_hand.high))
 
 
 @pytest.mark.parametrize("trials", [16, 27, 40])
@@ -201,8 +208,8 @@ def test_intervals_of_30_problems_cover_the_truth(samples: int) -> None:
 @pytest.mark.parametrize(("problems", "samples"), [(30, 1), (30, 2), (30, 4), (500, 1), (500, 4)])
 def test_coverage_and_level_in_long(problems: int, samples: int) -> None:
     hits, kept = covered(problems, samples, 3000 if problems == 30 else 500)
-    assert 0.94 <= hits <= 0.96
-    assert 0.94 <= kept <= 0.96
+    assert 0.94 <= hits <= 0.965
+    assert 0.94 <= kept <= 0.97  # few single verdicts are discrete, so the paired test rejects less often
 
 
 def test_a_p_value_by_hand() -> None:

@@ -15,7 +15,7 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     Raises:
         InputError: no complete run matches.
     """
-    from src.reporting import pages, pairs, plots, tables
+    from src.reporting import answers, pages, pairs, plots, tables
     from src.reporting.runs import find_runs, grouped
     from src.utils.files import write_text
 
@@ -32,6 +32,9 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     against = pairs.pairs(groups)
     if against:
         write_text(out / "pairs.md", pairs.markdown(against))
+    for name, text in (("answers", answers.markdown(groups)), ("best", answers.kept(groups))):
+        if text:
+            write_text(out / f"{name}.md", text)
     for name, figure in (("curves", plots.curves(groups)), ("before_after", plots.before_after(rows))):
         for suffix in ("png", "svg"):
             plots.save(figure, out / f"{name}.{suffix}")

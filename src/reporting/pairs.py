@@ -6,15 +6,16 @@ import itertools
 import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.evaluation.joint import detectable, joint_difference, paired_components
-from src.evaluation.statistics import Interval, paired_difference
+from src.evaluation.joint import detectable, joint_difference, joint_p, paired_components
+from src.evaluation.multiple import LEVEL, holm
+from src.evaluation.statistics import Interval, paired_difference, paired_p
 from src.reporting.evaluations import Name
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds
@@ -33,7 +34,9 @@ NOTE = (
     "seeds together. Over seeds: Student's t over the differences of runs with the same seed (a paired t-test rejects "
     'equality at 5 % if the interval excludes 0); "-" if there is one common seed or if all seeds have the same '
     "difference, since then the data show no spread between seeds. Detectable: the smallest true difference that a "
-    "comparison of this size finds in 80 % of repetitions."
+    "comparison of this size finds in 80 % of repetitions. p: of no difference, by the joint interval (with one seed, "
+    "over problems), adjusted by Holm's method for all rows of this table; differences in round brackets have p above "
+    "5 %."
 )
 
 
@@ -50,11 +53,19 @@ class Pair:
     joint: Interval | None  # over seeds, problems and samples; missing with one seed in common
     detectable: float | None  # smallest true difference that such a comparison finds in 80 % of repetitions
     tokens: float  # generated in training by the second, as a multiple of the first's
+    p: float = 1.0  # of no difference
+    adjusted: float = 1.0  # the same for all comparisons of the table together (Holm)
 
 
 def pairs(groups: Sequence[Group]) -> list[Pair]:
     """All pairs of groups with a seed in common and an evaluation on the same problems at the same number of rounds."""
-    return [pair for first, second in itertools.combinations(groups, 2) for pair in _pairs(first, second)]
+    return adjusted([pair for first, second in itertools.combinations(groups, 2) for pair in _pairs(first, second)])
+
+
+def adjusted(found: Sequence[Pair]) -> list[Pair]:
+    """The pairs of one table, with p-values that are adjusted for their number."""
+    values = holm([pair.p for pair in found])
+    return [replace(pair, adjusted=value) for pair, value in zip(found, values, strict=True)]
 
 
 def compared(groups: Sequence[Group]) -> Iterator[tuple[str, Scores]]:
@@ -104,6 +115,7 @@ def _pairs(first: Group, second: Group) -> Iterator[Pair]:
             joint=joint_difference(*arrays) if arrays else None,
             detectable=detectable(paired_components(*arrays), *arrays[0].shape) if arrays else None,
             tokens=tokens,
+            p=joint_p(*arrays) if arrays else paired_p(before, after),
         )
 
 
@@ -126,14 +138,15 @@ def generated(run: Run) -> float:
 def markdown(found: Iterable[Pair]) -> str:
     """The pairs as a Markdown table, with a note on the intervals."""
     headings = ["test split", "rounds", "first", "second", "over problems", "over seeds", "joint", "detectable"]
-    headings += ["training tokens"]
+    headings += ["training tokens", "p (Holm)"]
     rows = []
     for pair in found:
         intervals = [points(value) for value in (pair.problems, pair.seeds, pair.joint)]
+        if pair.adjusted > LEVEL:
+            intervals = [text if text == "-" else f"({text})" for text in intervals]
         smallest = "-" if pair.detectable is None else f"{100 * pair.detectable:.1f}"
-        rows.append(
-            [pair.split, str(pair.rounds), pair.first, pair.second, *intervals, smallest, f"x {pair.tokens:.2f}"]
-        )
+        tokens, p = f"x {pair.tokens:.2f}", p_value(pair.adjusted)
+        rows.append([pair.split, str(pair.rounds), pair.first, pair.second, *intervals, smallest, tokens, p])
     return f"{tables.markdown(headings, rows)}\n\n{NOTE}\n"
 
 
@@ -157,6 +170,11 @@ def _records(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]
         if json.loads(file.read_text(encoding="utf-8")).get("key") == summary["key"]:
             return [file.with_suffix(".jsonl")]
     return []
+
+
+def p_value(value: float) -> str:
+    """A p-value with two significant digits."""
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def points(value: Interval | None) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 from torch.profiler import record_function
 
 from src.evaluation.loop import evaluate
+from src.evaluation.multiple import band
+from src.evaluation.results import Evaluated
 from src.rounds.growing import grow, numbered
 from src.run import Run
 from src.tracking.base import Tracker
@@ -189,12 +191,9 @@ class Trainer:
         run, settings, step = self.run, self.settings.evaluation, self.state.step
         if not settings.every or (step % settings.every and step != self.settings.train.steps):
             return {}
-        rounds = self.settings.rounds
-        chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
-        key = (self.settings.seed, "validation")
-        place = run.engine, chains, run.splits.validation, run.codec, run.scorers
-        result, _ = evaluate(*place, key, interrupt=self.interrupt, world=run.world)
+        result = self.validated("validation")
         accuracy = result.interval
+        looks = band([right for (right,) in result.correct], -(-step // settings.every))
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
             self.state.best = {"step": step, "accuracy": accuracy.estimate}
             run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
@@ -202,8 +201,25 @@ class Trainer:
             "validation/accuracy": accuracy.estimate,
             "validation/low": accuracy.low,
             "validation/high": accuracy.high,
+            "validation/band_low": looks.low,
+            "validation/band_high": looks.high,
             "validation/tokens_per_answer": result.summary["tokens_per_answer"],
         }
+
+    def validated(self, stream: str) -> Evaluated:
+        """Evaluate the current weights on the validation split, with one answer per problem; ``stream`` names the
+        random numbers."""
+        run, settings, rounds = self.run, self.settings.evaluation, self.settings.rounds
+        chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
+        place = run.engine, chains, run.splits.validation, run.codec, run.scorers
+        return evaluate(*place, (self.settings.seed, stream), interrupt=self.interrupt, world=run.world)[0]
+
+    def optimism(self, found: Mapping[str, float]) -> dict[str, float]:
+        """The validation accuracy of the kept weights, which are loaded, beside that of fresh answers, and their
+        difference: the largest of several noisy accuracies is too high on average."""
+        fresh = self.validated("validation again").interval
+        again = {"fresh_accuracy": fresh.estimate, "fresh_low": fresh.low, "fresh_high": fresh.high}
+        return {**found, **again, "optimism": found["accuracy"] - fresh.estimate}
 
     @property
     def seconds(self) -> float:

@@ -12,13 +12,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from scipy.stats import t
 
 from src.config import ROOT, compose
+from src.evaluation.joint import joint_difference, joint_interval
+from src.evaluation.multiple import holm
 from src.report import report
-from src.reporting import pages, pairs, plots, tables
+from src.reporting import answers, pages, pairs, plots, tables
 from src.reporting.runs import find_runs, grouped, newest, read_run
 from src.types import InputError
 from src.utils.files import write_json, write_jsonl
@@ -243,7 +246,7 @@ def test_groups_are_paired_by_problem_and_seed(tmp_path: Path) -> None:
     (pair,) = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
     assert (pair.split, pair.rounds, pair.tokens) == ("easy", 3, 1.5)
     assert (pair.first, pair.second) == ("reward=outcome", "reward=tree")
-    half = 1.959964 * statistics.stdev([0.5, 0.25, 0.0]) / 3**0.5
+    half = 4.302653 * statistics.stdev([0.5, 0.25, 0.0]) / 3**0.5
     assert pair.problems.estimate == pytest.approx(0.25)
     assert pair.problems.high == pytest.approx(0.25 + half, abs=1e-6)
     assert pair.seeds is not None
@@ -252,7 +255,7 @@ def test_groups_are_paired_by_problem_and_seed(tmp_path: Path) -> None:
     heads, cells = markdown_tables.rows(pairs.markdown([pair]))
     assert heads[:4] == ["test split", "rounds", "first", "second"]
     assert cells[:4] == ["easy", "3", "reward=outcome", "reward=tree"]
-    assert cells[4].startswith("+25.0 [")
+    assert cells[4].startswith("(+25.0 [")  # p is above 5 %
     assert cells[8] == "x 1.50"
     # mean squares: seeds 1/24, problems 1/8, both 1/24; t of 1 and 2 degrees of freedom; 6 differences
     half = ((12.7062**2 / 24 + 4.302653**2 * (1 / 8 - 1 / 24)) / 6) ** 0.5
@@ -274,6 +277,109 @@ def test_pairs_read_the_records_of_the_evaluation_in_the_summary(tmp_path: Path)
         write_jsonl(other.with_suffix(".jsonl"), wrong)
     (pair,) = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
     assert (pair.rounds, pair.problems.estimate) == (3, 0.5)
+
+
+def recorded_verdicts(folder: Path, before: list[float], after: list[float], samples: int = 2, **more: Any) -> None:
+    """Add the verdicts by problem to the evaluations of a run, as current versions write them."""
+    summary = json.loads((folder / "summary.json").read_text())
+    for part, totals in (("before", before), ("after", after)):
+        for one in summary["evaluations"][part]:
+            decided = {"problems": {"sha256": "the same"}}
+            one |= {"per_problem": totals, "samples": samples, "problems": len(totals), "decided_by": decided, **more}
+    write_json(folder / "summary.json", summary)
+
+
+def test_several_seeds_with_verdicts_have_one_interval_over_seeds_and_problems(tmp_path: Path) -> None:
+    after = {0: [2.0, 1.0, 0.0, 2.0], 1: [2.0, 2.0, 0.0, 1.0]}
+    before = {0: [1.0, 1.0, 0.0, 0.0], 1: [1.0, 2.0, 0.0, 1.0]}
+    for seed in (0, 1):
+        recorded_verdicts(fake_run(tmp_path / str(seed), seed), before[seed], after[seed])
+    row = rows_of(f"{tmp_path}/*")[0]
+    sides = [np.array([side[seed] for seed in (0, 1)])[:, :, None] / 2 for side in (before, after)]
+    assert row.joint
+    assert row.trained == joint_interval(sides[1])
+    assert row.change == joint_difference(*sides)
+    assert tables.JOINT in tables.markdown([row])
+    older = tmp_path / "older"
+    for seed in (0, 1):
+        fake_run(older / str(seed), seed)
+    assert not rows_of(f"{older}/*")[0].joint
+
+
+def test_verdicts_without_spread_keep_an_interval_with_a_width(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        recorded_verdicts(fake_run(tmp_path / str(seed), seed), [0.0] * 4, [0.0] * 4)
+    row = rows_of(f"{tmp_path}/*")[0]
+    assert row.trained.low < row.trained.high
+    assert row.change is not None
+    assert row.change.low < row.change.high
+
+
+def test_votes_of_one_round_stand_beside_rows_of_several(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "a")
+    summary = json.loads((folder / "summary.json").read_text())
+    one, three = summary["evaluations"]["after"]
+    one |= {"votes": {"1": 0.5, "2": 0.55, "3": 0.61, "4": 0.7}, "samples": 4, "tokens_per_answer": 10.0}
+    three |= {"tokens_per_answer": 39.0}
+    write_json(folder / "summary.json", summary)
+    rows = rows_of(f"{tmp_path}/*")
+    assert [row.vote for row in rows] == [None, (0.61, 3)]
+    heads, first, second = markdown_tables.rows(tables.markdown(rows))
+    assert heads[-2:] == ["vote", "seeds"]
+    assert (first[-2], second[-2]) == ("-", "61.0 (3)")
+    assert tables.VOTE in tables.markdown(rows)
+    assert [one["votes"] for one in csv.DictReader(tables.comma_separated(rows).splitlines())] == ["", "3"]
+
+
+def test_changes_below_the_measurement_floor_are_in_brackets(tmp_path: Path) -> None:
+    floor = {"floor": {"estimate": 0.0, "low": 0.0, "high": 0.25}}
+    recorded_verdicts(fake_run(tmp_path / "a"), [1.0, 0.0], [1.0, 0.0], **floor)
+    rows = rows_of(f"{tmp_path}/*")
+    assert markdown_tables.rows(tables.markdown(rows))[1][4].startswith("(+20.0 [")
+    assert tables.FLOOR in tables.markdown(rows)
+
+
+def test_accuracies_corrected_for_the_verifier_have_a_column(tmp_path: Path) -> None:
+    corrected = {"corrected": {"accuracy": 0.66, "low": 0.6, "high": 0.72}}
+    recorded_verdicts(fake_run(tmp_path / "a"), [1.0, 0.0], [1.0, 0.0], **corrected)
+    heads, first, _ = markdown_tables.rows(tables.markdown(rows_of(f"{tmp_path}/*")))
+    assert (heads[4], first[4]) == ("corrected", "66.0 [60.0, 72.0]")
+
+
+def test_p_values_of_a_table_are_adjusted_together(tmp_path: Path) -> None:
+    marks = {"a": [[0.0], [0.0], [1.0], [0.0]], "b": [[1.0], [1.0], [1.0], [0.0]], "c": [[0.0], [1.0], [1.0], [0.0]]}
+    for name, rows in marks.items():
+        fake_run(tmp_path / name, settings={"model": {"prompt": name}}, marks=rows)
+    found = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    assert [pair.adjusted for pair in found] == holm([pair.p for pair in found])
+    assert len({pair.p for pair in found}) > 1
+    cells = markdown_tables.rows(pairs.markdown(found))
+    assert cells[0][-1] == "p (Holm)"
+    assert all(row[4].startswith("(") for row in cells[1:])  # none is below 5 %
+
+
+def test_the_weights_that_keep_best_chose_stand_beside_the_last(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "a")
+    assert answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0])) == ""
+    summary = json.loads((folder / "summary.json").read_text())
+    fresh = {"fresh_accuracy": 0.6, "fresh_low": 0.5, "fresh_high": 0.7, "optimism": 0.04}
+    summary["best"] = {"step": 2, "accuracy": 0.64, **fresh}
+    summary["evaluations"]["last_to_best"] = [{**name(3), "estimate": 0.01, "low": -0.02, "high": 0.04, "problems": 9}]
+    write_json(folder / "summary.json", summary)
+    text = answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    _, cells = markdown_tables.rows(text)
+    assert cells == ["0", "2", "64.0", "60.0 [50.0, 70.0]", "+4.0", "easy, 3: +1.0 [-2.0, +4.0]"]
+
+
+def test_the_table_of_answers_shows_how_they_end(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "a")
+    assert answers.markdown(grouped(find_runs([f"{tmp_path}/*"])[0])) == ""
+    ends = dict.fromkeys(answers.ENDINGS, 0.1) | {"right": 0.5}
+    more = {"attempts": ends, "vote_calibration": {"error": 0.07, "brier": 0.1, "shares": {}}}
+    recorded_verdicts(folder, [1.0, 0.0], [1.0, 0.0], **more)
+    _, first, _ = markdown_tables.rows(answers.markdown(grouped(find_runs([f"{tmp_path}/*"])[0])))
+    assert first[:3] == ["easy", "1", "50.0 → 50.0"]
+    assert first[-1] == "7.0 → 7.0"
 
 
 def test_groups_without_common_seeds_problems_or_records_are_not_paired(tmp_path: Path) -> None:

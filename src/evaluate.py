@@ -25,6 +25,7 @@ def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[st
     from src.utils import checkpoints
     from src.utils.console import Console
     from src.utils.environment import prepare, restore_threads
+    from src.utils.files import write_json
     from src.utils.signals import Stopped, StopRequest
 
     settings = config.settings
@@ -47,6 +48,8 @@ def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[st
             raise SystemExit(stopped.code) from None
     summaries = [result.summary for result in evaluations]
     console.evaluations(summaries, results.folder)
+    if settings.out is not None:
+        write_json(Path(settings.out), summaries)
     return summaries
 
 

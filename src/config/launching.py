@@ -29,7 +29,7 @@ from src.utils.run_lock import locked
 Task = Callable[[Config[Any], Path], None]
 """Runs one job. The path is the job's output directory."""
 
-WITHOUT_DIRECTORY = ("solve", "export", "report", "plan", "pretrain")
+WITHOUT_DIRECTORY = ("solve", "export", "report", "plan", "pretrain", "study")
 """Commands without an output directory: they write to ``out=``, or nothing."""
 
 

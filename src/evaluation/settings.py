@@ -90,6 +90,7 @@ class EvaluateCommand(SamplingSections):
     run: str | None = None
     checkpoint: str | int | None = None
     threads: int = Field(0, ge=0)
+    out: str | None = None
     evaluation: Evaluation
 
 

@@ -59,7 +59,7 @@ class Pair:
 
 def pairs(groups: Sequence[Group]) -> list[Pair]:
     """All pairs of groups with a seed in common and an evaluation on the same problems at the same number of rounds."""
-    return adjusted([pair for first, second in itertools.combinations(groups, 2) for pair in _pairs(first, second)])
+    return adjusted([pair for first, second in itertools.combinations(groups, 2) for pair in between(first, second)])
 
 
 def adjusted(found: Sequence[Pair]) -> list[Pair]:
@@ -97,7 +97,8 @@ def _common(
             yield name, verdicts, problems, names  # else other problems, or deleted records
 
 
-def _pairs(first: Group, second: Group) -> Iterator[Pair]:
+def between(first: Group, second: Group) -> Iterator[Pair]:
+    """The comparisons of two groups, one for each evaluation on the same problems."""
     paired = _paired(first, second)
     tokens = statistics.fmean(generated(b) / generated(a) for a, b in paired) if paired else 0.0
     for name, verdicts, problems, names in _common(paired):

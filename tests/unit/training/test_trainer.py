@@ -80,17 +80,18 @@ def weights(checkpoint: Path) -> bytes:
 def test_the_best_weights_are_those_of_the_first_step_with_the_best_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accuracies = iter([0.5, 0.75, 0.75])
+    accuracies = iter([0.5, 0.75, 0.75, 0.625])  # the last one: fresh answers of the best weights
 
     def evaluate(*arguments: object, **options: object) -> tuple[Evaluated, list[object]]:
         value = next(accuracies)
-        return Evaluated({"accuracy": value, "low": 0.0, "high": 1.0, "tokens_per_answer": 9.0}, []), []
+        return Evaluated({"accuracy": value, "low": 0.0, "high": 1.0, "tokens_per_answer": 9.0}, [[1.0]]), []
 
     monkeypatch.setattr(trainer, "evaluate", evaluate)
     run = run_small(tmp_path / "run", *SETTINGS, "evaluation.keep_best=true")
     assert [line["validation/accuracy"] for line in metrics(run)] == [0.5, 0.75, 0.75]
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["best"] == {"step": 2, "accuracy": 0.75}
+    kept = summary["best"]
+    assert (kept["step"], kept["accuracy"], kept["fresh_accuracy"], kept["optimism"]) == (2, 0.75, 0.625, 0.125)
     assert summary["reported_step"] == 2
     assert {one["step"] for one in summary["evaluations"]["after"]} == {2}
     best, second, third = (weights(run / "checkpoints" / name) for name in ("best", "step_2", "step_3"))

@@ -15,12 +15,14 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     Raises:
         InputError: no complete run matches.
     """
-    from src.reporting import answers, pages, pairs, plots, tables
     from src.reporting.runs import find_runs, grouped
-    from src.utils.files import write_text
 
     settings = config.settings
     runs, left_out = find_runs(settings.runs)
+
+    from src.reporting import answers, pages, pairs, plots, tables  # heavy: nothing above needs them
+    from src.utils.files import write_text
+
     for line in left_out:
         print(f"left out: {line}")
     groups = grouped(runs)

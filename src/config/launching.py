@@ -21,7 +21,7 @@ from src.config.config import Config, compose, from_node
 from src.config.directories import free_directories
 from src.config.ending import complain, ended, interrupted
 from src.config.runs import overlay
-from src.config.validating import tried
+from src.config.validating import explained, tried
 from src.parallel.settings import launched
 from src.types import InputError
 from src.utils.run_lock import locked
@@ -60,6 +60,8 @@ def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
         quoted = quote_rounds(parsed.overrides)
         expanded = jobs(quoted) if parsed.multirun else [quoted]
         configs = [] if passive else [configured(command, [*own, *job]) for job in expanded]
+        if passive and not parsed.multirun and (errors := explained(command, [*own, *quoted])[1]):
+            raise InputError(*errors)  # Hydra would answer some of them with a traceback
     except (InputError, HydraException) as error:
         return complain(error, "nothing was run")
     direct = command in WITHOUT_DIRECTORY or any(text.startswith("run=") for text in quoted)

@@ -10,9 +10,11 @@ import pytest
 
 from src.config import options, resume
 from src.evaluation.results import Evaluated
+from src.rounds.aggregation import Aggregation
 from src.train import train
 from src.training import trainer
 from src.training.trainer import Trainer, order, spares
+from src.types import Turn
 from src.utils.checkpoints import latest, step_of, steps
 from tests.conftest import run_small
 from tests.integration.test_train import metrics
@@ -128,3 +130,39 @@ def test_a_run_stopped_by_a_signal_resumes_bit_for_bit(
     train(config, directory)
     assert metrics(run) == metrics(small_whole)
     assert weights(latest(run)) == weights(latest(small_whole))
+
+
+def test_a_run_stopped_while_drafts_are_aggregated_resumes_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal arrives in the second step, when some of its aggregations are written and others are not."""
+    settings = ["experiment=spiral", "rounds.sets=2", "rounds.sources=2", "train.steps=2", "seed=0"]
+    settings += ["evaluation.before=false", "evaluation.every=0", "evaluation.limit=1"]
+    written: dict[str, int] = {"step": 0, "aggregations": 0}
+    sample, extend = Trainer.sample, Aggregation.extend
+
+    def noted(self: Trainer, step: int) -> object:
+        written.update(step=step, aggregations=0)
+        return sample(self, step)
+
+    def interrupted(self: Aggregation, problem: object, lineage: list[Turn], codec: object) -> list[Turn]:
+        written["aggregations"] += lineage[-1].round == 2
+        if written == {"step": 1, "aggregations": 3}:
+            signal.raise_signal(signal.SIGTERM)
+        return extend(self, problem, lineage, codec)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "sample", noted)
+        patch.setattr(Aggregation, "extend", interrupted)
+        with pytest.raises(SystemExit) as caught:
+            run_small(run, *settings)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert written == {"step": 1, "aggregations": 3}  # of at least 2 problems x 2 sets x 2 aggregations
+    assert steps(run) == [1]
+    directory, config = resume([f"resume={run}"])
+    train(config, directory)
+    whole = run_small(tmp_path / "whole", *settings)
+    assert metrics(run) == metrics(whole)
+    assert metrics(run)[1]["completion/round_2/mean_tokens"] > 0
+    assert weights(latest(run)) == weights(latest(whole))

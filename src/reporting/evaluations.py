@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from src.evaluation.statistics import equal_differences
@@ -38,3 +40,14 @@ def evaluations(summary: Mapping[str, Any], part: str, benchmark: str) -> dict[N
             one = asdict(equal_differences(one["estimate"], summary["evaluations"]["after"][key]["problems"]))
         result[Name(benchmark, split, int(rounds.split()[0]))] = one
     return result
+
+
+def record_files(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]:
+    """The file of an evaluation's records, found by the key of its summary; by its name in runs without keys."""
+    if "key" not in summary:
+        file = folder / f"{name.benchmark}-{name.split}_rounds{name.rounds}.jsonl"
+        return [file] if file.is_file() else []
+    for file in sorted(folder.glob("*.json")):
+        if json.loads(file.read_text(encoding="utf-8")).get("key") == summary["key"]:
+            return [file.with_suffix(".jsonl")]
+    return []

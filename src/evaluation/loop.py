@@ -266,6 +266,11 @@ def accepted(rollout: Rollout) -> list[Turn]:
 
 
 def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | None, verdict: float) -> dict[str, Any]:
+    """One answer. If prompts quote several turns, it also holds the paths of its turns and of their sources."""
+    graph = {
+        "paths": [list(turn.path) for turn in turns],
+        "sources": [[list(source) for source in turn.quoted] for turn in turns],
+    }
     return {
         "id": problem.id,
         "sample": sample,
@@ -278,6 +283,7 @@ def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | 
         "statuses": [str(turn.status) for turn in turns],
         "carried": [turn.carried for turn in turns],
         "texts": [turn.text for turn in turns],
+        **(graph if any(len(turn.quoted) > 1 for turn in turns) else {}),
     }
 
 

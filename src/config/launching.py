@@ -17,9 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.composing import CONF, FOLDERS, own_choices, quote_rounds, register
+from src.config.composing import CONF, FOLDERS, output_directory, own_choices, quote_rounds, register
 from src.config.config import Config, compose, from_node
-from src.config.directories import free_directories
+from src.config.directories import refuse_used
 from src.config.ending import complain, ended, interrupted
 from src.config.job_records import attempted
 from src.config.requests import Request, parsed, requested
@@ -79,7 +79,8 @@ def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
             typed = arguments if given.multirun else ["--multirun", *arguments]
             sweep = Sweep(command, arguments, request, own, configs)
             return sweep.run(lambda further: _under_hydra(job, _line(typed, request, marked, further)))
-        directory = free_directories(command, [[*own, *request.overrides]], configs, sweep=False)
+        directory = output_directory(command, [*own, *request.overrides], None)
+        refuse_used([directory], configs)
         # A run holds its lock before Hydra writes into its directory.
         with locked(directory) if directory is not None else nullcontext():
             return _under_hydra(_Job(command, task), _line(arguments, request))

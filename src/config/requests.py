@@ -25,6 +25,7 @@ class Request:
         overrides: the overrides as Hydra takes them: with those of ``hydra.sweeper.params``, and with rounds quoted.
         sweep: whether it asks for several jobs, by ``-m`` or ``hydra.mode: MULTIRUN`` in an option.
         search: whether the sweeper chooses the values of each job itself (Optuna).
+        directory: the sweep's directory as it is configured, with interpolations unresolved.
         minimizes: whether a search looks for the smallest objective (Optuna's default).
     """
 
@@ -32,6 +33,7 @@ class Request:
     overrides: Sequence[str]
     sweep: bool = False
     search: bool = False
+    directory: str = ""
     minimizes: bool = False
 
     @property
@@ -81,7 +83,8 @@ def requested(command: str, own: Sequence[str], typed: Sequence[str], multirun: 
     params = [f"{key}={_text(value)}" for key, value in _params(hydra).items() if key not in keys]
     search = not str(hydra.sweeper.get("_target_", "")).endswith(".BasicSweeper")
     minimizes = search and str(hydra.sweeper.get("direction", "")).lower().endswith("minimize")
-    return Request(typed, quote_rounds(_last_of_each([*params, *typed])), True, search, minimizes)
+    place: Any = OmegaConf.to_container(hydra.sweep, resolve=False)
+    return Request(typed, quote_rounds(_last_of_each([*params, *typed])), True, search, str(place["dir"]), minimizes)
 
 
 def _last_of_each(overrides: Sequence[str]) -> list[str]:

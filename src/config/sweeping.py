@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from src.config import sweep_table
 from src.config.composing import hydra_section, output_directory
 from src.config.config import Config
-from src.config.directories import free_directories
+from src.config.directories import refuse_used
 from src.config.job_records import RECORD
 from src.config.job_records import read as read_record
 from src.config.requests import Request
@@ -61,7 +59,7 @@ class Sweep:
             InputError: a directory holds another run, or another process writes to it.
             SystemExit: a signal stopped the sweep.
         """
-        raw = self._raw_directory()
+        raw = self.request.directory
         cut = self._cut(raw) if NOW.search(raw) else None
         place, further = Path(raw), []
         if NOW.search(raw):
@@ -93,17 +91,6 @@ class Sweep:
                     write_json(place / SWEEP, {**record, "ended": True})
         return next((one.code for one in outcomes if one.code), code or (0 if whole else 1))
 
-    def _raw_directory(self) -> str:
-        """The sweep's directory as it is configured, with interpolations unresolved."""
-        hydra = hydra_section(self.command, [*self.own, *self._single])
-        container: Any = OmegaConf.to_container(hydra.sweep, resolve=False)
-        return str(container["dir"])
-
-    @property
-    def _single(self) -> list[str]:
-        parser = OverridesParser.create()
-        return [text for text in self.request.overrides if not parser.parse_override(text).is_sweep_override()]
-
     @property
     def _lasting(self) -> list[str]:
         return [text for text in self.arguments if not text.startswith("hydra.sweep.dir=")]
@@ -131,8 +118,9 @@ class Sweep:
         if self.request.search:
             return []
         overrides = [[*self.own, *further, *job] for job in self.request.jobs]
-        free_directories(self.command, overrides, self.configs, sweep=True)
-        return [output_directory(self.command, job, number) for number, job in enumerate(overrides)]
+        directories = [output_directory(self.command, job, number) for number, job in enumerate(overrides)]
+        refuse_used(directories, self.configs)
+        return directories
 
     def _outcomes(self, place: Path, directories: Sequence[Path | None]) -> list[sweep_table.Outcome]:
         if directories and None not in directories:

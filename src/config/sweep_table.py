@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def show(outcomes: Sequence[Outcome], place: Path) -> None:
             cells = [one.status, *cells[1:]] if cells else []
         tokens = "-" if one.tokens is None else f"{one.tokens:,}"
         seconds = f"{one.summary['wall_clock_seconds']:.0f} s" if one.summary else "-"
-        label = " ".join(f"{name}={one.settings[name]}" for name in names if name in one.settings)
+        label = " ".join(f"{name}={_short(one.settings[name])}" for name in names if name in one.settings)
         where = _below(place, one.directory)
         where = where if len(where) <= LONGEST else where[: LONGEST - 1] + "…"
         shown.add_row(str(one.number), label, *cells, tokens, seconds, where)
@@ -140,6 +141,11 @@ def write(outcomes: Sequence[Outcome], place: Path) -> None:
         row["directory"] = _below(place, one.directory)
         writer.writerow(row)
     write_text(place / TABLE, text.getvalue())
+
+
+def _short(value: str) -> str:
+    """Shorten a number with many digits, as a search makes them."""
+    return f"{float(value):.4g}" if re.fullmatch(r"-?\d\.\d{6,}(e-?\d+)?", value) else value
 
 
 def _below(place: Path, directory: Path) -> str:

@@ -86,8 +86,7 @@ def test_jobs_in_other_processes_report_their_failures(launcher: str, tmp_path: 
         "seed=0,1,2",
         f"hydra/launcher={launcher}",
         *at_once,
-        f"hydra.sweep.dir={tmp_path}",
-        subdir,
+        *place,
     ]
     assert launch(*command) == 1
     assert [row["status"] for row in rows(tmp_path)] == ["complete", "failed", "complete"]

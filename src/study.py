@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from src import config as configuration
-from src.types import InputError
 
 FLAGS = ("estimate", "report")
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--info", "-i")
@@ -34,7 +33,6 @@ def study(config: configuration.Config[Any], directory: Path) -> None:
     settings = config.settings
     name, root = config.choices["study"], Path(settings.root)
     jobs = planned(settings.study, root)
-    validate(settings.study)
     if settings.estimate:
         print(estimated(settings.study, jobs, root, settings.device))
         return
@@ -45,24 +43,6 @@ def study(config: configuration.Config[Any], directory: Path) -> None:
         print(write_report(name, settings.study, plan, jobs, folder))
     if code:
         raise SystemExit(code)
-
-
-def validate(plan: Any) -> None:
-    """Check the settings of every run, without its warm-up, which need not exist yet.
-
-    Raises:
-        InputError: lists all mistakes.
-    """
-    errors: list[str] = []
-    commands = [("train", [*plan.common, *overrides]) for overrides in plan.runs.values()]
-    commands += [("warmup", list(overrides)) for overrides in plan.warmups.values()]
-    for command, overrides in commands:
-        try:
-            configuration.compose(command, [one for one in overrides if "=@" not in one])
-        except InputError as error:
-            errors += error.problems
-    if errors:
-        raise InputError(*dict.fromkeys(errors))
 
 
 def carried_out(plan: Any, jobs: Sequence[Any], folder: Path) -> int:

@@ -102,6 +102,9 @@ def between(first: Group, second: Group) -> Iterator[Pair]:
         before = [[mark for a, _ in verdicts for mark in a[problem]] for problem in problems]
         after = [[mark for _, b in verdicts for mark in b[problem]] for problem in problems]
         arrays = scores_of(verdicts, problems)
+        joint = joint_difference(*arrays) if arrays else None
+        if arrays is None or joint is None or joint.low == joint.high:  # no spread is no certainty
+            arrays = joint = None
         changes = [paired_difference([*a.values()], [*b.values()]).estimate for a, b in verdicts]
         yield Pair(
             split=name.label(names),
@@ -110,7 +113,7 @@ def between(first: Group, second: Group) -> Iterator[Pair]:
             second=second.label,
             problems=paired_difference(before, after),
             seeds=over_seeds(changes) if len(set(changes)) > 1 else None,
-            joint=joint_difference(*arrays) if arrays else None,
+            joint=joint,
             detectable=detectable(paired_components(*arrays), *arrays[0].shape) if arrays else None,
             tokens=tokens,
             p=joint_p(*arrays) if arrays else paired_p(before, after),

@@ -55,11 +55,8 @@ def estimated(study: Study, jobs: Sequence[Job], root: Path, device: str | None)
         rows.append([name, f"{len(missing)} of {len(own)}", f"{seconds / 3600:.2f}", how])
     further = sum(job.kind != "train" and not job.complete for job in jobs)
     lines = [tables.markdown(["run", "missing", "hours each", "how"], rows), ""]
-    lines.append(
-        f"{total / 3600:.1f} hours in all, one run after the other"
-        + (f" (planned: {study.hours:g})" * bool(study.hours))
-        + "."
-    )
+    planned = f" (planned: {study.hours:g})" if study.hours is not None else ""
+    lines.append(f"{total / 3600:.1f} hours in all, one run after the other{planned}.")
     if further:
         lines.append(f"{further} warm-ups and further evaluations are not counted.")
     if device is not None:

@@ -64,41 +64,59 @@ def planned(study: Study, root: Path) -> list[Job]:
     """All jobs of a study in the order in which they run: seed by seed, so that a study that stops early is balanced.
 
     Raises:
-        InputError: overrides of some jobs cannot be composed; all mistakes are listed.
+        InputError: the settings of some jobs are invalid; all mistakes are listed.
     """
+    jobs, errors = composed(study, root)
+    if errors:
+        raise InputError(*errors)
+    return jobs
+
+
+def composed(study: Study, root: Path) -> tuple[list[Job], list[str]]:
+    """All jobs of a study, and the mistakes in their settings. An adapter that a warm-up will write is none."""
     errors: list[str] = []
     warm, trained = dict[str, list[Job]](), dict[str, list[Job]]()
     for kind, named, found in (("warmup", study.warmups, warm), ("train", study.runs, trained)):
         for name, overrides in named.items():
-            try:
-                own = overrides if kind == "warmup" else [*study.common, *overrides]
-                found[name] = _jobs(kind, name, study.seeds, own, root, warm)
-            except InputError as error:
-                errors += error.problems
-    if errors:
-        raise InputError(*dict.fromkeys(errors))
+            own = overrides if kind == "warmup" else [*study.common, *overrides]
+            found[name] = _jobs(kind, name, study.seeds, own, root, warm, errors)
     further = [
         jobs
         for name, evaluation in study.evaluations.items()
-        for jobs in _evaluations(study, name, evaluation, trained, root)
+        for jobs in _evaluations(study, name, evaluation, trained, root, errors)
     ]
-    return [
-        jobs[number] for number in range(len(study.seeds)) for jobs in (*warm.values(), *trained.values(), *further)
-    ]
+    kinds = [jobs for jobs in (*warm.values(), *trained.values(), *further) if jobs]
+    jobs = [jobs[number] for number in range(len(study.seeds)) for jobs in kinds]
+    return jobs, list(dict.fromkeys(errors))
 
 
 def _jobs(
-    kind: str, name: str, seeds: Sequence[int], overrides: Sequence[str], root: Path, warm: dict[str, list[Job]]
+    kind: str,
+    name: str,
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    root: Path,
+    warm: dict[str, list[Job]],
+    errors: list[str],
 ) -> list[Job]:
-    """The jobs of one command, one per seed; ``@<name>`` stands for the warm-up of the same seed."""
-    filled = [_filled(overrides, {one: jobs[number] for one, jobs in warm.items()}) for number in range(len(seeds))]
-    if len(set(filled)) == 1:
-        settings = configuration.deciding(kind, filled[0], seeds)
-    else:
-        settings = [configuration.deciding(kind, one, [seed])[0] for one, seed in zip(filled, seeds, strict=True)]
+    """The jobs of one command, one per seed; ``@<name>`` stands for the warm-up of the same seed. Empty after mistakes,
+    which are added to ``errors``."""
     jobs = []
-    for seed, own, decided in zip(seeds, filled, settings, strict=True):
-        folder = root / ("evaluations" if kind == "evaluate" else "runs") / _identity(kind, decided)
+    filled = [
+        _filled(overrides, {one: same[number] for one, same in warm.items() if same}) for number in range(len(seeds))
+    ]
+    known: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    pending = [str(job.directory) for same in warm.values() for job in same if not job.complete]
+    for seed, own in zip(seeds, filled, strict=True):
+        if own not in known:  # warm-ups of several seeds make several commands
+            asked = [seed for seed, other in zip(seeds, filled, strict=True) if other == own]
+            try:
+                known[own], wrong = configuration.deciding(kind, own, asked)
+            except InputError as error:
+                errors += error.problems
+                return []
+            errors += [error for error in wrong if not any(folder in error for folder in pending)]
+        folder = root / ("evaluations" if kind == "evaluate" else "runs") / _identity(kind, known[own].pop(0))
         done = folder / ("results.json" if kind == "evaluate" else "summary.json")
         jobs.append(Job(kind, name, seed, (*own, f"seed={seed}"), folder, done))
     return jobs
@@ -117,28 +135,25 @@ def _checksums(folder: str) -> list[str]:
 
 
 def _evaluations(
-    study: Study, name: str, evaluation: FurtherEvaluation, trained: dict[str, list[Job]], root: Path
+    study: Study,
+    name: str,
+    evaluation: FurtherEvaluation,
+    trained: dict[str, list[Job]],
+    root: Path,
+    errors: list[str],
 ) -> Iterator[list[Job]]:
     """The jobs of one further evaluation: for each run, one per seed."""
     own = tuple(evaluation.overrides)
+    place = Path("evaluation") / "asked" / f"{digest(own)[:SHORT]}.json"
     for run, jobs in trained.items():
         if evaluation.of is None or run in evaluation.of:
-            place = Path("evaluation") / "asked" / f"{digest(own)[:SHORT]}.json"
             yield [
-                Job(
-                    "evaluate",
-                    run,
-                    job.seed,
-                    (f"run={job.directory}", *own),
-                    job.directory,
-                    job.directory / place,
-                    name,
-                )
-                for job in jobs
+                replace(job, kind="evaluate", overrides=(f"run={job.directory}", *own), evaluation=name)
+                for job in (replace(one, done=one.directory / place) for one in jobs)
             ]
     if BASE in (evaluation.of or ()):
         shared = [one for one in study.common if not one.startswith(TRAINING) and "=@" not in one]
-        jobs = _jobs("evaluate", BASE, study.seeds, [*shared, *own], root, {})
+        jobs = _jobs("evaluate", BASE, study.seeds, [*shared, *own], root, {}, errors)
         yield [replace(job, evaluation=name) for job in jobs]
 
 
@@ -154,5 +169,5 @@ def _filled(overrides: Sequence[str], warm: dict[str, Job]) -> tuple[str, ...]:
     result = []
     for override in overrides:
         name, marked, warmup = override.partition("=@")
-        result.append(f"{name}={warm[warmup].directory}" if marked else override)
+        result.append(f"{name}={warm[warmup].directory}" if marked and warmup in warm else override)
     return tuple(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from src.config.directories import free_directories
 from src.config.ending import complain, ended, interrupted
 from src.config.runs import overlay
 from src.config.validating import tried
+from src.parallel.settings import launched
 from src.types import InputError
 from src.utils.run_lock import locked
 
@@ -45,6 +47,9 @@ def launch(command: str, task: Task, arguments: Sequence[str] | None = None) -> 
 
 def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if (processes := launched()) > 1 and command != "train":
+        alone = f"src.{command} runs in one process, but a launcher started {processes}; start it with python -m"
+        return complain(InputError(alone), "nothing was run") if os.environ["RANK"] == "0" else 2
     parsed = get_args_parser().parse_args(arguments)
     passive = any((parsed.help, parsed.hydra_help, parsed.cfg, parsed.info, parsed.shell_completion))
     own = []

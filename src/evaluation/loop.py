@@ -5,21 +5,23 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from src.evaluation.answers import attempts, vote_calibration, votes_of
+from src.evaluation.judging import given_up, judged_records, second_opinion
 from src.evaluation.labelled import read_labelled, verifier_error, with_error
 from src.evaluation.measuring import flips
 from src.evaluation.results import Evaluated, Results, digest, problems_digest
 from src.evaluation.settings import Evaluation
 from src.evaluation.statistics import accuracy, majority, pass_at_k
 from src.rounds.base import Strategy
-from src.rounds.growing import grow
+from src.rounds.growing import ALONE, World, grow
 from src.run import Run
 from src.types import Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn
-from src.verifiers.judge import failures, verdicts
-from src.verifiers.tags import stated_answer, well_formed
+from src.verifiers.judge import failures
+from src.verifiers.tags import well_formed
 from src.verifiers.votes import merged
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -36,20 +38,20 @@ def evaluate_tests(
     """
     for split, rounds, problems, chains in _planned(run, settings):
         decided = decided_by(run, settings, split, problems, chains, trained=run.step > 0)
-        result = results.find(digest(decided))
+        result = run.world.lead(partial(results.find, digest(decided)))
         if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             place = run.engine, chains, problems, run.codec, run.scorers
-            sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt)
+            sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt, world=run.world)
             measured: dict[str, Any] = {}
             if settings.floor is not None:
-                again, _ = evaluate(*place, seeds, settings.floor, interrupt=interrupt)
+                again, _ = evaluate(*place, seeds, settings.floor, interrupt=interrupt, world=run.world)
                 flipped = asdict(flips(sampled.correct, again.correct))
                 measured["floor"] = {"problems_at_once": settings.floor, **flipped}
             if settings.labelled is not None:
                 rows, scorer = read_labelled(Path(settings.labelled)), next(iter(run.scorers.values()))
-                measured |= with_error(sampled.interval, verifier_error(scorer, rows))
+                measured |= with_error(sampled.interval, run.world.lead(partial(verifier_error, scorer, rows)))
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,
@@ -63,7 +65,7 @@ def evaluate_tests(
                 "changed": {name: {"run": was, "here": now} for name, (was, now) in run.config.changed.items()},
             }
             result = Evaluated({**sampled.summary, **measured, **about}, sampled.correct)
-            results.write(result, records)
+            run.world.lead(partial(results.write, result, records))
         yield result
 
 
@@ -121,6 +123,7 @@ def evaluate(
     chunk: int = 256,
     progress: Callable[[int], None] | None = None,
     interrupt: Callable[[], None] | None = None,
+    world: World = ALONE,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
     """Sample answers to ``problems`` and verify them.
 
@@ -133,29 +136,28 @@ def evaluate(
     correct: list[list[float]] = []
     answers: list[list[str | None]] = []
     records: list[dict[str, Any]] = []
+    changed: list[bool] = []  # whether an earlier round of a wrong answer was right
     turns: list[Turn] = []
     failed = failures(scorers.values())
+    keys = [key] if not strategy.joins else [(*key, sample) for sample in range(strategy.samples)]
+
+    def answered(some: Sequence[Problem]) -> list[tuple[list[Turn], list[dict[str, Any]], list[bool]]]:
+        forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
+        samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
+        written = [[turn for tree in trees for turn in tree.turns] for trees in zip(*forests, strict=True)]
+        judged = judged_records(samples, scorers)
+        return list(zip(written, judged, given_up(scorers[verifier], some, judged), strict=True))
+
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
-        keys = [key] if not strategy.joins else [(*key, sample) for sample in range(strategy.samples)]
-        forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
-        turns += [turn for forest in forests for tree in forest for turn in tree.turns]
-        samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
-        asked = [(problem, one[-1].said) for problem, chains in samples for one in chains]
-        judged = [iter(verdicts(scorer, asked)) for scorer in scorers.values()]
-        for problem, chains in samples:
-            answers.append([stated_answer(one[-1].said) for one in chains])
-            opinions = [[next(judgements) for judgements in judged] for _ in chains]
-            correct.append([verdict for verdict, *_ in opinions])
-            records += [
-                _record(problem, sample, one, answer, verdict)
-                | ({"also": dict(zip(others, further, strict=True))} if others else {})
-                for sample, (one, answer, (verdict, *further)) in enumerate(
-                    zip(chains, answers[-1], opinions, strict=True)
-                )
-            ]
+        for written, judged, lost in world.share(some, [len(problem.question) for problem in some], answered):
+            correct.append([record["correct"] for record in judged])
+            answers.append([record["answer"] for record in judged])
+            turns += written
+            records += judged
+            changed += lost
         if progress is not None:
-            progress(len(some))
+            world.agree(partial(progress, len(some)))
     interval = accuracy(correct)
     count = len(correct[0])
     meant = [merged(row) for row in answers]
@@ -172,40 +174,18 @@ def evaluate(
         "majority": majority(meant, correct),
         "votes": {str(k): votes_of(meant, correct, k) for k in range(1, count + 1)},
         "vote_calibration": vote_calibration(meant, correct),
-        "attempts": attempts(records, _changed(scorers[verifier], problems, records)),
+        "attempts": attempts(records, changed),
         "per_problem": [sum(row) for row in correct],
         "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * count),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
         "truncated": statistics.fmean(turn.status == Status.TRUNCATED for turn in turns),
         "carried_cut": statistics.fmean(turn.carried_cut for turn in turns),
-        "verifier_failures": failures(scorers.values()) - failed,
+        "verifier_failures": sum(world.agree(lambda: failures(scorers.values()) - failed)),
     }
     if others:
-        summary["also"] = {name: _second_opinion(name, records, count) for name in others}
+        summary["also"] = {name: second_opinion(name, records, count) for name in others}
     return Evaluated(summary, correct), records
-
-
-def _changed(scorer: Scorer, problems: Sequence[Problem], records: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Whether an earlier round of each answer that is judged wrong stated a right one."""
-    of_record = [problem for problem in problems for _ in range(len(records) // len(problems))]
-    earlier = [
-        [text for text in dict.fromkeys(record["texts"][:-1]) if stated_answer(text) not in (None, record["answer"])]
-        if record["correct"] < 1 and record["answer"] is not None
-        else []
-        for record in records
-    ]
-    asked = [(problem, text) for problem, texts in zip(of_record, earlier, strict=True) for text in texts]
-    given = iter(verdicts(scorer, asked))
-    return [sum(next(given) >= 1 for _ in texts) > 0 for texts in earlier]
-
-
-def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
-    """Accuracy by another verifier, and the number of answers on which it disagrees with the deciding one."""
-    verdicts = [record["also"][name] for record in records]
-    interval = accuracy([verdicts[start : start + samples] for start in range(0, len(verdicts), samples)])
-    differ = sum(record["correct"] != verdict for record, verdict in zip(records, verdicts, strict=True))
-    return {"accuracy": interval.estimate, "low": interval.low, "high": interval.high, "disagreements": differ}
 
 
 def sampled(trees: Sequence[Rollout]) -> list[list[Turn]]:
@@ -242,22 +222,6 @@ def chain(rollout: Rollout, first: Turn) -> list[Turn]:
 def accepted(rollout: Rollout) -> list[Turn]:
     """Return the turns behind the answer: the first chain or aggregation that was not pruned, the answer last."""
     return behind(rollout)[0]
-
-
-def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | None, verdict: float) -> dict[str, Any]:
-    return {
-        "id": problem.id,
-        "sample": sample,
-        "question": problem.question,
-        "gold": problem.answer,
-        "answer": answer,
-        "correct": verdict,
-        "rounds": turns[-1].round,
-        "tokens": [len(turn.completion) for turn in turns],
-        "statuses": [str(turn.status) for turn in turns],
-        "carried": [turn.carried for turn in turns],
-        "texts": [turn.text for turn in turns],
-    }
 
 
 def _powers(limit: int) -> list[int]:

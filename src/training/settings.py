@@ -11,6 +11,7 @@ from src.algorithms.base import Algorithm
 from src.credit.base import CreditRule
 from src.evaluation.settings import Evaluation, SamplingSections
 from src.optimizers.base import OptimizerSettings
+from src.parallel.settings import Parallel
 from src.rewards.base import Reward
 from src.settings import LARGEST_SEED, RunSettings, Section
 from src.tracking.base import TrackerSettings
@@ -71,6 +72,7 @@ class TrainCommand(LearningSections):
 
     seed: int = Field(ge=0, le=LARGEST_SEED)
     tracking: TrackerSettings
+    parallel: Parallel = Parallel(replicas=None)
     train: Train
     evaluation: Evaluation
     checkpoint: Checkpoint

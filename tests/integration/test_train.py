@@ -25,7 +25,7 @@ from src.types import InputError
 from src.utils.signals import Stopped
 from tests.conftest import SMALL, run_small
 
-TIMES = ("time/", "tokens_per_second")
+TIMES = ("time/", "tokens_per_second", "traffic_bytes")
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from src.evaluation.loop import accepted, chain, evaluate, evaluate_tests, evalu
 from src.evaluation.results import Results, problems_digest
 from src.evaluation.settings import Evaluation
 from src.rounds.carry.answer import Answer
+from src.rounds.growing import ALONE
 from src.rounds.multi_round import MultiRound
 from src.rounds.prompts import Prompts
 from src.rounds.search.vote import Vote
@@ -231,6 +232,7 @@ def stub(step: int, script: Callable[[Turn], str] = script, **settings: Any) -> 
         policy=Weights(),
         step=step,
         config=SimpleNamespace(changed={"seed": (0, 5)}),
+        world=ALONE,
     )
 
 

@@ -21,7 +21,7 @@ from src.config.validating import examined, explained, not_understood, validated
 from src.types import InputError
 from src.utils.files import write_text
 
-RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", "tracking")
+RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", "engine.urls", "tracking")
 
 TRAINED = ("model.name", "model.revision", "model.lora", "model.adapter")
 """Settings that the trained weights depend on; they cannot be overridden with ``run=``."""

@@ -32,6 +32,7 @@ def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[st
     from src.run import build_run
     from src.utils.console import Console
     from src.utils.environment import prepare, restore_threads
+    from src.utils.files import write_json
     from src.utils.signals import Stopped, StopRequest
 
     if settings.run is not None:
@@ -50,6 +51,8 @@ def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[st
             raise SystemExit(stopped.code) from None
     summaries = [result.summary for result in evaluations]
     console.evaluations(summaries, results.folder)
+    if settings.out is not None:
+        write_json(Path(settings.out), summaries)
     return summaries
 
 

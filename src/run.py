@@ -17,6 +17,7 @@ from src.models.loading import load_codec, load_policy
 from src.models.policy import Policy
 from src.models.tokenizer import TokenizerCodec
 from src.rounds.base import Strategy
+from src.rounds.growing import ALONE, World
 from src.settings import RunSettings
 from src.types import Engine, InputError, Problem
 from src.utils.checkpoints import step_of
@@ -39,6 +40,7 @@ class Run:
     scorers: Mapping[str, Judge]  # by verifier name; the first one decides
     policy: Policy
     step: int = 0
+    world: World = ALONE
 
     @property
     def settings(self) -> Any:
@@ -70,6 +72,7 @@ def build_run(
     checkpoint: Path | None = None,
     splits: Splits | None = None,
     cache_tokens: int | None = None,
+    world: World = ALONE,
 ) -> Run:
     """Build the components of a run, with the weights of ``checkpoint`` if given.
 
@@ -94,7 +97,7 @@ def build_run(
     check_memory(job if cache_tokens is None else replace(job, cache_tokens=cache_tokens))
     policy = load_policy(settings.model, settings.seed, checkpoint, codec, keep_start=job.keep_start)
     step = step_of(checkpoint) if checkpoint is not None else 0
-    return Run(config, directory, splits, codec, judges, scorers, policy, step)
+    return Run(config, directory, splits, codec, judges, scorers, policy, step, world)
 
 
 def load_splits(settings: RunSettings) -> Splits:

@@ -70,6 +70,7 @@ class RunSettings(Section):
     algorithm: Any = None
     optimizer: Any = None
     tracking: Any = None
+    parallel: Any = None
     train: Any = None
     evaluation: Any = None
     imitation: Any = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src import config as configuration
+from src import parallel
 from src.types import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ def train(config: configuration.Config[Any], directory: Path | None = None) -> d
     from src.utils.run_lock import locked
 
     directory = directory or configuration.new_directory()
-    with locked(directory):
+    with locked(directory) if parallel.world().leads else nullcontext():
         return trained(config, directory)
 
 
@@ -36,34 +39,38 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
     from src.evaluation.loop import evaluate_tests
     from src.evaluation.results import Results, compare
     from src.run import build_run
+    from src.tracking.base import Tracker
     from src.training import checkpoint
-    from src.training.metrics_file import MetricsFile
+    from src.training.metrics_file import MetricsFile, NoMetrics
     from src.training.rollout_files import lost
     from src.training.trainer import Trainer, logged
     from src.utils import checkpoints
     from src.utils.console import Console
-    from src.utils.environment import peak_memory, prepare
-    from src.utils.files import remove_drafts, write_json
+    from src.utils.environment import make_deterministic, peak_memory
+    from src.utils.files import write_json
     from src.utils.signals import Stopped, StopRequest
 
-    settings = config.settings
-    for folder in (directory, directory / "checkpoints", directory / "rollouts"):
-        remove_drafts(folder)
-    configuration.refuse_other_run(directory, config.node)
-    if not (directory / ".hydra" / "config.yaml").exists():
-        config.write(directory)
-    about: dict[str, Any] = {
-        "choices": dict(config.choices),
-        "environment": prepare(settings.train.threads, directory),
-    }
+    settings, world = config.settings, parallel.world()
+    environment = world.lead(lambda: prepared(config, directory, world.size))
+    make_deterministic(environment["threads"])
+    about: dict[str, Any] = {"choices": dict(config.choices), "environment": environment}
     with StopRequest(settings.train.max_time) as stop, Console(settings.train.steps) as console:
-        saved = checkpoints.to_continue(directory, console.note)
-        run = build_run(config, directory, saved)
-        learner, state = restored(run, saved)
+        saved = world.lead(lambda: checkpoints.to_continue(directory, console.note))
+        run = world.together(lambda: build_run(config, directory, saved, world=world))
+        learner, state = world.together(lambda: restored(run, saved))
+        if world.size > 1 and len(set(world.agree(lambda: (run.policy.base_hash, run.policy.trained_hash())))) > 1:
+            raise InputError("the processes loaded different weights; give all of them the same files and settings")
         copy = saved / checkpoint.METRICS if saved is not None else None
+        values, file, done = (
+            {**config.values, **about},
+            directory / checkpoint.METRICS,
+            state.step - bool(state.pending),
+        )
         with (
-            settings.tracking.open(directory, {**config.values, **about}, config.choices, state.tracker_id) as tracker,
-            MetricsFile(directory / checkpoint.METRICS, state.step - bool(state.pending), copy) as metrics,
+            settings.tracking.open(directory, values, config.choices, state.tracker_id)
+            if world.leads
+            else Tracker() as tracker,
+            MetricsFile(file, done, copy) if world.leads else NoMetrics() as metrics,
         ):
             if metrics.repaired:
                 console.note(metrics.repaired)
@@ -83,11 +90,13 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
             try:
                 before = []
                 if settings.evaluation.before:
-                    before = evaluated(0) if not state.step else base_results(run)
+                    before = evaluated(0) if not state.step else world.together(lambda: base_results(run))
                 console.train(state.step)
                 last = trainer.train()
+                other = evaluated(run.step) if state.best and state.best["step"] != run.step else []
                 trainer.restore_best()
                 after = evaluated(run.step)
+                best = trainer.optimism(state.best) if state.best else {}
             except Stopped as stopped:
                 trainer.save()
                 console.note(f"{stopped}; saved a checkpoint of step {state.step}. Resume with:")
@@ -99,20 +108,34 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
                 "base_sha256": run.policy.base_hash,
                 "data": settings.benchmark.origin("train"),
                 "final": last,
-                "best": state.best,
+                "best": best,
                 "reported_step": run.step,
                 "verifier_failures": state.verifier_failures,
                 "nonfinite": state.nonfinite,
-                "evaluations": compare(before, after),
+                "evaluations": compare(before, after, other),
                 "wall_clock_seconds": trainer.seconds,
                 **about,
                 **peak_memory(),
             }
-            publish(run, summary)
-            tracker.summarize(summary)
-            write_json(directory / "summary.json", summary)
+            if world.leads:
+                publish(run, summary)
+                tracker.summarize(summary)
+                write_json(directory / "summary.json", summary)
     console.results(summary, directory, list(run.splits.tests.values())[-1][0].question)
     return summary
+
+
+def prepared(config: configuration.Config[Any], directory: Path, processes: int) -> dict[str, Any]:
+    """Check the run directory, record the configuration in it if it is new, and return the environment's record."""
+    from src.utils.environment import prepare
+    from src.utils.files import remove_drafts
+
+    for folder in (directory, directory / "checkpoints", directory / "rollouts"):
+        remove_drafts(folder)
+    configuration.refuse_other_run(directory, config.node)
+    if not (directory / ".hydra" / "config.yaml").exists():
+        config.write(directory)
+    return prepare(config.settings.train.threads, directory, processes)
 
 
 def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
@@ -132,7 +155,13 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
     )
     bounds = settings.train.micro_batch_tokens, settings.train.max_grad_norm, settings.train.sampler_tolerance
     learner = Learner(
-        run.policy, settings.algorithm, optimizer, schedule, *bounds, on_nonfinite=settings.train.on_nonfinite
+        run.policy,
+        settings.algorithm,
+        optimizer,
+        schedule,
+        *bounds,
+        on_nonfinite=settings.train.on_nonfinite,
+        world=run.world,
     )
     if saved is None:
         return learner, State()
@@ -167,20 +196,37 @@ def publish(run: Run, summary: Mapping[str, Any]) -> None:
         write_text(folder / "README.md", card(summary, run.config.values, run.config.overrides))
 
 
-def job(config: configuration.Config[Any], directory: Path) -> None:
-    """Run one Hydra job. A complete job of a sweep is skipped; a killed one is resumed."""
+def job(config: configuration.Config[Any], directory: Path) -> float | None:
+    """Run one Hydra job. A complete job of a sweep is skipped; a killed one is resumed. Returns its objective."""
     if (directory / "summary.json").exists():
         print(f"{directory}: already complete, skipped")
-        return
-    train(config, directory)
+        return objective(json.loads((directory / "summary.json").read_text(encoding="utf-8")))
+    parallel.call(config, directory)
+    return objective(train(config, directory))
+
+
+def objective(summary: Mapping[str, Any]) -> float | None:
+    """What a search maximizes: validation accuracy of the reported weights; ``None`` if it was never measured."""
+    found = summary.get("best") or {"accuracy": summary.get("final", {}).get("validation/accuracy")}
+    accuracy: float | None = found["accuracy"]
+    return accuracy
 
 
 def main() -> int:
-    """Entry point of the command line. Returns the exit code."""
+    """Entry point of the command line, in every process. Returns the exit code."""
+    return parallel.run(lead, train)
+
+
+def lead() -> int:
+    """Run the command in the process that composes the configuration. Returns the exit code."""
     arguments = sys.argv[1:]
-    if not any(argument.startswith("resume=") for argument in arguments):
+    named = [Path(text.partition("=")[2]) for text in arguments if text.startswith("resume=")]
+    if not named:
         return configuration.launch("train", job)
     try:
+        if configuration.is_sweep(named[0]):
+            rest = [text for text in arguments if not text.startswith("resume=")]
+            return configuration.launch("train", job, configuration.recorded_arguments(named[0], "train", rest))
         directory, config = configuration.resume(arguments)
     except InputError as error:
         return configuration.complain(error, "nothing was run")
@@ -196,6 +242,7 @@ def resumed(config: configuration.Config[Any], directory: Path) -> None:
 
     with locked(directory):
         configuration.store(directory, config)
+        parallel.call(config, directory)
         train(config, directory)
 
 

@@ -50,21 +50,22 @@ def usage(run: Path) -> dict[str, float]:
     }
 
 
-def measured(run: Path, steps: int) -> list[dict[str, float]]:
-    """Train ``steps`` steps into ``run``. Returns the usage after each."""
-    rows: list[dict[str, float]] = []
+def measured(run: Path, steps: int) -> dict[str, list[float]]:
+    """Train ``steps`` steps into ``run``. Returns the usage after each, by quantity."""
+    rows, done = np.full((steps, len(BOUNDS)), -1.0), [0]  # filled, so that the record itself does not grow
     log = MetricsFile.log
 
     def watched(self: MetricsFile, metrics: Mapping[str, Any]) -> None:
         log(self, metrics)
-        rows.append(usage(run))
+        rows[done[0]] = list(usage(run).values())
+        done[0] += 1
 
     MetricsFile.log = watched  # type: ignore[method-assign]
     try:
         train(compose("train", [*SETTINGS, f"train.steps={steps}"]), run)
     finally:
         MetricsFile.log = log  # type: ignore[method-assign]
-    return rows
+    return {name: rows[: done[0], place].tolist() for place, name in enumerate(BOUNDS)}
 
 
 def slope(values: list[float]) -> tuple[float, float, float]:
@@ -73,15 +74,15 @@ def slope(values: list[float]) -> tuple[float, float, float]:
     blocks = np.array_split(np.arange(len(tail)), min(BLOCKS, len(tail)))
     centres, means = (np.array([part[block].mean() for block in blocks]) for part in (np.arange(len(tail)), tail))
     fit = stats.linregress(centres, means)
-    half = float(stats.t.ppf(0.975, len(blocks) - 2) * fit.stderr)
+    half = float(stats.t.ppf(0.975, len(blocks) - 2) * np.nan_to_num(fit.stderr))  # NaN if all are equal
     return float(fit.slope), float(fit.slope) - half, float(fit.slope) + half
 
 
-def report(rows: list[dict[str, float]]) -> tuple[str, list[str]]:
+def report(used: Mapping[str, list[float]]) -> tuple[str, list[str]]:
     """The table in Markdown, and the quantities that grow: those whose whole interval is above the bound."""
     lines, growing = [], []
     for name, bound in BOUNDS.items():
-        values = [row[name] for row in rows]
+        values = used[name]
         middle, low, high = slope(values)
         if low > bound:
             growing.append(name)
@@ -99,9 +100,9 @@ def main() -> int:
     given = parser.parse_args()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        rows = measured(Path(folder) / "run", given.steps)
-    table, growing = report(rows)
-    print(f"\n{table}\n\n{len(rows)} steps, {time.monotonic() - begun:.0f} s, {os.cpu_count()} cores")
+        used = measured(Path(folder) / "run", given.steps)
+    table, growing = report(used)
+    print(f"\n{table}\n\n{given.steps} steps, {time.monotonic() - begun:.0f} s, {os.cpu_count()} cores")
     for name in growing:
         print(f"GROWS: {name}")
     return 1 if growing else 0

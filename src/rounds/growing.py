@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from src.rounds.base import Strategy
 from src.types import Codec, Engine, OnToken, Path, Problem, Rollout, Status, Turn
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def stream(*key: object) -> int:
@@ -70,5 +74,59 @@ def _lineage(tree: Mapping[Path, Turn], turn: Turn) -> list[Turn]:
     return lineage
 
 
+def numbered(tree: Rollout, number: int) -> Rollout:
+    """Set the rollout's index in its batch."""
+    return replace(tree, turns=tuple(replace(turn, tree=number) for turn in tree.turns))
+
+
 def _place(turn: Turn) -> tuple[int, Path]:
     return turn.round, turn.path
+
+
+class World:
+    """The processes of a run. This class is a single process; ``src.parallel`` defines several.
+
+    All execute the same program and call these methods in the same order. Process 0 writes the run directory.
+    """
+
+    rank: int = 0
+    size: int = 1
+    sent: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is process 0."""
+        return self.rank == 0
+
+    def agree(self, function: Callable[[], Result]) -> list[Result]:
+        """Call ``function`` in every process; return all results by rank. An error in one is raised in all."""
+        return [function()]
+
+    def together(self, function: Callable[[], Result]) -> Result:
+        """Call ``function`` in every process; return this process's result. An error in one is raised in all."""
+        return function()
+
+    def lead(self, function: Callable[[], Result]) -> Result:
+        """Call ``function`` in process 0 only, while the others wait. All get its result, or its error."""
+        return function()
+
+    def share(
+        self, items: Sequence[Item], costs: Sequence[float], function: Callable[[Sequence[Item]], Sequence[Result]]
+    ) -> list[Result]:
+        """Apply ``function`` (list of items to list of results) to all items, some in each process.
+
+        Returns the results of all items, in order, in every process.
+        """
+        return list(function(items))
+
+    def own(self, items: Sequence[Item], costs: Sequence[float]) -> list[Item]:
+        """Return the items that this process works on."""
+        return list(items)
+
+    def accumulate(self, parameters: Sequence[Any], backward: Callable[[], None]) -> None:
+        """Call ``backward`` in every process, then replace each parameter's gradient by its sum over processes."""
+        backward()
+
+
+ALONE = World()
+"""A single process."""

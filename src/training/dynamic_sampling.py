@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from src.credit.base import Credited
+from src.rounds.growing import numbered
 from src.types import Problem, Rollout, Scores
 
 Grow = Callable[[Sequence[Problem]], list[Rollout]]
@@ -41,7 +42,7 @@ def collect(
     growing, wanted, rest = 0.0, list(problems), list(spare)
     for wave in range(waves + 1):
         begin = time.perf_counter()
-        trees = [_numbered(tree, len(rollouts) + place) for place, tree in enumerate(grow(wanted))]
+        trees = [numbered(tree, len(rollouts) + place) for place, tree in enumerate(grow(wanted))]
         growing += time.perf_counter() - begin
         verdicts = score(trees)
         kept += [len(rollouts) + place for place in _informative(trees, verdicts, credit)]
@@ -65,8 +66,3 @@ def _informative(trees: Sequence[Rollout], scores: Sequence[Scores], credit: Cre
         if any(len(values) > 1 for values in groups.values()):
             result.append(place)
     return result
-
-
-def _numbered(tree: Rollout, number: int) -> Rollout:
-    """Set the rollout's index in the step, which counts over all waves."""
-    return replace(tree, turns=tuple(replace(turn, tree=number) for turn in tree.turns))

@@ -14,6 +14,7 @@ from torch import Tensor
 from src.algorithms.base import Algorithm, Tokens
 from src.models.packing import Pack, micro_batches
 from src.models.policy import Policy
+from src.rounds.growing import ALONE, World
 from src.types import NumberError, Row
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ class Learner:
     log-probs a KL penalty in the reward uses: the sampler's, if their mean absolute difference from the policy's (over
     the tokens of the first micro-batch, in nats) is at most this, else the policy's own. 0 always uses the policy's.
     ``on_nonfinite`` decides about an update with a NaN or an infinity in it: an error, or an update that is skipped.
+
+    With several processes, every process computes the same shares, advantages and micro-batches from all rows, works on
+    some of the micro-batches, and gets the sum of all gradients.
     """
 
     policy: Policy
@@ -55,6 +59,7 @@ class Learner:
     max_grad_norm: float
     sampler_tolerance: float = 0.0
     on_nonfinite: Literal["stop", "skip"] = "stop"
+    world: World = ALONE
     _sums: dict[str, float] = field(default_factory=dict)
 
     def update(self, rows: Sequence[Row]) -> dict[str, float]:
@@ -84,6 +89,7 @@ class Learner:
                 skipped += 1
             rate = self.schedule.get_last_lr()[0]
             self.schedule.step()
+        self._sums = _total(self.world.agree(lambda: self._sums))
         tokens = max(1.0, self._sums.pop("tokens", 0.0))
         loss = self._sums.pop("loss", 0.0) / self.algorithm.iterations
         means = {name: total / tokens for name, total in self._sums.items()}
@@ -130,11 +136,9 @@ class Learner:
         batch = Batch(rows, shares, [])
         kl = None
         if self.algorithm.kl_beta and self.algorithm.kl_in == "reward":
-            kl = [torch.zeros(0, dtype=torch.float64) for _ in rows]
-            for packs in self._micro_batches(rows, [i for i, length in enumerate(lengths) if length]):
-                group = [index for pack in packs for index in pack]
-                for index, divergence in zip(group, self._divergence(batch, packs), strict=True):
-                    kl[index] = divergence
+            plan = self._micro_batches(rows, [i for i, length in enumerate(lengths) if length])
+            found = _total(self.world.agree(lambda: self._divergences(batch, plan)))
+            kl = [found.get(index, torch.zeros(0, dtype=torch.float64)) for index in range(len(rows))]
         advantages = [row.advantage for row in rows]
         batch.advantages = self.algorithm.token_advantages(advantages, lengths, weights, kl)
         return batch
@@ -147,14 +151,33 @@ class Learner:
         """
         others = self.algorithm.entropy_bonus or (self.algorithm.kl_beta and self.algorithm.kl_in == "loss")
         needed = [i for i, tokens in enumerate(batch.advantages) if len(tokens) and (others or bool(tokens.any()))]
-        for packs in self._micro_batches(batch.rows, needed):
-            self._micro_batch(batch, packs)
+        plan = self._micro_batches(batch.rows, needed)
+
+        def own() -> None:
+            for packs in self.world.own(plan, [_padded_size(batch.rows, packs) for packs in plan]):
+                self._micro_batch(batch, packs)
+
+        self.world.accumulate(self.policy.parameters(), own)
 
     def _micro_batches(self, rows: Sequence[Row], chosen: Sequence[int]) -> list[list[Pack]]:
         if not chosen:
             return []
-        batches = micro_batches([rows[i] for i in chosen], self.policy.attention, self.micro_batch_tokens)
+        some, attention, processes = [rows[i] for i in chosen], self.policy.attention, self.world.size
+        batches = micro_batches(some, attention, self.micro_batch_tokens)
+        if len(batches) % processes:  # smaller ones, so that no process waits
+            total = sum(_padded_size(some, packs) for packs in batches)
+            batches = micro_batches(some, attention, total // (processes * (1 + len(batches) // processes)))
         return [[[chosen[place] for place in pack] for pack in packs] for packs in batches]
+
+    def _divergences(self, batch: Batch, plan: Sequence[Sequence[Pack]]) -> dict[int, Tensor]:
+        """KL estimates of this process's rows, by row. Every process first compares the sampler on the same rows."""
+        if plan and self.world.size > 1:
+            with torch.no_grad():
+                self._before(batch, plan[0])
+        found: dict[int, Tensor] = {}
+        for packs in self.world.own(plan, [_padded_size(batch.rows, packs) for packs in plan]):
+            found |= dict(zip((i for pack in packs for i in pack), self._divergence(batch, packs), strict=True))
+        return found
 
     def _divergence(self, batch: Batch, packs: Sequence[Pack]) -> list[Tensor]:
         """KL estimate of each completion token of a micro-batch, before the first iteration."""
@@ -215,6 +238,20 @@ class Learner:
         }
         for name, value in sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+
+def _total(parts: Sequence[dict[Any, Any]]) -> dict[Any, Any]:
+    """Sum the values of each key over the processes."""
+    totals: dict[Any, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            totals[name] = totals[name] + value if name in totals else value
+    return totals
+
+
+def _padded_size(rows: Sequence[Row], packs: Sequence[Pack]) -> int:
+    """Padded tokens of a micro-batch."""
+    return len(packs) * max(len(rows[pack[0]].prompt) + sum(len(rows[i].completion) for i in pack) for pack in packs)
 
 
 def _not_finite(named: Mapping[str, Tensor | None], mask: Tensor, rows: Sequence[Row]) -> NumberError:

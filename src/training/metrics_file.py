@@ -57,6 +57,26 @@ class MetricsFile:
         return dict(json.loads(lines[-1])) if lines else {}
 
 
+class NoMetrics(MetricsFile):
+    """Metrics of a process that does not write the run directory: not recorded."""
+
+    def __init__(self) -> None:
+        """Open no file."""
+        self.repaired = ""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close no file."""
+
+    def log(self, metrics: Mapping[str, Any]) -> None:
+        """Record nothing."""
+
+    def last(self) -> dict[str, Any]:
+        """Return no metrics."""
+        return {}
+
+
 def _lines(path: Path, after: int) -> dict[int, str]:
     """Read the intact lines of steps up to ``after``, by step."""
     lines = {}

@@ -11,6 +11,7 @@ from src.algorithms.base import Algorithm
 from src.credit.base import CreditRule
 from src.evaluation.settings import Evaluation, SamplingSections
 from src.optimizers.base import OptimizerSettings
+from src.parallel.settings import Parallel
 from src.rewards.base import Reward
 from src.settings import LARGEST_SEED, RunSettings, Section
 from src.tracking.base import TrackerSettings
@@ -25,6 +26,7 @@ class Train(Section):
     max_grad_norm: float = Field(gt=0)
     sampler_tolerance: float = Field(ge=0)
     rollouts_every: int = Field(ge=1)
+    log_tokens: bool = False
     threads: int = Field(0, ge=0, le=1024)
     on_nonfinite: Literal["stop", "skip"] = "stop"
     max_time: float | None = Field(None, gt=0, le=525_600)
@@ -71,6 +73,7 @@ class TrainCommand(LearningSections):
 
     seed: int = Field(ge=0, le=LARGEST_SEED)
     tracking: TrackerSettings
+    parallel: Parallel = Parallel(replicas=None)
     train: Train
     evaluation: Evaluation
     checkpoint: Checkpoint

@@ -14,7 +14,9 @@ from typing import Any
 from torch.profiler import record_function
 
 from src.evaluation.loop import evaluate
-from src.rounds.growing import grow
+from src.evaluation.multiple import band
+from src.evaluation.results import Evaluated
+from src.rounds.growing import grow, numbered
 from src.run import Run
 from src.tracking.base import Tracker
 from src.training import checkpoint
@@ -75,7 +77,8 @@ class Trainer:
         settings, state = self.settings, self.state
         while state.step < settings.train.steps or state.pending:
             if not state.pending:
-                with profiled(self.run.directory / "profile", state.step + 1 == settings.train.profile):
+                due = self.run.world.leads and state.step + 1 == settings.train.profile
+                with profiled(self.run.directory / "profile", due):
                     state.pending = self.step(state.step)
                 state.problems = state.pending["problems_seen"]
                 state.verifier_failures += state.pending["verifier_failures"]
@@ -96,18 +99,21 @@ class Trainer:
 
         Stop signals are handled before the update only, so an interrupted step changes nothing.
         """
-        self.interrupt()
-        begin, failures = time.perf_counter(), self.judge.failures
+        self.run.world.agree(self.interrupt)
+        begin, failures, sent = time.perf_counter(), self.judge.failures, self.run.world.sent
         self._bad = 0
         batch = self.sample(step)
         sampled = time.perf_counter()
         with record_function(PREFIX + "training"), naming(step, ids(batch.rollouts)):
             update = self.learner.update(batch.credited.rows)
-        update["nonfinite"] += self._bad
+        counts = self.run.world.agree(lambda: (self._bad, self.judge.failures - failures))
+        update["nonfinite"] += sum(bad for bad, _ in counts)
         end = time.perf_counter()
         if logged(step + 1, self.settings.train.rollouts_every):
             file = rollout_file(self.run.directory / "rollouts", step + 1)
-            write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec)
+            if self.run.world.leads:
+                tokens = self.settings.train.log_tokens
+                write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec, tokens)
             self.tracker.rollouts(step + 1, batch.rollouts, batch.scores)
         return {
             "step": step + 1,
@@ -115,7 +121,8 @@ class Trainer:
             **describe(batch.rollouts, batch.scores, batch.credited),
             **({"dropped_problems": batch.dropped} if self.settings.algorithm.max_resamples else {}),
             **update,
-            "verifier_failures": self.judge.failures - failures,
+            "verifier_failures": sum(failed for _, failed in counts),
+            **({"traffic_bytes": self.run.world.sent - sent} if self.run.world.size > 1 else {}),
             "time/rollout": batch.growing,
             "time/reward": sampled - begin - batch.growing,
             "time/train": end - sampled,
@@ -143,17 +150,24 @@ class Trainer:
         depth = None if settings.reward.looks_ahead else 1
         key = (settings.seed, "train", step)
 
-        def rollouts(problems: Sequence[Problem]) -> list[Rollout]:
-            with record_function(PREFIX + "rollout"), naming(step, {n: one.id for n, one in enumerate(problems)}):
+        def own(problems: Sequence[Problem]) -> list[Rollout]:
+            with naming(step, {n: one.id for n, one in enumerate(problems)}):
                 return grow(run.engine, settings.rounds, problems, run.codec, key, depth, interrupt=self.interrupt)
+
+        def rollouts(problems: Sequence[Problem]) -> list[Rollout]:
+            with record_function(PREFIX + "rollout"):
+                trees = run.world.share(problems, [len(problem.question) for problem in problems], own)
+            return [numbered(tree, number) for number, tree in enumerate(trees)] if run.world.size > 1 else trees
 
         return rollouts
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Scores]:
         """Score rollouts with the run's first verifier."""
         with naming(self.state.step, ids(rollouts)):
-            skips = self.settings.train.on_nonfinite == "skip"
-            return self.settings.reward.score(rollouts, self.judge, self._count if skips else None)
+            count = self._count if self.settings.train.on_nonfinite == "skip" else None
+            costs = [len(rollout.turns) for rollout in rollouts]
+            reward, world = self.settings.reward, self.run.world
+            return world.share(rollouts, costs, lambda some: reward.score(some, self.judge, count))
 
     def _count(self, error: NumberError) -> None:
         self._bad += 1
@@ -178,22 +192,35 @@ class Trainer:
         run, settings, step = self.run, self.settings.evaluation, self.state.step
         if not settings.every or (step % settings.every and step != self.settings.train.steps):
             return {}
-        rounds = self.settings.rounds
-        chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
-        key = (self.settings.seed, "validation")
-        result, _ = evaluate(
-            run.engine, chains, run.splits.validation, run.codec, run.scorers, key, interrupt=self.interrupt
-        )
+        result = self.validated("validation")
         accuracy = result.interval
+        looks = band([right for (right,) in result.correct], -(-step // settings.every))
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
             self.state.best = {"step": step, "accuracy": accuracy.estimate}
-            checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy)
+            run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
         return {
             "validation/accuracy": accuracy.estimate,
             "validation/low": accuracy.low,
             "validation/high": accuracy.high,
+            "validation/band_low": looks.low,
+            "validation/band_high": looks.high,
             "validation/tokens_per_answer": result.summary["tokens_per_answer"],
         }
+
+    def validated(self, stream: str) -> Evaluated:
+        """Evaluate the current weights on the validation split, with one answer per problem; ``stream`` names the
+        random numbers."""
+        run, settings, rounds = self.run, self.settings.evaluation, self.settings.rounds
+        chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
+        place = run.engine, chains, run.splits.validation, run.codec, run.scorers
+        return evaluate(*place, (self.settings.seed, stream), interrupt=self.interrupt, world=run.world)[0]
+
+    def optimism(self, found: Mapping[str, float]) -> dict[str, float]:
+        """The validation accuracy of the kept weights, which are loaded, beside that of fresh answers, and their
+        difference: the largest of several noisy accuracies is too high on average."""
+        fresh = self.validated("validation again").interval
+        again = {"fresh_accuracy": fresh.estimate, "fresh_low": fresh.low, "fresh_high": fresh.high}
+        return {**found, **again, "optimism": found["accuracy"] - fresh.estimate}
 
     @property
     def seconds(self) -> float:
@@ -215,7 +242,8 @@ class Trainer:
             "optimizer": self.learner.optimizer.state_dict(),
             "schedule": self.learner.schedule.state_dict(),
         }
-        checkpoint.save(self.run.directory, state.step, self.run.policy, content, self.settings.checkpoint.keep)
+        run, keep = self.run, self.settings.checkpoint.keep
+        run.world.lead(lambda: checkpoint.save(run.directory, state.step, run.policy, content, keep))
 
 
 def ids(rollouts: Sequence[Rollout]) -> dict[int, str]:

@@ -31,36 +31,46 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameter numbers of glibc's mallopt(3)."""
 
 
-def prepare(threads: int, run: Path) -> dict[str, Any]:
+def prepare(threads: int, run: Path, world_size: int = 1) -> dict[str, Any]:
     """Set the number of threads, enable deterministic kernels, and record the environment.
 
     With ``threads`` 0, a resumed run gets the number of threads it started with. Returns the record, which is also
     written to ``environment.json`` and becomes part of ``summary.json``. A difference from the record of an earlier
-    start is printed as a warning.
+    start is printed as a warning. ``world_size`` is the number of processes of the run.
     """
     import torch
 
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    keep_freed_memory()
     file, earlier = run / "environment.json", recorded_environment(run)
-    torch.set_num_threads(threads or earlier.get("threads", torch.get_num_threads()))
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Debug option that fills uninitialised tensors; off because it costs an extra write per allocation.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    make_deterministic(threads or earlier.get("threads", torch.get_num_threads()))
     now = {
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "commit": _commit(),
         "threads": torch.get_num_threads(),
+        "world_size": world_size,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "processor": _processor(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
-    for name in ("versions", "threads", "instructions", "device"):
+    if earlier:
+        earlier.setdefault("world_size", 1)  # records of old runs, which had one process
+    for name in ("versions", "threads", "world_size", "instructions", "device"):
         if name in earlier and earlier[name] != now[name]:
             print(f"warning: {name} was {earlier[name]} and is {now[name]}: the resumed run will not be bit-exact")
     write_json(file, now)
     return now
+
+
+def make_deterministic(threads: int) -> None:
+    """Use ``threads`` CPU threads and deterministic kernels."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Debug option that fills uninitialised tensors; off because it costs an extra write per allocation.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def keep_freed_memory() -> None:

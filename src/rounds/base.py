@@ -113,6 +113,11 @@ class Strategy(Section, ABC):
         """The strategy for evaluation: ``samples`` independent answers after ``n`` rounds, all from the policy."""
 
     @property
+    def turn_tokens(self) -> int:
+        """Tokens of a one-token prompt and the longest completion that a turn may write."""
+        return 1
+
+    @property
     @abstractmethod
     def samples(self) -> int:
         """Independent samples per problem at evaluation."""
@@ -143,6 +148,10 @@ class Quoting(Strategy):
     trajectories: int = Field(4, ge=1)
     keep: Literal["head", "tail"] = "tail"
     stop_at_answer: bool = False
+
+    @property
+    def turn_tokens(self) -> int:
+        return min(self.context, 1 + (self.first_tokens if self.n == 1 else max(self.first_tokens, self.later_tokens)))
 
     def sampled(self, n: int, temperature: float, top_p: float, **shape: Any) -> Self:
         """The strategy with ``n`` rounds, all sampled from the policy in the same way."""

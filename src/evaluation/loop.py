@@ -37,7 +37,8 @@ def evaluate_tests(
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             place = run.engine, chains, problems, run.codec, run.scorers
-            sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt, world=run.world)
+            with run.policy.gathered():
+                sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt, world=run.world)
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,

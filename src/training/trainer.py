@@ -14,6 +14,7 @@ from typing import Any
 from torch.profiler import record_function
 
 from src.evaluation.loop import evaluate
+from src.models.sharding import whole_state
 from src.rounds.growing import grow, numbered
 from src.run import Run
 from src.tracking.base import Tracker
@@ -151,7 +152,7 @@ class Trainer:
                 return grow(run.engine, settings.rounds, problems, run.codec, key, depth, interrupt=self.interrupt)
 
         def rollouts(problems: Sequence[Problem]) -> list[Rollout]:
-            with record_function(PREFIX + "rollout"):
+            with record_function(PREFIX + "rollout"), run.policy.gathered():
                 trees = run.world.share(problems, [len(problem.question) for problem in problems], own)
             return [numbered(tree, number) for number, tree in enumerate(trees)] if run.world.size > 1 else trees
 
@@ -192,11 +193,13 @@ class Trainer:
         chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
         key = (self.settings.seed, "validation")
         place = run.engine, chains, run.splits.validation, run.codec, run.scorers
-        result, _ = evaluate(*place, key, interrupt=self.interrupt, world=run.world)
+        with run.policy.gathered():
+            result, _ = evaluate(*place, key, interrupt=self.interrupt, world=run.world)
         accuracy = result.interval
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
             self.state.best = {"step": step, "accuracy": accuracy.estimate}
-            run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
+            with run.policy.gathered():
+                run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
         return {
             "validation/accuracy": accuracy.estimate,
             "validation/low": accuracy.low,
@@ -221,11 +224,12 @@ class Trainer:
         content = {
             "settings": self.run.config.values,
             "state": vars(state) | {"best": dict(state.best), "pending": dict(state.pending)},
-            "optimizer": self.learner.optimizer.state_dict(),
+            "optimizer": whole_state(self.learner.optimizer.state_dict(), keep=self.run.world.leads),
             "schedule": self.learner.schedule.state_dict(),
         }
         run, keep = self.run, self.settings.checkpoint.keep
-        run.world.lead(lambda: checkpoint.save(run.directory, state.step, run.policy, content, keep))
+        with run.policy.gathered():
+            run.world.lead(lambda: checkpoint.save(run.directory, state.step, run.policy, content, keep))
 
 
 def ids(rollouts: Sequence[Rollout]) -> dict[int, str]:

@@ -166,7 +166,7 @@ class Learner:
         """
         own = self.world.own(plan, [padded_size(rows, packs) for packs in plan])
         missing = max(self.world.agree(lambda: len(own))) - len(own) if self.policy.sharded else 0
-        return [*((packs, True) for packs in own), *[([plan[0][0][:1]], False)] * missing]
+        return [*((packs, True) for packs in own), *(([plan[0][0][:1]], False) for _ in range(missing))]
 
     def _collected(self, function: Callable[[], Any]) -> list[Any]:
         """The results of ``function``, which may pass the model, in all processes."""

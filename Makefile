@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 PIP := -m pip --disable-pip-version-check
 
-.PHONY: help setup train test test-all lint docs mutants chaos fuzz lock pretrain smollm2 vllm clean
+.PHONY: help setup train test test-all test-gpu lint docs mutants chaos fuzz lock pretrain smollm2 vllm clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,6 +27,9 @@ test: setup ## the tests (minutes)
 
 test-all: setup ## the tests and the slow ones
 	$(BIN)/python -m pytest $(ARGS)
+
+test-gpu: setup ## the tests that need a GPU; elsewhere each is skipped with a sentence
+	$(BIN)/python -m pytest tests/gpu -rs $(ARGS)
 
 lint: setup ## ruff, mypy, import rules
 	$(BIN)/ruff check .

@@ -63,7 +63,8 @@ class Run:
 
     def _check(self, engine: Engine) -> None:
         model = self.settings.model
-        check_agreement(self.policy, engine, model.name, model.context)
+        with self.policy.gathered():
+            check_agreement(self.policy, engine, model.name, model.context)
 
 
 def build_run(

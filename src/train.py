@@ -57,9 +57,11 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
     with StopRequest(settings.train.max_time) as stop, Console(settings.train.steps) as console:
         saved = world.lead(lambda: checkpoints.to_continue(directory, console.note))
         run = world.together(lambda: build_run(config, directory, saved, world=world))
-        learner, state = world.together(lambda: restored(run, saved))
         if world.size > 1 and len(set(world.agree(lambda: (run.policy.base_hash, run.policy.trained_hash())))) > 1:
             raise InputError("the processes loaded different weights; give all of them the same files and settings")
+        if settings.parallel.shards > 1:
+            run.policy.shard(world.size // settings.parallel.shards, settings.parallel.shards)
+        learner, state = world.together(lambda: restored(run, saved))
         copy = saved / checkpoint.METRICS if saved is not None else None
         values, file, done = (
             {**config.values, **about},
@@ -117,8 +119,9 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
                 **about,
                 **peak_memory(),
             }
+            with run.policy.gathered():
+                world.lead(lambda: publish(run, summary))
             if world.leads:
-                publish(run, summary)
                 tracker.summarize(summary)
                 write_json(directory / "summary.json", summary)
     console.results(summary, directory, list(run.splits.tests.values())[-1][0].question)
@@ -144,6 +147,7 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
     Raises:
         InputError: the configuration was edited since the checkpoint was saved, or the best weights are damaged.
     """
+    from src.models.sharding import sharded_state
     from src.training import checkpoint
     from src.training.learner import Learner
     from src.training.trainer import State
@@ -169,7 +173,7 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
     if content["state"]["best"]:
         intact_best(run.directory)
     configuration.refuse_changes(run.directory, content["settings"], run.config.values)
-    optimizer.load_state_dict(content["optimizer"])
+    optimizer.load_state_dict(sharded_state(content["optimizer"], run.policy.parameters()))
     schedule.load_state_dict(content["schedule"])
     return learner, State(**content["state"])
 

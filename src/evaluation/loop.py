@@ -43,10 +43,12 @@ def evaluate_tests(
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             place = run.engine, chains, problems, run.codec, run.scorers
-            sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt, world=run.world)
+            with run.policy.gathered():
+                sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt, world=run.world)
             measured: dict[str, Any] = {}
             if settings.floor is not None:
-                again, _ = evaluate(*place, seeds, settings.floor, interrupt=interrupt, world=run.world)
+                with run.policy.gathered():
+                    again, _ = evaluate(*place, seeds, settings.floor, interrupt=interrupt, world=run.world)
                 flipped = asdict(flips(sampled.correct, again.correct))
                 measured["floor"] = {"problems_at_once": settings.floor, **flipped}
             if settings.labelled is not None:

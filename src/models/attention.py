@@ -174,3 +174,11 @@ def install(model: Any) -> bool:
     if chosen and model._can_set_attn_implementation():
         model.set_attn_implementation(NAME)
     return bool(model.config._attn_implementation == NAME)
+
+
+def relative_cost(model: Any) -> float:
+    """Cost of attending to one token in a causal LM, as a fraction of the other work on a token outside the head."""
+    embeddings = model.get_input_embeddings(), model.get_output_embeddings()
+    head = {id(parameter) for module in embeddings for parameter in module.parameters()}
+    body = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in head)
+    return float(2 * model.config.hidden_size * model.config.num_hidden_layers / body)  # 4 h L of 2 P operations

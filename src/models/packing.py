@@ -50,6 +50,11 @@ def micro_batches(rows: Sequence[Row], attention: float, budget: int) -> list[li
     ]
 
 
+def padded_size(rows: Sequence[Row], packed: Sequence[Pack]) -> int:
+    """Padded tokens of a micro-batch."""
+    return len(packed) * max(len(rows[pack[0]].prompt) + sum(len(rows[i].completion) for i in pack) for pack in packed)
+
+
 def padded_batches(sizes: Sequence[tuple[int, int]], budget: int) -> list[list[int]]:
     """Split rows of (prompt, completion) lengths, in order, into batches of at most ``budget`` padded tokens.
 

@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, set_peft_model_state_dict
+from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM
 
 from src.models import attention
 from src.models.lora import adapted_weights, mergeable
-from src.models.packing import layout
+from src.models.packing import Layout, layout
+from src.models.sharding import Shards
 from src.models.tokenizer import TokenizerCodec
-from src.models.weights import adapter_weights, weights_hash
-from src.types import InputError, Row, Writer
+from src.models.weights import load_weights, weights_hash, write_weights
+from src.types import Row, Writer
 
 LOGITS_AT_ONCE = 2**24
 """Number of logits computed at a time (64 MB in fp32), so that memory does not grow with tokens x vocabulary."""
@@ -47,6 +46,31 @@ class Policy:
         self._shares = attention.install(self._causal)
         self._adapters = adapted_weights(model)
         self.merges = mergeable(self._adapters, self._causal)  # whether generation merges the adapter into the weights
+        self._shards: Shards | None = None
+        self._forward: Callable[..., tuple[Tensor, Tensor]] = self._pass
+
+    def shard(self, replicas: int, shards: int) -> None:
+        """Shard the weights over processes (see ``Shards``). Called once, by all processes together."""
+        self._shards = Shards(self.model, self._causal, replicas, shards)
+        self._forward = self._shards.entered(self._pass)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the weights are sharded. All processes must then make the same passes in the same order."""
+        return self._shards is not None
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Hold the whole weights in every process until the context closes; all enter together. For generation."""
+        with nullcontext() if self._shards is None else self._shards.gathered():
+            if self.sharded:
+                self._adapters = adapted_weights(self.model)
+            yield
+
+    def reset(self) -> None:
+        """Free gathered weights after a pass whose backward pass is given up."""
+        if self._shards is not None:
+            self._shards.reset()
 
     @property
     def adapted(self) -> bool:
@@ -59,36 +83,24 @@ class Policy:
 
     def trained_hash(self) -> str:
         """SHA-256 over the current values of the trainable parameters."""
-        return weights_hash(parameter for parameter in self.model.named_parameters() if parameter[1].requires_grad)
+        with self.gathered():
+            return weights_hash(parameter for parameter in self.model.named_parameters() if parameter[1].requires_grad)
 
     def write(self, folder: Path) -> None:
-        """Save the adapter in PEFT's layout, or the whole model with its tokenizer if all weights are trained."""
-        if self.adapted:
-            self.model.save_pretrained(folder, save_embedding_layers=False)
-        else:
-            self.model.save_pretrained(folder)
-            self.codec.tokenizer.save_pretrained(folder)
+        """Save the adapter in PEFT's layout, or the whole model with its tokenizer if all weights are trained.
+
+        Sharded weights are written inside ``gathered``.
+        """
+        state = self._shards.state() if self._shards else None
+        write_weights(self.model, self.codec.tokenizer, folder, state)
 
     def save(self, folder: Path) -> None:
         """Save to the subfolder ``adapter`` of ``folder``, or ``model`` if all weights are trained."""
         self.write(folder / ("adapter" if self.adapted else "model"))
 
     def load(self, folder: Path) -> None:
-        """Load the weights that ``save`` wrote.
-
-        Raises:
-            InputError: the weights do not fit the model.
-        """
-        try:
-            if self.adapted:
-                set_peft_model_state_dict(self.model, adapter_weights(self.model, folder / "adapter"))
-                return
-            saved = AutoModelForCausalLM.from_pretrained(
-                folder / "model", dtype=self.model.dtype, use_safetensors=True, trust_remote_code=False
-            )
-            self.model.load_state_dict(saved.state_dict())
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"the weights in {folder} cannot be loaded: {error}") from error
+        """Load the weights that ``save`` wrote. Raises ``InputError`` if they do not fit the model."""
+        load_weights(self.model, folder)
 
     @contextmanager
     def as_base(self) -> Iterator[None]:
@@ -144,16 +156,7 @@ class Policy:
     @property
     def attention(self) -> float:
         """Cost of attending to one sibling token, as a fraction of the other work on a token outside the head."""
-        if self._shares:
-            return 0.0
-        config = self.model.config
-        head = {
-            id(p)
-            for module in (self._causal.get_input_embeddings(), self._causal.get_output_embeddings())
-            for p in module.parameters()
-        }
-        body = sum(parameter.numel() for parameter in self._causal.parameters() if id(parameter) not in head)
-        return float(2 * config.hidden_size * config.num_hidden_layers / body)  # 4 h L of 2 P operations
+        return 0.0 if self._shares else attention.relative_cost(self._causal)
 
     @property
     def _causal(self) -> Any:
@@ -170,19 +173,8 @@ class Policy:
         """
         plan, device = layout(packs, self.pad_token), self.device
         temperature = torch.tensor([row.temperature for pack in packs for row in pack], dtype=torch.float64)
-        body = getattr(self._causal, self._causal.base_model_prefix)
-        sharing = {"shared": attention.pieces(plan.spans, self.model.dtype)} if self._shares else {}
         with self.as_base() if base else nullcontext(), self.in_its_precision():
-            hidden = body(
-                input_ids=plan.ids.to(device),
-                attention_mask=attention.mask_for(self.model, plan.visible.to(device)),
-                position_ids=plan.positions.to(device),
-                use_cache=False,
-                **sharing,
-            ).last_hidden_state[plan.sequence.to(device), plan.place.to(device)]
-            logprobs, entropy = token_logprobs(
-                hidden, self._head, plan.targets.to(device), temperature[plan.row].to(device), entropy_gradient
-            )
+            logprobs, entropy = self._forward(plan, temperature[plan.row].to(device), entropy_gradient)
         row, step = plan.row.to(device), plan.step.to(device)
         shape = (plan.rows, plan.steps)
         mask = torch.zeros(shape, dtype=torch.bool, device=device).index_put((row, step), torch.tensor(True))
@@ -191,6 +183,20 @@ class Policy:
             entropy.new_zeros(shape).index_put((row, step), entropy),
             mask,
         )
+
+    def _pass(self, plan: Layout, temperature: Tensor, entropy_gradient: bool) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies of the completion tokens, ``[tokens]``: the body, then the head."""
+        device = self.device
+        body = getattr(self._causal, self._causal.base_model_prefix)
+        sharing = {"shared": attention.pieces(plan.spans, self.model.dtype)} if self._shares else {}
+        hidden = body(
+            input_ids=plan.ids.to(device),
+            attention_mask=attention.mask_for(self.model, plan.visible.to(device)),
+            position_ids=plan.positions.to(device),
+            use_cache=False,
+            **sharing,
+        ).last_hidden_state[plan.sequence.to(device), plan.place.to(device)]
+        return token_logprobs(hidden, self._head, plan.targets.to(device), temperature, entropy_gradient)
 
     @contextmanager
     def in_its_precision(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Hashes of weights, and loading of adapter tensors."""
+"""Hashes of weights, saving and loading them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, load_peft_weights
+from peft import PeftModel, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
 from src.models.settings import refuse_pickled_adapter
+from src.models.sharding import like
+from src.types import InputError
 
 
 def adapter_weights(model: Any, folder: Path) -> dict[str, Tensor]:
@@ -37,5 +41,35 @@ def weights_hash(parameters: Iterable[tuple[str, nn.Parameter]]) -> str:
             tensors |= {f"{name}.{key}": scale for key, scale in sorted(scales.as_dict(packed=True).items())}
         for full, tensor in tensors.items():
             digest.update(f"{full}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            # A copy: NumPy would keep the storage from being resized, which sharded weights need.
+            copy = tensor.cpu().clone(memory_format=torch.contiguous_format)
+            digest.update(copy.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def write_weights(model: Any, tokenizer: Any, folder: Path, state: dict[str, Tensor] | None = None) -> None:
+    """Save an adapter in PEFT's layout, or a whole model with its tokenizer; ``state`` replaces ``state_dict()``."""
+    if isinstance(model, PeftModel):
+        model.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
+    else:
+        model.save_pretrained(folder, state_dict=state)
+        tokenizer.save_pretrained(folder)
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Load the weights that ``Policy.save`` wrote, also into a model whose weights are sharded.
+
+    Raises:
+        InputError: the weights do not fit the model.
+    """
+    try:
+        if isinstance(model, PeftModel):
+            ours = get_peft_model_state_dict(model, save_embedding_layers=False)
+            set_peft_model_state_dict(model, like(adapter_weights(model, folder / "adapter"), ours))
+            return
+        saved = AutoModelForCausalLM.from_pretrained(
+            folder / "model", dtype=model.dtype, use_safetensors=True, trust_remote_code=False
+        )
+        model.load_state_dict(like(saved.state_dict(), model.state_dict()))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"the weights in {folder} cannot be loaded: {error}") from error

@@ -130,3 +130,12 @@ class World:
 
 ALONE = World()
 """A single process."""
+
+
+def totals(parts: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
+    """Sum the values of each key over the processes."""
+    sums: dict[Any, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            sums[name] = sums[name] + value if name in sums else value
+    return sums

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from src.algorithms.base import Algorithm, Tokens
-from src.models.packing import Pack, micro_batches
+from src.models.packing import Pack, micro_batches, padded_size
 from src.models.policy import Policy
-from src.rounds.growing import ALONE, World
+from src.models.sharding import own_part, whole_norm
+from src.rounds.growing import ALONE, World, totals
+from src.training.nonfinite import bad_gradient, bad_token
 from src.types import NumberError, Row
 
 logger = logging.getLogger(__name__)
-
-SHOWN = 3
-"""Number of weights that a message names."""
 
 
 @dataclass
@@ -48,7 +47,8 @@ class Learner:
     ``on_nonfinite`` decides about an update with a NaN or an infinity in it: an error, or an update that is skipped.
 
     With several processes, every process computes the same shares, advantages and micro-batches from all rows, works on
-    some of the micro-batches, and gets the sum of all gradients.
+    some of the micro-batches, and gets the sum of all gradients. With sharded weights, a pass of the model is an
+    exchange between processes: all make the same number of passes, and check for errors together before each backward.
     """
 
     policy: Policy
@@ -86,10 +86,11 @@ class Learner:
                 self._check_weights()
             except NumberError as error:
                 self._refuse(error)
+                self.policy.reset()
                 skipped += 1
             rate = self.schedule.get_last_lr()[0]
             self.schedule.step()
-        self._sums = _total(self.world.agree(lambda: self._sums))
+        self._sums = totals(self.world.agree(lambda: self._sums))
         tokens = max(1.0, self._sums.pop("tokens", 0.0))
         loss = self._sums.pop("loss", 0.0) / self.algorithm.iterations
         means = {name: total / tokens for name, total in self._sums.items()}
@@ -105,20 +106,15 @@ class Learner:
 
     def _clipped(self) -> float:
         """Clip the gradient. Returns its norm before."""
-        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm))
+        norm = whole_norm(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm))
         if not math.isfinite(norm):
-            bad = [
-                name
-                for name, weight in self.policy.model.named_parameters()
-                if weight.grad is not None and not bool(weight.grad.isfinite().all())
-            ]
-            where = f"that of {', '.join(bad[:SHOWN])}" if bad else "its norm overflows"
-            raise NumberError(f"the gradient is not finite ({where}); lower optimizer.lr")
+            raise bad_gradient(self.policy.model, self.world)
         return norm
 
     def _check_weights(self) -> None:
-        finite = [weight.detach().isfinite().all() for weight in self.policy.parameters()]
-        if not bool(torch.stack(finite).all()):  # one wait for the device, not one per weight
+        parts = [own_part(weight.detach()).isfinite().all() for weight in self.policy.parameters()]
+        finite = bool(torch.stack(parts).all())  # one wait for the device, not one per weight
+        if not (all(self.world.agree(lambda: finite)) if self.policy.sharded else finite):
             raise NumberError("the update made weights that are not finite; lower optimizer.lr", fatal=True)
 
     def prepare(self, rows: Sequence[Row]) -> Batch:
@@ -137,7 +133,7 @@ class Learner:
         kl = None
         if self.algorithm.kl_beta and self.algorithm.kl_in == "reward":
             plan = self._micro_batches(rows, [i for i, length in enumerate(lengths) if length])
-            found = _total(self.world.agree(lambda: self._divergences(batch, plan)))
+            found = totals(self._collected(lambda: self._divergences(batch, plan)))
             kl = [found.get(index, torch.zeros(0, dtype=torch.float64)) for index in range(len(rows))]
         advantages = [row.advantage for row in rows]
         batch.advantages = self.algorithm.token_advantages(advantages, lengths, weights, kl)
@@ -154,10 +150,37 @@ class Learner:
         plan = self._micro_batches(batch.rows, needed)
 
         def own() -> None:
-            for packs in self.world.own(plan, [_padded_size(batch.rows, packs) for packs in plan]):
-                self._micro_batch(batch, packs)
+            for packs, counts in self._dealt(batch.rows, plan):
+                self._micro_batch(batch, packs, counts)
 
-        self.world.accumulate(self.policy.parameters(), own)
+        if self.policy.sharded:
+            own()  # the backward passes sum the gradients
+        else:
+            self.world.accumulate(self.policy.parameters(), own)
+
+    def _dealt(self, rows: Sequence[Row], plan: Sequence[list[Pack]]) -> list[tuple[list[Pack], bool]]:
+        """This process's micro-batches, and whether each counts.
+
+        With sharded weights, a process with fewer micro-batches than others also passes one row through the model,
+        without effect.
+        """
+        own = self.world.own(plan, [padded_size(rows, packs) for packs in plan])
+        missing = max(self.world.agree(lambda: len(own))) - len(own) if self.policy.sharded else 0
+        return [*((packs, True) for packs in own), *(([plan[0][0][:1]], False) for _ in range(missing))]
+
+    def _collected(self, function: Callable[[], Any]) -> list[Any]:
+        """The results of ``function``, which may pass the model, in all processes."""
+        if not self.policy.sharded:
+            return self.world.agree(function)
+        result = function()  # processes cannot agree on an error inside of an exchange; it ends this process
+        return self.world.agree(lambda: result)
+
+    def _together(self, check: Callable[[], None]) -> None:
+        """Call ``check``; with sharded weights in all processes, so that none waits for a process that failed."""
+        if self.policy.sharded:
+            self.world.together(check)
+        else:
+            check()
 
     def _micro_batches(self, rows: Sequence[Row], chosen: Sequence[int]) -> list[list[Pack]]:
         if not chosen:
@@ -165,18 +188,19 @@ class Learner:
         some, attention, processes = [rows[i] for i in chosen], self.policy.attention, self.world.size
         batches = micro_batches(some, attention, self.micro_batch_tokens)
         if len(batches) % processes:  # smaller ones, so that no process waits
-            total = sum(_padded_size(some, packs) for packs in batches)
+            total = sum(padded_size(some, packs) for packs in batches)
             batches = micro_batches(some, attention, total // (processes * (1 + len(batches) // processes)))
         return [[[chosen[place] for place in pack] for pack in packs] for packs in batches]
 
-    def _divergences(self, batch: Batch, plan: Sequence[Sequence[Pack]]) -> dict[int, Tensor]:
+    def _divergences(self, batch: Batch, plan: Sequence[list[Pack]]) -> dict[int, Tensor]:
         """KL estimates of this process's rows, by row. Every process first compares the sampler on the same rows."""
         if plan and self.world.size > 1:
             with torch.no_grad():
                 self._before(batch, plan[0])
         found: dict[int, Tensor] = {}
-        for packs in self.world.own(plan, [_padded_size(batch.rows, packs) for packs in plan]):
-            found |= dict(zip((i for pack in packs for i in pack), self._divergence(batch, packs), strict=True))
+        for packs, counts in self._dealt(batch.rows, plan):
+            values = zip((i for pack in packs for i in pack), self._divergence(batch, packs), strict=True)
+            found |= dict(values) if counts else {}
         return found
 
     def _divergence(self, batch: Batch, packs: Sequence[Pack]) -> list[Tensor]:
@@ -203,31 +227,41 @@ class Learner:
     def _reference(self, batch: Batch, packs: Sequence[Pack]) -> Tensor:
         """Log-probs of the base (adapter disabled), ``[rows, tokens]``; computed once for all iterations."""
         indices = [index for pack in packs for index in pack]
-        if any(index not in batch.reference for index in indices):
+        needed = any(index not in batch.reference for index in indices)
+        if any(self.world.agree(lambda: needed)) if self.policy.sharded else needed:
             with torch.no_grad():
                 logprobs, _, _ = self.policy.completion_logprobs(_rows(batch, packs), base=True)
             for index, values in zip(indices, logprobs, strict=True):
                 batch.reference[index] = values[: len(batch.rows[index].completion)]
         return _padded([batch.reference[index] for index in indices])
 
-    def _micro_batch(self, batch: Batch, packs: Sequence[Pack]) -> None:
+    def _micro_batch(self, batch: Batch, packs: Sequence[Pack], counts: bool = True) -> None:
+        """Add the gradient of a micro-batch, and its sums for the metrics; nothing is added if it does not count."""
         algorithm, group = self.algorithm, [index for pack in packs for index in pack]
         rows = [batch.rows[index] for index in group]
+        reference = self._reference(batch, packs) if algorithm.kl_beta else None
         logprobs, entropy, mask = self.policy.completion_logprobs(
             _rows(batch, packs), entropy_gradient=bool(algorithm.entropy_bonus)
         )
+        if not counts:
+            self._together(lambda: None)
+            torch.autograd.backward(logprobs, torch.zeros_like(logprobs))
+            return
         for index, row, values in zip(group, rows, logprobs.detach(), strict=True):
             batch.old.setdefault(index, values[: len(row.completion)])
         old = _padded([batch.old[i] for i in group])
         sampled = _sampled(rows).to(logprobs)
         advantages = _padded([batch.advantages[i] for i in group]).to(logprobs)
-        reference = self._reference(batch, packs) if algorithm.kl_beta else None
         losses, sums = algorithm.token_loss(Tokens(logprobs, old, sampled, advantages, mask, entropy, reference))
         share = batch.shares[group].to(logprobs)
         loss = (share[:, None] * losses * mask).sum()
-        if not bool(loss.isfinite()):
-            named = {"log-prob": logprobs, "sampler's log-prob": sampled, "reference's log-prob": reference}
-            raise _not_finite({**named, "advantage": advantages, "loss": losses}, mask, rows)
+
+        def check() -> None:
+            if not bool(loss.isfinite()):
+                named = {"log-prob": logprobs, "sampler's log-prob": sampled, "reference's log-prob": reference}
+                raise bad_token({**named, "advantage": advantages, "loss": losses}, mask, rows)
+
+        self._together(check)
         torch.autograd.backward(loss)
         sums = {
             **sums,
@@ -238,30 +272,6 @@ class Learner:
         }
         for name, value in sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
-
-
-def _total(parts: Sequence[dict[Any, Any]]) -> dict[Any, Any]:
-    """Sum the values of each key over the processes."""
-    totals: dict[Any, Any] = {}
-    for part in parts:
-        for name, value in part.items():
-            totals[name] = totals[name] + value if name in totals else value
-    return totals
-
-
-def _padded_size(rows: Sequence[Row], packs: Sequence[Pack]) -> int:
-    """Padded tokens of a micro-batch."""
-    return len(packs) * max(len(rows[pack[0]].prompt) + sum(len(rows[i].completion) for i in pack) for pack in packs)
-
-
-def _not_finite(named: Mapping[str, Tensor | None], mask: Tensor, rows: Sequence[Row]) -> NumberError:
-    """The error about the first of several tensors ``[rows, tokens]`` that is not finite."""
-    for name, values in named.items():
-        if values is not None:
-            bad = (~values.detach().isfinite() & mask).any(dim=1).nonzero().flatten().tolist()
-            if bad:
-                return NumberError(f"the {name} of a token is not finite", rows[bad[0]].tree, rows[bad[0]].path)
-    return NumberError("the loss is not finite: it overflows where it is summed")
 
 
 def _rows(batch: Batch, packs: Sequence[Pack]) -> list[list[Row]]:

@@ -16,6 +16,7 @@ from torch.profiler import record_function
 from src.evaluation.loop import evaluate
 from src.evaluation.multiple import band
 from src.evaluation.results import Evaluated
+from src.models.sharding import whole_state
 from src.rounds.growing import grow, numbered
 from src.run import Run
 from src.tracking.base import Tracker
@@ -155,7 +156,7 @@ class Trainer:
                 return grow(run.engine, settings.rounds, problems, run.codec, key, depth, interrupt=self.interrupt)
 
         def rollouts(problems: Sequence[Problem]) -> list[Rollout]:
-            with record_function(PREFIX + "rollout"):
+            with record_function(PREFIX + "rollout"), run.policy.gathered():
                 trees = run.world.share(problems, [len(problem.question) for problem in problems], own)
             return [numbered(tree, number) for number, tree in enumerate(trees)] if run.world.size > 1 else trees
 
@@ -197,7 +198,8 @@ class Trainer:
         looks = band([right for (right,) in result.correct], -(-step // settings.every))
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
             self.state.best = {"step": step, "accuracy": accuracy.estimate}
-            run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
+            with run.policy.gathered():
+                run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
         return {
             "validation/accuracy": accuracy.estimate,
             "validation/low": accuracy.low,
@@ -213,7 +215,8 @@ class Trainer:
         run, settings, rounds = self.run, self.settings.evaluation, self.settings.rounds
         chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
         place = run.engine, chains, run.splits.validation, run.codec, run.scorers
-        return evaluate(*place, (self.settings.seed, stream), interrupt=self.interrupt, world=run.world)[0]
+        with run.policy.gathered():
+            return evaluate(*place, (self.settings.seed, stream), interrupt=self.interrupt, world=run.world)[0]
 
     def optimism(self, found: Mapping[str, float]) -> dict[str, float]:
         """The validation accuracy of the kept weights, which are loaded, beside that of fresh answers, and their
@@ -239,11 +242,12 @@ class Trainer:
         content = {
             "settings": self.run.config.values,
             "state": vars(state) | {"best": dict(state.best), "pending": dict(state.pending)},
-            "optimizer": self.learner.optimizer.state_dict(),
+            "optimizer": whole_state(self.learner.optimizer.state_dict(), keep=self.run.world.leads),
             "schedule": self.learner.schedule.state_dict(),
         }
         run, keep = self.run, self.settings.checkpoint.keep
-        run.world.lead(lambda: checkpoint.save(run.directory, state.step, run.policy, content, keep))
+        with run.policy.gathered():
+            run.world.lead(lambda: checkpoint.save(run.directory, state.step, run.policy, content, keep))
 
 
 def ids(rollouts: Sequence[Rollout]) -> dict[int, str]:

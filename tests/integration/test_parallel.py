@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -83,6 +84,45 @@ def test_two_processes_train_as_one_whatever_the_settings(tmp_path: Path, settin
     results = train_on(tmp_path / "two", [*SMALL, *SHORT, *settings])
     assert [code for code, _, _ in results] == [0, 0], results
     assert_equal_runs(one, tmp_path / "two")
+
+
+SHARDED = "parallel.shards=2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["credit=siblings", "algorithm.max_resamples=1", "rounds=2"],
+        ["credit=global-local", "rounds=2", "algorithm.kl_beta=0.1", "train.problems=1", "evaluation.limit=1"],
+        ["algorithm=reinforce++", "train.sampler_tolerance=0", "algorithm.entropy_bonus=0.01"],
+        [*FULL, "credit=siblings", "model.gradient_checkpointing=true", "evaluation.keep_best=true"],
+    ],
+    ids=lambda settings: " ".join(settings),
+)
+def test_two_processes_with_sharded_weights_train_as_one(tmp_path: Path, settings: list[str]) -> None:
+    one = run_small(tmp_path / "one", *SHORT, *settings)
+    results = train_on(tmp_path / "two", [*SMALL, *SHORT, *settings, SHARDED])
+    assert [code for code, _, _ in results] == [0, 0], results
+    assert_equal_runs(one, tmp_path / "two")
+    names, others = ({path.relative_to(run) for path in run.rglob("*")} for run in (one, tmp_path / "two"))
+    assert {name for name in names ^ others if name.parts[0] not in (".hydra", "train.log")} == set()
+
+
+@pytest.mark.slow
+def test_a_run_with_sharded_weights_resumes_bit_for_bit(tmp_path: Path) -> None:
+    settings = [*SHORT, *FULL, SHARDED, "checkpoint.keep=0"]
+    for name in ("whole", "again"):
+        assert [code for code, _, _ in train_on(tmp_path / name, [*SMALL, *settings])] == [0, 0]
+    run = tmp_path / "again"
+    (run / "summary.json").unlink()
+    for step in (2, 3):
+        shutil.rmtree(run / "checkpoints" / f"step_{step}")
+    results = finish(start(["-m", "src.train", f"resume={run}"]))
+    assert [code for code, _, _ in results] == [0, 0], results
+    assert metrics(run) == metrics(tmp_path / "whole")
+    mine, others = weights(run), weights(tmp_path / "whole")
+    assert all(torch.equal(value, others[name]) for name, value in mine.items())
 
 
 @pytest.mark.slow

@@ -164,7 +164,7 @@ class LlamaDecoder:
     @staticmethod
     def fits(model: Any) -> bool:
         """Whether the model is supported: Llama architecture, plain linear layers, at most ``LARGEST`` bytes."""
-        if type(model).__name__ not in MODELS:
+        if type(model).__name__.removeprefix("FSDP") not in MODELS:  # the prefix of sharded models
             return False
         config = model.config
         linears = [_bare(module) for name, module in model.model.named_modules() if name.endswith("_proj")]

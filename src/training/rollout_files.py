@@ -15,11 +15,15 @@ from src.utils.files import write_jsonl
 
 def write_rollouts(
     path: Path, rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited, codec: Codec
-) -> None:
-    """Write each rollout with the texts, term scores, values, correctness and advantages of its turns."""
+) -> list[dict[str, Any]]:
+    """Write each rollout with the texts, term scores, values, correctness and advantages of its turns.
+
+    Returns the lines of the file.
+    """
     advantages = {(row.tree, row.path): row.advantage for row in credited.rows}
-    lines = (_line(rollout, score, advantages, codec) for rollout, score in zip(rollouts, scores, strict=True))
+    lines = [_line(rollout, score, advantages, codec) for rollout, score in zip(rollouts, scores, strict=True)]
     write_jsonl(path, lines)
+    return lines
 
 
 def lost(folder: Path, steps: Iterable[int]) -> list[int]:

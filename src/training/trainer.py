@@ -110,8 +110,8 @@ class Trainer:
         if logged(step + 1, self.settings.train.rollouts_every):
             file = rollout_file(self.run.directory / "rollouts", step + 1)
             if self.run.world.leads:
-                write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec)
-            self.tracker.rollouts(step + 1, batch.rollouts, batch.scores)
+                trees = write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec)
+                self.tracker.rollouts(step + 1, trees)
         return {
             "step": step + 1,
             "problems_seen": self.state.problems + len(batch.rollouts),

@@ -93,8 +93,10 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
                     before = evaluated(0) if not state.step else world.together(lambda: base_results(run))
                 console.train(state.step)
                 last = trainer.train()
+                other = evaluated(run.step) if state.best and state.best["step"] != run.step else []
                 trainer.restore_best()
                 after = evaluated(run.step)
+                best = trainer.optimism(state.best) if state.best else {}
             except Stopped as stopped:
                 trainer.save()
                 console.note(f"{stopped}; saved a checkpoint of step {state.step}. Resume with:")
@@ -106,11 +108,11 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
                 "base_sha256": run.policy.base_hash,
                 "data": settings.benchmark.origin("train"),
                 "final": last,
-                "best": state.best,
+                "best": best,
                 "reported_step": run.step,
                 "verifier_failures": state.verifier_failures,
                 "nonfinite": state.nonfinite,
-                "evaluations": compare(before, after),
+                "evaluations": compare(before, after, other),
                 "wall_clock_seconds": trainer.seconds,
                 **about,
                 **peak_memory(),

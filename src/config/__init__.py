@@ -3,6 +3,7 @@
 from src.config.building import build
 from src.config.composing import CONF, ROOT, groups, jobs, options, quote_rounds
 from src.config.config import Config, compose
+from src.config.deciding import deciding
 from src.config.directories import refuse_other_run
 from src.config.ending import complain, ended, interrupted
 from src.config.launching import launch, new_directory
@@ -18,6 +19,7 @@ __all__ = [
     "build",
     "complain",
     "compose",
+    "deciding",
     "ended",
     "groups",
     "interrupted",

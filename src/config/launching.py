@@ -25,7 +25,7 @@ from src.config.job_records import attempted
 from src.config.requests import Request, parsed, requested
 from src.config.runs import overlay
 from src.config.sweeping import Sweep, refuse_without_objective
-from src.config.validating import tried
+from src.config.validating import explained, tried
 from src.parallel.settings import launched
 from src.types import InputError
 from src.utils.run_lock import locked
@@ -33,7 +33,7 @@ from src.utils.run_lock import locked
 Task = Callable[[Config[Any], Path], Any]
 """Runs one job. The path is the job's output directory. The result may be a number, the objective of a search."""
 
-WITHOUT_DIRECTORY = ("solve", "export", "report", "plan", "pretrain")
+WITHOUT_DIRECTORY = ("solve", "export", "report", "plan", "pretrain", "study")
 """Commands without an output directory: they write to ``out=``, or nothing."""
 
 
@@ -62,6 +62,8 @@ def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
     try:
         if any((given.help, given.hydra_help, given.cfg, given.info, given.shell_completion)):
             passive = Request(given.overrides, quote_rounds(given.overrides))
+            if not given.multirun and (errors := explained(command, [*own, *passive.overrides])[1]):
+                raise InputError(*errors)  # Hydra would answer some of them with a traceback
             return _under_hydra(_Job(command, task), _line(arguments, passive))
         request = requested(command, own, given.overrides, given.multirun)
         configs = [configured(command, [*own, *job]) for job in request.jobs]

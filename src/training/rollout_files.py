@@ -26,14 +26,15 @@ def write_rollouts(
     credited: Credited,
     codec: Codec,
     tokens: bool = False,
-) -> None:
+) -> list[dict[str, Any]]:
     """Write each rollout with the texts, term scores, values, correctness and advantages of its turns.
 
-    With ``tokens``, each turn also has ``pieces``: the text and log-prob of each token.
+    With ``tokens``, each turn also has ``pieces``: the text and log-prob of each token. Returns the lines of the file.
     """
     advantages = {(row.tree, row.path): row.advantage for row in credited.rows}
-    lines = (_line(rollout, score, advantages, codec, tokens) for rollout, score in zip(rollouts, scores, strict=True))
+    lines = [_line(rollout, score, advantages, codec, tokens) for rollout, score in zip(rollouts, scores, strict=True)]
     write_jsonl(path, lines)
+    return lines
 
 
 def lost(folder: Path, steps: Iterable[int]) -> list[int]:

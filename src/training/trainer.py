@@ -114,8 +114,8 @@ class Trainer:
             file = rollout_file(self.run.directory / "rollouts", step + 1)
             if self.run.world.leads:
                 tokens = self.settings.train.log_tokens
-                write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec, tokens)
-            self.tracker.rollouts(step + 1, batch.rollouts, batch.scores)
+                trees = write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec, tokens)
+                self.tracker.rollouts(step + 1, trees)
         return {
             "step": step + 1,
             "problems_seen": self.state.problems + len(batch.rollouts),

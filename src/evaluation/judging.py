@@ -68,7 +68,7 @@ def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | 
         "answer": answer,
         "correct": verdict,
         "rounds": turns[-1].round,
-        "tokens": [len(turn.completion) for turn in turns],
+        "tokens": [turn.generated for turn in turns],
         "statuses": [str(turn.status) for turn in turns],
         "carried": [turn.carried for turn in turns],
         "texts": [turn.text for turn in turns],

@@ -178,7 +178,7 @@ def evaluate(
         "vote_calibration": vote_calibration(meant, correct),
         "attempts": attempts(records, changed),
         "per_problem": [sum(row) for row in correct],
-        "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * count),
+        "tokens_per_answer": sum(turn.generated for turn in turns) / (len(correct) * count),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
         "truncated": statistics.fmean(turn.status == Status.TRUNCATED for turn in turns),

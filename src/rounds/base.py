@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from src.rounds.prompts import Prompts
+from src.rounds.tool.base import Tool
 from src.settings import RunSettings, Section
 from src.types import Codec, Path, Problem, Turn
 
@@ -63,6 +64,7 @@ class Strategy(Section, ABC):
     n: int  # maximum number of rounds
     prompts: Prompts
     search: Search | None = None
+    tool: Tool | None = None
     probes: int = 0  # chains sampled from each state only to estimate its value
     temperature: float = Field(1.0, ge=0)  # of the first round
     top_p: float = Field(1.0, gt=0, le=1)
@@ -80,6 +82,10 @@ class Strategy(Section, ABC):
             )
         if self.temperature == 0:
             yield "rounds.temperature=0 makes all responses of a group equal, so all advantages are 0; use e.g. 1.0"
+
+    def described(self) -> dict[str, Any]:
+        described = super().described()
+        return described if self.tool else {key: value for key, value in described.items() if key != "tool"}
 
     @property
     def joins(self) -> bool:

@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from transformers import AutoModelForCausalLM, Qwen2Config
-
 from experiments.table1.runs import EQUAL, PROBLEMS, STEPS
+from src.estimating.devices import DEVICES, GIB
 from src.estimating.memory import Job, demand
-from src.estimating.shape import Shape, shape_of
+from src.estimating.published import published_shape
+from src.estimating.shape import Shape
 from src.estimating.time import Device, learning, writing
 from src.models.settings import Lora, ModelSettings
 from src.utils import tables
@@ -27,15 +26,6 @@ LIMITS = (1024, 2048, 2048)
 CONTEXT, PROGRESS, CACHE, MICRO_BATCH = 2048, 300, 65536, 4096
 """Tokens of a round's context; assumed tokens of a carried progress; ``engine.max_batch_tokens`` and
 ``train.micro_batch_tokens`` of the recipes."""
-
-GIB = 2**30
-
-DEVICES = (
-    Device("RTX 4090", 24 * GIB, 165e12, 1.008e12),
-    Device("H100 SXM", 80e9, 989e12, 3.35e12),
-    Device("H200", 141e9, 989e12, 4.8e12),
-)
-"""Memory, dense bfloat16 operations per second and bytes per second, from the makers' data sheets."""
 
 MODEL = ModelSettings(
     name="Qwen/Qwen2.5-3B-Instruct",
@@ -61,17 +51,7 @@ class Lengths:
 
 def qwen() -> Shape:
     """Shape of the paper's model, from the published configuration of Qwen2.5-3B-Instruct; needs no network."""
-    config = Qwen2Config(
-        vocab_size=151936,
-        hidden_size=2048,
-        intermediate_size=11008,
-        num_hidden_layers=36,
-        num_attention_heads=16,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
-    with torch.device("meta"):
-        return shape_of(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16))
+    return published_shape("Qwen/Qwen2.5-3B-Instruct")
 
 
 def budgets(prompt: float) -> Lengths:

@@ -26,7 +26,7 @@ RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", "engine
 TRAINED = ("model.name", "model.revision", "model.lora", "model.adapter")
 """Settings that the trained weights depend on; they cannot be overridden with ``run=``."""
 
-EVERYWHERE = ("experiment", "debug")
+EVERYWHERE = ("experiment", "experiment/sweep", "debug")
 """Groups whose options may set values in any section."""
 
 
@@ -153,7 +153,7 @@ def overlay(command: str, overrides: Sequence[str]) -> Config[Any]:
     own, _ = explained(command, [])
     node = OmegaConf.create({})
     for name in map(str, own):
-        place = base if name in base and name not in ("run", "checkpoint", "_target_") else own
+        place = base if name in base and name not in ("run", "checkpoint", "out", "_target_") else own
         node[name] = place._get_node(name)
     choices = {group: choice for group, choice in load_choices(run).items() if group.partition("/")[0] in node}
     before: Any = OmegaConf.create(OmegaConf.to_container(node, resolve=False))
@@ -165,7 +165,7 @@ def overlay(command: str, overrides: Sequence[str]) -> Config[Any]:
             errors.append(str(error).splitlines()[0])
     settings, more = examined(command, node)
     try:
-        changed = differences(before, node, ("run", "checkpoint", "threads", "question"))
+        changed = differences(before, node, ("run", "checkpoint", "threads", "question", "out"))
     except OmegaConfBaseException:  # an unresolvable interpolation; ``more`` already reports it
         changed = {}
     errors += [

@@ -76,6 +76,22 @@ def joint_difference(before: ArrayLike, after: ArrayLike) -> Interval:
     return _interval(scores, of_seed, max(of_problem - of_both, 0.0), -1.0, 1.0)
 
 
+def joint_p(before: ArrayLike, after: ArrayLike) -> float:
+    """The p-value of no difference: the smallest error at which ``joint_difference`` would exclude 0."""
+    scores = differences(before, after)
+    of_seed, of_problem, of_both = _mean_squares(scores)
+    by_seed, by_problem = of_seed / scores.size, max(of_problem - of_both, 0.0) / scores.size
+    seeds, problems, _ = scores.shape
+    mean = abs(float(scores.mean()))
+    if mean == 0 or by_seed + by_problem == 0:
+        return float(mean == 0)
+
+    def inside(level: float) -> float:
+        return _half(by_seed, by_problem, seeds, problems, level) - mean
+
+    return 1e-12 if inside(1e-12) < 0 else float(optimize.brentq(inside, 1e-12, 1 - 1e-12))
+
+
 def _interval(
     scores: NDArray[np.float64], by_seed: float, by_problem: float, lowest: float, highest: float
 ) -> Interval:
@@ -158,7 +174,7 @@ def _mean_squares(scores: NDArray[np.float64]) -> tuple[float, float, float]:
     )
 
 
-def _half(by_seed: float, by_problem: float, seeds: int, problems: int) -> float:
+def _half(by_seed: float, by_problem: float, seeds: int, problems: int, level: float = 0.05) -> float:
     """Half the width of an interval around a mean whose variance comes from seeds and from problems."""
-    quantiles = stats.t.ppf(0.975, seeds - 1), stats.t.ppf(0.975, problems - 1)
+    quantiles = stats.t.ppf(1 - level / 2, seeds - 1), stats.t.ppf(1 - level / 2, problems - 1)
     return float(math.sqrt(quantiles[0] ** 2 * by_seed + quantiles[1] ** 2 * by_problem))

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from src.evaluation.answers import attempts, vote_calibration, votes_of
+from src.evaluation.labelled import read_labelled, verifier_error, with_error
+from src.evaluation.measuring import flips
 from src.evaluation.results import Evaluated, Results, digest, problems_digest
 from src.evaluation.settings import Evaluation
 from src.evaluation.statistics import accuracy, majority, pass_at_k
@@ -31,13 +36,21 @@ def evaluate_tests(
     random streams. ``interrupt`` is called while turns are generated, and may raise to stop.
     """
     for split, rounds, problems, chains in _planned(run, settings):
-        decided = decided_by(run, split, problems, chains, trained=run.step > 0)
+        decided = decided_by(run, settings, split, problems, chains, trained=run.step > 0)
         result = run.world.lead(partial(results.find, digest(decided)))
         if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             place = run.engine, chains, problems, run.codec, run.scorers
             sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt, world=run.world)
+            measured: dict[str, Any] = {}
+            if settings.floor is not None:
+                again, _ = evaluate(*place, seeds, settings.floor, interrupt=interrupt, world=run.world)
+                flipped = asdict(flips(sampled.correct, again.correct))
+                measured["floor"] = {"problems_at_once": settings.floor, **flipped}
+            if settings.labelled is not None:
+                rows, scorer = read_labelled(Path(settings.labelled)), next(iter(run.scorers.values()))
+                measured |= with_error(sampled.interval, run.world.lead(partial(verifier_error, scorer, rows)))
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,
@@ -50,7 +63,7 @@ def evaluate_tests(
                 "data": run.settings.benchmark.origin(split),
                 "changed": {name: {"run": was, "here": now} for name, (was, now) in run.config.changed.items()},
             }
-            result = Evaluated({**sampled.summary, **about}, sampled.correct)
+            result = Evaluated({**sampled.summary, **measured, **about}, sampled.correct)
             run.world.lead(partial(results.write, result, records))
         yield result
 
@@ -63,7 +76,7 @@ def evaluations_of_base(run: Run, settings: Evaluation, results: Results) -> lis
     """
     evaluations = []
     for split, rounds, problems, chains in _planned(run, settings):
-        result = results.find(digest(decided_by(run, split, problems, chains, trained=False)))
+        result = results.find(digest(decided_by(run, settings, split, problems, chains, trained=False)))
         if result is None:
             raise InputError(
                 f"{results.folder}: the evaluation of the base on {split} over {rounds} rounds is missing or damaged, "
@@ -80,7 +93,9 @@ def _planned(run: Run, settings: Evaluation) -> Iterator[tuple[str, int, Sequenc
             yield split, rounds, problems[: settings.limit], settings.chains(run.settings.rounds, split, rounds)
 
 
-def decided_by(run: Run, split: str, problems: Sequence[Problem], chains: Strategy, trained: bool) -> dict[str, Any]:
+def decided_by(
+    run: Run, asked: Evaluation, split: str, problems: Sequence[Problem], chains: Strategy, trained: bool
+) -> dict[str, Any]:
     """Collect everything that decides a result: weights, problems, strategy, sampling, verifiers, precision."""
     settings = run.settings
     return {
@@ -92,6 +107,8 @@ def decided_by(run: Run, split: str, problems: Sequence[Problem], chains: Strate
         "verifiers": [judge.described() for judge in run.judges],
         "judging": settings.benchmark.judging,
         "engine": type(settings.engine).__name__,
+        **({"floor": asked.floor} if asked.floor is not None else {}),
+        **({"labelled": digest(read_labelled(Path(asked.labelled)))} if asked.labelled is not None else {}),
     }
 
 
@@ -119,26 +136,30 @@ def evaluate(
     answers: list[list[str | None]] = []
     records: list[dict[str, Any]] = []
     turns: list[Turn] = []
+    changed: list[bool] = []
     failed = failures(scorers.values())
     keys = [key] if not strategy.joins else [(*key, sample) for sample in range(strategy.samples)]
 
-    def answered(some: Sequence[Problem]) -> list[tuple[list[Turn], list[dict[str, Any]]]]:
+    def answered(some: Sequence[Problem]) -> list[tuple[list[Turn], list[dict[str, Any]], list[bool]]]:
         forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
         samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
         written = [[turn for tree in trees for turn in tree.turns] for trees in zip(*forests, strict=True)]
-        return list(zip(written, _judged(samples, scorers), strict=True))
+        judged = _judged(samples, scorers)
+        return list(zip(written, judged, _changed(scorers[verifier], some, judged), strict=True))
 
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
-        for written, judged in world.share(some, [len(problem.question) for problem in some], answered):
+        for written, judged, lost in world.share(some, [len(problem.question) for problem in some], answered):
             correct.append([record["correct"] for record in judged])
             answers.append([record["answer"] for record in judged])
             turns += written
             records += judged
+            changed += lost
         if progress is not None:
             world.agree(partial(progress, len(some)))
     interval = accuracy(correct)
     count = len(correct[0])
+    meant = [merged(row) for row in answers]
     summary = {
         "accuracy": interval.estimate,
         "low": interval.low,
@@ -149,7 +170,11 @@ def evaluate(
         "rounds": strategy.n,
         "temperature": strategy.temperature,
         "pass_at": {str(k): pass_at_k(correct, k) for k in _powers(count)},
-        "majority": majority([merged(row) for row in answers], correct),
+        "majority": majority(meant, correct),
+        "votes": {str(k): votes_of(meant, correct, k) for k in range(1, count + 1)},
+        "vote_calibration": vote_calibration(meant, correct),
+        "attempts": attempts(records, changed),
+        "per_problem": [sum(row) for row in correct],
         "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * count),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
@@ -177,6 +202,23 @@ def _judged(
             record = _record(problem, sample, one, stated_answer(one[-1].said), verdict)
             records[-1].append(record | ({"also": dict(zip(others, further, strict=True))} if others else {}))
     return records
+
+
+def _changed(
+    scorer: Scorer, problems: Sequence[Problem], judged: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[list[bool]]:
+    """For each problem's answers: whether an earlier round of one that is judged wrong stated a right answer."""
+    earlier = [[_given_up(record) for record in records] for records in judged]
+    asked = [(problem, text) for problem, row in zip(problems, earlier, strict=True) for texts in row for text in texts]
+    given = iter(verdicts(scorer, asked))
+    return [[sum(next(given) >= 1 for _ in texts) > 0 for texts in row] for row in earlier]
+
+
+def _given_up(record: Mapping[str, Any]) -> list[str]:
+    """The texts of earlier rounds that stated another answer than the last one, if that is judged wrong."""
+    if record["correct"] >= 1 or record["answer"] is None:
+        return []
+    return [text for text in dict.fromkeys(record["texts"][:-1]) if stated_answer(text) not in (None, record["answer"])]
 
 
 def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
@@ -224,6 +266,11 @@ def accepted(rollout: Rollout) -> list[Turn]:
 
 
 def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | None, verdict: float) -> dict[str, Any]:
+    """One answer. If prompts quote several turns, it also holds the paths of its turns and of their sources."""
+    graph = {
+        "paths": [list(turn.path) for turn in turns],
+        "sources": [[list(source) for source in turn.quoted] for turn in turns],
+    }
     return {
         "id": problem.id,
         "sample": sample,
@@ -236,6 +283,7 @@ def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | 
         "statuses": [str(turn.status) for turn in turns],
         "carried": [turn.carried for turn in turns],
         "texts": [turn.text for turn in turns],
+        **(graph if any(len(turn.quoted) > 1 for turn in turns) else {}),
     }
 
 

@@ -125,21 +125,33 @@ def disagreements(verifier: str, records: Sequence[Mapping[str, Any]]) -> list[d
     return answers
 
 
-def compare(before: Iterable[Evaluated], after: Iterable[Evaluated]) -> dict[str, list[dict[str, Any]]]:
+def compare(
+    before: Iterable[Evaluated], after: Iterable[Evaluated], last: Iterable[Evaluated] = ()
+) -> dict[str, list[dict[str, Any]]]:
     """Collect the summaries before and after training and their paired changes.
 
-    Two evaluations are paired only if they have the same protocol, so that only the weights differ.
+    ``last`` are the evaluations of the last weights, where others are reported (``evaluation.keep_best``). Two
+    evaluations are paired only if they have the same protocol, so that only the weights differ.
     """
-    before, after = list(before), list(after)
+    before, after, last = list(before), list(after), list(last)
+    found = {
+        "before": [result.summary for result in before],
+        "after": [result.summary for result in after],
+        "change": _changes(before, after),
+    }
+    if last:
+        found |= {"last": [result.summary for result in last], "last_to_best": _changes(last, after)}
+    return found
+
+
+def _changes(before: Iterable[Evaluated], after: Iterable[Evaluated]) -> list[dict[str, Any]]:
+    """The paired changes of evaluations of the same protocol."""
     earlier = {result.summary["protocol"]: result for result in before}
     changes = []
     for result in after:
         if (base := earlier.get(result.summary["protocol"])) is not None:
             benchmark, split, rounds = result.name
             change = asdict(paired_difference(base.correct, result.correct))
-            changes.append({"benchmark": benchmark, "split": split, "rounds": rounds, **change})
-    return {
-        "before": [result.summary for result in before],
-        "after": [result.summary for result in after],
-        "change": changes,
-    }
+            about = {"benchmark": benchmark, "split": split, "rounds": rounds, "problems": len(base.correct)}
+            changes.append({**about, **change})
+    return changes

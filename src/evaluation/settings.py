@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from pydantic import Field
 
@@ -27,6 +28,8 @@ class Evaluation(Section):
     before: bool = True
     also: Sequence[Verifier] = ()
     no_system: Sequence[str] = ()
+    floor: int | None = Field(None, ge=1, le=255)
+    labelled: str | None = None
 
     def check(self) -> Iterable[str]:
         if not self.rounds or min(self.rounds) < 1:
@@ -41,6 +44,8 @@ class Evaluation(Section):
                 "evaluation.keep_best=true needs validation accuracies, but evaluation.every=0 never validates; "
                 "use e.g. evaluation.every=20"
             )
+        if self.labelled is not None and not Path(self.labelled).is_file():
+            yield f"evaluation.labelled={self.labelled}: there is no such file; name one of labelled answers, or null"
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
         names = [run.verifier.name] if run.verifier is not None else []
@@ -85,6 +90,7 @@ class EvaluateCommand(SamplingSections):
     run: str | None = None
     checkpoint: str | int | None = None
     threads: int = Field(0, ge=0)
+    out: str | None = None
     evaluation: Evaluation
 
 

@@ -8,8 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy import stats
+
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
+
+
+FEW = 300
+"""Number of problems below which intervals allow for an uncertain estimate of their own variance."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,9 @@ def accuracy(correct: Sequence[Sequence[float]]) -> Interval:
 
     Samples of one problem are not independent. The interval is Wilson's at the effective sample size
     p(1-p)/Var(mean), where Var(mean) is estimated from the means of the problems (cluster-robust; Kish's design
-    effect). With one sample per problem, the effective size is the number of problems.
+    effect). With one sample per problem, the effective size is the number of problems. Below ``FEW`` problems,
+    Var(mean) is uncertain itself, so the size is multiplied by (z/t)^2 with t of problems - 1 degrees of freedom (Korn
+    & Graubard, Surv. Methodol. 24, 1998); without this, 30 problems with four samples cover 93.7 % in simulations.
     """
     problems = len(correct)
     samples = sum(len(row) for row in correct)
@@ -53,6 +61,8 @@ def accuracy(correct: Sequence[Sequence[float]]) -> Interval:
     if rate in (0.0, 1.0):  # no variance to estimate from: count one sample per problem
         return wilson(rate, problems)
     effective = rate * (1 - rate) / variance if variance > 0 else samples
+    if problems < FEW:
+        effective *= (Z95 / t_quantile(problems)) ** 2
     return wilson(rate, min(max(effective, problems), samples))
 
 
@@ -88,8 +98,9 @@ def majority(answers: Sequence[Sequence[str | None]], correct: Sequence[Sequence
 def paired_difference(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> Interval:
     """Change in mean correctness on the same problems, with a 95 % interval from per-problem differences.
 
-    The interval is normal, from the standard deviation of the differences. If all differences are equal, that is 0 and
-    ``equal_differences`` gives the interval. With one problem the interval is [-1, 1].
+    The interval is Student's t (Biometrika 6, 1908) over the differences: 1.96 standard errors are too few for 30
+    problems (arXiv 2503.01747). If all differences are equal, ``equal_differences`` gives the interval. With one
+    problem the interval is [-1, 1].
     """
     changes = [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
     change = statistics.fmean(changes)
@@ -97,8 +108,25 @@ def paired_difference(before: Sequence[Sequence[float]], after: Sequence[Sequenc
         return Interval(change, -1.0, 1.0)
     if min(changes) == max(changes):
         return equal_differences(change, len(changes))
-    half = Z95 * statistics.stdev(changes) / math.sqrt(len(changes))
+    half = t_quantile(len(changes)) * statistics.stdev(changes) / math.sqrt(len(changes))
     return Interval(change, max(-1.0, change - half), min(1.0, change + half))
+
+
+def paired_p(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> float:
+    """The p-value of no change: the smallest error at which ``paired_difference`` would exclude 0."""
+    changes = [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
+    change = statistics.fmean(changes)
+    if len(changes) == 1 or change == 0:
+        return 1.0
+    if min(changes) == max(changes):
+        return float((1 / (1 + abs(change))) ** len(changes))
+    error = statistics.stdev(changes) / math.sqrt(len(changes))
+    return float(2 * stats.t.sf(abs(change) / error, len(changes) - 1))
+
+
+def t_quantile(count: int) -> float:
+    """The 97.5 % quantile of Student's t for a mean of ``count`` values."""
+    return float(stats.t.ppf(0.975, count - 1))
 
 
 def equal_differences(change: float, problems: int) -> Interval:

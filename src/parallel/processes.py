@@ -34,6 +34,7 @@ class Processes(World):
     rank: int
     size: int
     raised: Exception | None = None  # the last error that all processes raised together
+    sent: int = 0  # bytes that this process has contributed to exchanges
 
     def gather(self, value: Any) -> list[Any]:
         """Collect the value of every process, by rank. Values are pickled.
@@ -43,12 +44,13 @@ class Processes(World):
         """
         import torch.distributed as dist
 
-        values: list[Any] = [None] * self.size
+        packed, values = pickle.dumps(value), [b""] * self.size
+        self.sent += len(packed)
         try:
-            dist.all_gather_object(values, value)
+            dist.all_gather_object(values, packed)
         except RuntimeError as error:
             raise LostProcess(error) from error
-        return values
+        return [pickle.loads(one) for one in values]
 
     def broadcast(self, value: Any) -> Any:
         """Return process 0's value in every process."""
@@ -124,6 +126,7 @@ class Processes(World):
         for bucket in _buckets(gradients):
             dtype = torch.promote_types(bucket[0].dtype, torch.float32)
             flat = torch.cat([gradient.reshape(-1).to(dtype) for gradient in bucket])
+            self.sent += flat.nbytes
             try:
                 dist.all_reduce(flat)
             except RuntimeError as error:

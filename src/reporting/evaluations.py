@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from src.evaluation.statistics import equal_differences
+from src.evaluation.statistics import Z95, equal_differences, t_quantile
 
 
 class Name(NamedTuple):
@@ -25,16 +28,45 @@ def evaluations(summary: Mapping[str, Any], part: str, benchmark: str) -> dict[N
     """The evaluations ``before`` or ``after`` training, or the ``change``, of a run's summary.
 
     Older summaries do not name the benchmark of an evaluation: they hold a mapping from ``"<split>, <n> rounds"``, and
-    ``benchmark`` is the run's. If no problem changed, their interval of the change has
-    no width; it is replaced by the interval for equal differences.
+    ``benchmark`` is the run's. Their intervals of the change are normal, and have no width if no problem changed; they
+    are replaced by Student's t and by the interval for equal differences.
     """
-    found = summary["evaluations"][part]
-    if not isinstance(found, Mapping):
-        return {Name(one["benchmark"], one["split"], one["rounds"]): one for one in found}
-    result = {}
-    for key, one in found.items():
-        split, _, rounds = key.rpartition(", ")
-        if part == "change" and one["low"] == one["high"]:
-            one = asdict(equal_differences(one["estimate"], summary["evaluations"]["after"][key]["problems"]))
-        result[Name(benchmark, split, int(rounds.split()[0]))] = one
-    return result
+    found = summary["evaluations"].get(part, [])
+    if isinstance(found, Mapping):
+        named = {_older_name(key, benchmark): one for key, one in found.items()}
+    else:
+        named = {Name(one["benchmark"], one["split"], one["rounds"]): one for one in found}
+    if part != "change":
+        return named
+    after = evaluations(summary, "after", benchmark)
+    return {name: _with_t(one, after[name].get("problems")) for name, one in named.items()}
+
+
+def _older_name(key: str, benchmark: str) -> Name:
+    split, _, rounds = key.rpartition(", ")
+    return Name(benchmark, split, int(rounds.split()[0]))
+
+
+def _with_t(change: Mapping[str, Any], problems: int | None) -> Mapping[str, Any]:
+    """A change with the interval of Student's t; summaries that name the number of its problems have it already."""
+    if "problems" in change or problems is None or problems < 2:
+        return change
+    estimate, low, high = (change[part] for part in ("estimate", "low", "high"))
+    equal = asdict(equal_differences(estimate, problems))
+    if low == high:
+        return {**change, **equal}
+    if math.isclose(low, equal["low"], abs_tol=1e-9) and math.isclose(high, equal["high"], abs_tol=1e-9):
+        return change
+    half = max(estimate - low, high - estimate) * t_quantile(problems) / Z95  # one end may be clipped
+    return {**change, "low": max(-1.0, estimate - half), "high": min(1.0, estimate + half)}
+
+
+def record_files(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]:
+    """The file of an evaluation's records, found by the key of its summary; by its name in runs without keys."""
+    if "key" not in summary:
+        file = folder / f"{name.benchmark}-{name.split}_rounds{name.rounds}.jsonl"
+        return [file] if file.is_file() else []
+    for file in sorted(folder.glob("*.json")):
+        if json.loads(file.read_text(encoding="utf-8")).get("key") == summary["key"]:
+            return [file.with_suffix(".jsonl")]
+    return []

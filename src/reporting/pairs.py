@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from src.evaluation.joint import detectable, joint_difference, paired_components
-from src.evaluation.statistics import Interval, paired_difference
-from src.reporting.evaluations import Name
+from src.evaluation.joint import detectable, joint_difference, joint_p, paired_components
+from src.evaluation.multiple import LEVEL, holm
+from src.evaluation.statistics import Interval, paired_difference, paired_p
+from src.reporting.evaluations import Name, record_files
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds
 from src.utils import tables
@@ -33,7 +31,9 @@ NOTE = (
     "seeds together. Over seeds: Student's t over the differences of runs with the same seed (a paired t-test rejects "
     'equality at 5 % if the interval excludes 0); "-" if there is one common seed or if all seeds have the same '
     "difference, since then the data show no spread between seeds. Detectable: the smallest true difference that a "
-    "comparison of this size finds in 80 % of repetitions."
+    "comparison of this size finds in 80 % of repetitions. p: of no difference, by the joint interval (with one seed, "
+    "over problems), adjusted by Holm's method for all rows of this table; differences in round brackets have p above "
+    "5 %."
 )
 
 
@@ -50,11 +50,19 @@ class Pair:
     joint: Interval | None  # over seeds, problems and samples; missing with one seed in common
     detectable: float | None  # smallest true difference that such a comparison finds in 80 % of repetitions
     tokens: float  # generated in training by the second, as a multiple of the first's
+    p: float = 1.0  # of no difference
+    adjusted: float = 1.0  # the same for all comparisons of the table together (Holm)
 
 
 def pairs(groups: Sequence[Group]) -> list[Pair]:
     """All pairs of groups with a seed in common and an evaluation on the same problems at the same number of rounds."""
-    return [pair for first, second in itertools.combinations(groups, 2) for pair in _pairs(first, second)]
+    return adjusted([pair for first, second in itertools.combinations(groups, 2) for pair in between(first, second)])
+
+
+def adjusted(found: Sequence[Pair]) -> list[Pair]:
+    """The pairs of one table, with p-values that are adjusted for their number."""
+    values = holm([pair.p for pair in found])
+    return [replace(pair, adjusted=value) for pair, value in zip(found, values, strict=True)]
 
 
 def compared(groups: Sequence[Group]) -> Iterator[tuple[str, Scores]]:
@@ -86,13 +94,17 @@ def _common(
             yield name, verdicts, problems, names  # else other problems, or deleted records
 
 
-def _pairs(first: Group, second: Group) -> Iterator[Pair]:
+def between(first: Group, second: Group) -> Iterator[Pair]:
+    """The comparisons of two groups, one for each evaluation on the same problems."""
     paired = _paired(first, second)
     tokens = statistics.fmean(generated(b) / generated(a) for a, b in paired) if paired else 0.0
     for name, verdicts, problems, names in _common(paired):
         before = [[mark for a, _ in verdicts for mark in a[problem]] for problem in problems]
         after = [[mark for _, b in verdicts for mark in b[problem]] for problem in problems]
         arrays = scores_of(verdicts, problems)
+        joint = joint_difference(*arrays) if arrays else None
+        if arrays is None or joint is None or joint.low == joint.high:  # no spread is no certainty
+            arrays = joint = None
         changes = [paired_difference([*a.values()], [*b.values()]).estimate for a, b in verdicts]
         yield Pair(
             split=name.label(names),
@@ -101,9 +113,10 @@ def _pairs(first: Group, second: Group) -> Iterator[Pair]:
             second=second.label,
             problems=paired_difference(before, after),
             seeds=over_seeds(changes) if len(set(changes)) > 1 else None,
-            joint=joint_difference(*arrays) if arrays else None,
+            joint=joint,
             detectable=detectable(paired_components(*arrays), *arrays[0].shape) if arrays else None,
             tokens=tokens,
+            p=joint_p(*arrays) if arrays else paired_p(before, after),
         )
 
 
@@ -126,14 +139,15 @@ def generated(run: Run) -> float:
 def markdown(found: Iterable[Pair]) -> str:
     """The pairs as a Markdown table, with a note on the intervals."""
     headings = ["test split", "rounds", "first", "second", "over problems", "over seeds", "joint", "detectable"]
-    headings += ["training tokens"]
+    headings += ["training tokens", "p (Holm)"]
     rows = []
     for pair in found:
         intervals = [points(value) for value in (pair.problems, pair.seeds, pair.joint)]
+        if pair.adjusted > LEVEL:
+            intervals = [text if text == "-" else f"({text})" for text in intervals]
         smallest = "-" if pair.detectable is None else f"{100 * pair.detectable:.1f}"
-        rows.append(
-            [pair.split, str(pair.rounds), pair.first, pair.second, *intervals, smallest, f"x {pair.tokens:.2f}"]
-        )
+        tokens, p = f"x {pair.tokens:.2f}", p_value(pair.adjusted)
+        rows.append([pair.split, str(pair.rounds), pair.first, pair.second, *intervals, smallest, tokens, p])
     return f"{tables.markdown(headings, rows)}\n\n{NOTE}\n"
 
 
@@ -142,21 +156,15 @@ def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
     summary = run.evaluations("after")[name]
     folder = run.path / "evaluation" / f"step_{summary['step']}"
     found: dict[tuple[str, str], list[float]] = {}
-    for file in _records(folder, name, summary):
+    for file in record_files(folder, name, summary):
         for record in read_jsonl(file):
             found.setdefault((record["id"], record["question"]), []).append(record["correct"])
     return found
 
 
-def _records(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]:
-    """The file of an evaluation's records, found by the key of its summary; by its name in runs without keys."""
-    if "key" not in summary:
-        file = folder / f"{name.benchmark}-{name.split}_rounds{name.rounds}.jsonl"
-        return [file] if file.is_file() else []
-    for file in sorted(folder.glob("*.json")):
-        if json.loads(file.read_text(encoding="utf-8")).get("key") == summary["key"]:
-            return [file.with_suffix(".jsonl")]
-    return []
+def p_value(value: float) -> str:
+    """A p-value with two significant digits."""
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def points(value: Interval | None) -> str:

@@ -83,7 +83,10 @@ def curves(groups: Sequence[Group]) -> Figure:
                 right, [[(line["step"], line["reward"]) for line in run.metrics] for run in group.runs], look, window
             )
         for axes in left:
-            axes.set(title="Validation accuracy, 95 % intervals", xlabel="optimizer step", ylabel="accuracy (%)")
+            dotted = any("validation/band_low" in run.metrics[-1] for group in groups for run in group.runs)
+            title = "Validation accuracy, 95 % intervals"
+            title += "; dotted: at all steps together" if dotted and any(len(one.runs) == 1 for one in groups) else ""
+            axes.set(title=title, xlabel="optimizer step", ylabel="accuracy (%)")
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         right.set(title=f"Training reward{smooth}", xlabel="optimizer step", ylabel="reward of first responses")
         below = lower.subplots(1, rounds, sharex=True, sharey=True, squeeze=False)[0]
@@ -203,6 +206,16 @@ def _validation(axes: Axes, group: Group, look: Mapping[str, Any]) -> None:
     _seeds_and_mean(axes, [{step: value.estimate for step, value in line.items()} for line in lines], look)
     steps = _common(lines)
     means = [combine([line[step] for line in lines], 0, 1) for step in steps]
+    bands = [line for run in group.runs for line in run.metrics if "validation/band_low" in line]
+    if len(group.runs) == 1 and bands:  # holds for all validations of this run together
+        for end in ("low", "high"):
+            axes.plot(
+                [line["step"] for line in bands],
+                [line[f"validation/band_{end}"] for line in bands],
+                color=look["color"],
+                linewidth=0.9,
+                linestyle=(0, (1, 2)),
+            )
     axes.fill_between(
         steps, [mean.low for mean in means], [mean.high for mean in means], color=look["color"], alpha=0.15, linewidth=0
     )

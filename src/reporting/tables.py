@@ -8,20 +8,40 @@ import math
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from scipy import stats
+import numpy as np
+from numpy.typing import NDArray
 
-from src.evaluation.statistics import Interval
+from src.evaluation.joint import joint_difference, joint_interval
+from src.evaluation.statistics import Interval, t_quantile
 from src.reporting.evaluations import Name
 from src.reporting.runs import Group, Run
 from src.utils import tables
 
-HEADINGS = ("runs", "test split", "rounds", "base", "trained", "change", "tokens an answer", "seeds")
+HEADINGS = (
+    *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "tokens an answer", "vote", "seeds"),
+)
 NOTE = (
     "Accuracies in %, changes in points, with 95 % intervals in brackets. With one seed an interval is over problems. "
     "With several seeds, numbers are means over seeds; an interval covers both seeds and problems (the half-widths of "
     "Student's t over seeds and of the mean interval over problems, added in quadrature)."
 )
+JOINT = (
+    "Accuracies in %, changes in points, with 95 % intervals in brackets. With one seed an interval is over problems. "
+    "With several seeds, numbers are means over seeds, and an interval is over seeds and problems at once (crossed "
+    "random effects; in runs without verdicts by problem in their summary, the half-widths of Student's t over seeds "
+    "and of the mean interval over problems, added in quadrature). Intervals are not adjusted for the number of rows."
+)
+VOTE = (
+    "Vote: accuracy of the trained policy's most frequent answer of one round, with as many answers as fit into the "
+    "tokens of the row, or as were sampled if these are fewer; their number is in brackets."
+)
+FLOOR = (
+    "Changes in round brackets are below the measurement floor: the same weights under another layout of batches may "
+    "differ by as much."
+)
+CORRECTED = "Corrected: for the verifier's errors on labelled answers, which the interval covers too."
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,10 @@ class Result:
     seeds: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Values of ``base``, ``trained`` and ``change`` for each seed, in the order of ``seed_numbers``."""
     seed_numbers: tuple[int, ...] = ()
+    joint: bool = False  # whether intervals are over seeds and problems at once
+    vote: tuple[float, int] | None = None  # accuracy and number of votes of one round at the tokens of this row
+    floor: float | None = None  # smaller changes may come from the layout of batches
+    corrected: Interval | None = None  # for the verifier's errors
 
 
 def results(groups: Iterable[Group]) -> list[Result]:
@@ -60,17 +84,68 @@ def _result(group: Group, name: Name, names: Collection[Name]) -> Result:
         group=group.label,
         split=name.label(names),
         rounds=name.rounds,
-        base=combine([Interval(v["accuracy"], v["low"], v["high"]) for v in before], 0, 1) if before else None,
-        trained=combine([Interval(v["accuracy"], v["low"], v["high"]) for v in after], 0, 1),
-        change=combine([Interval(v["estimate"], v["low"], v["high"]) for v in change], -1, 1) if change else None,
+        base=over_runs(before) if before else None,
+        trained=over_runs(after),
+        change=_change(before, after, change) if before and change else None,
         base_tokens=statistics.fmean(value["tokens_per_answer"] for value in before) if before else None,
         tokens=statistics.fmean(value["tokens_per_answer"] for value in after),
         seeds={key: values for key, values in estimates.items() if values},
         seed_numbers=tuple(run.seed for run in group.runs),
+        joint=by_problem(after) is not None,
+        vote=_vote(group.runs, name),
+        floor=max((one["floor"]["high"] for one in after if "floor" in one), default=None),
+        corrected=over_runs([one["corrected"] for one in after]) if all("corrected" in one for one in after) else None,
     )
 
 
-def _evaluations(runs: Sequence[Run], part: str, name: Name) -> list[Mapping[str, float]] | None:
+def by_problem(found: Sequence[Mapping[str, Any]]) -> NDArray[np.float64] | None:
+    """Mean verdicts, [seeds, problems, 1], of evaluations of the same problems under several seeds; ``None`` if there
+    is one seed, or if the summaries do not hold the verdicts by problem, as those of older versions."""
+    if len(found) < 2 or any("per_problem" not in one for one in found):
+        return None
+    problems = {(one["decided_by"]["problems"]["sha256"], len(one["per_problem"])) for one in found}
+    if len(problems) > 1 or len(found[0]["per_problem"]) < 2:
+        return None
+    return np.array([[total / one["samples"] for total in one["per_problem"]] for one in found])[:, :, None]
+
+
+def over_runs(found: Sequence[Mapping[str, Any]]) -> Interval:
+    """Mean accuracy over runs that differ in their seed, with its interval."""
+    scores = by_problem(found)
+    joint = joint_interval(scores) if scores is not None else None
+    if joint is not None and joint.low < joint.high:  # no spread is no certainty
+        return joint
+    return combine([Interval(one["accuracy"], one["low"], one["high"]) for one in found], 0, 1)
+
+
+def _change(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], change: Sequence[Mapping[str, Any]]
+) -> Interval:
+    scores = by_problem(before), by_problem(after)
+    if scores[0] is not None and scores[1] is not None and scores[0].shape == scores[1].shape:
+        joint = joint_difference(scores[0], scores[1])
+        if joint.low < joint.high:
+            return joint
+    return combine([Interval(one["estimate"], one["low"], one["high"]) for one in change], -1, 1)
+
+
+def _vote(runs: Sequence[Run], name: Name) -> tuple[float, int] | None:
+    """Accuracy of votes of one round at the tokens of ``name``, and their number; a mean over runs."""
+    if name.rounds == 1:
+        return None
+    found = []
+    for run in runs:
+        evaluations = run.evaluations("after")
+        single = evaluations.get(name._replace(rounds=1), {})
+        if "votes" not in single or not single["tokens_per_answer"]:
+            return None
+        fitting = int(evaluations[name]["tokens_per_answer"] / single["tokens_per_answer"])
+        count = min(max(1, fitting), single["samples"])
+        found.append((single["votes"][str(count)], count))
+    return statistics.fmean(rate for rate, _ in found), min(count for _, count in found)
+
+
+def _evaluations(runs: Sequence[Run], part: str, name: Name) -> list[Mapping[str, Any]] | None:
     """One evaluation of every run; ``None`` if a run lacks it."""
     found = [run.evaluations(part).get(name) for run in runs]
     return None if None in found else [one for one in found if one is not None]
@@ -98,20 +173,20 @@ def combine(intervals: Sequence[Interval], lowest: float, highest: float) -> Int
 def over_seeds(values: Sequence[float]) -> Interval:
     """Mean with the 95 % interval of Student's t (Biometrika 6, 1908); two values at least."""
     mean = statistics.fmean(values)
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = t_quantile(len(values)) * statistics.stdev(values) / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half)
 
 
 def markdown(rows: Sequence[Result]) -> str:
     """Markdown table, with a note on the intervals."""
     headings, cells = _cells(rows)
-    return f"{tables.markdown(headings, cells)}\n\n{NOTE}\n"
+    return f"{tables.markdown(headings, cells)}\n\n{_note(rows)}\n"
 
 
 def latex(rows: Sequence[Result]) -> str:
     """LaTeX table; needs the package booktabs."""
     headings, cells = _cells(rows)
-    return f"% {NOTE}\n% \\usepackage{{booktabs}}\n{tables.latex(headings, cells, headings.index('rounds'))}\n"
+    return f"% {_note(rows)}\n% \\usepackage{{booktabs}}\n{tables.latex(headings, cells, headings.index('rounds'))}\n"
 
 
 def comma_separated(rows: Sequence[Result]) -> str:
@@ -122,6 +197,7 @@ def comma_separated(rows: Sequence[Result]) -> str:
     own = [f"{part}_seed_{seed}" for part in parts for seed in seeds]
     file = io.StringIO()
     heading = ["runs", "split", "rounds", "seeds", *names, "base_tokens_per_answer", "tokens_per_answer", *own]
+    heading += ["vote", "votes"] if any(row.vote for row in rows) else []
     writer = csv.DictWriter(file, heading, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
@@ -133,6 +209,8 @@ def comma_separated(rows: Sequence[Result]) -> str:
             "base_tokens_per_answer": "" if row.base_tokens is None else row.base_tokens,
             "tokens_per_answer": row.tokens,
         }
+        if any(one.vote for one in rows):
+            record |= dict(zip(("vote", "votes"), row.vote or ("", ""), strict=True))
         for part in parts:
             interval: Interval | None = getattr(row, part)
             if interval is not None:
@@ -143,23 +221,43 @@ def comma_separated(rows: Sequence[Result]) -> str:
     return file.getvalue()
 
 
+def _note(rows: Sequence[Result]) -> str:
+    """What the numbers of a table are."""
+    parts = [JOINT if any(row.joint for row in rows) else NOTE]
+    parts += [VOTE] if any(row.vote for row in rows) else []
+    parts += [FLOOR] if any(_below(row) for row in rows) else []
+    parts += [CORRECTED] if any(row.corrected for row in rows) else []
+    return " ".join(parts)
+
+
+def _below(row: Result) -> bool:
+    """Whether a change is below the measurement floor."""
+    return row.change is not None and row.floor is not None and abs(row.change.estimate) < row.floor
+
+
 def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells; the column of labels is left out if there is only one group."""
+    """Headings and cells; columns that would be empty, and the column of labels of a single group, are left out."""
     lines = [
-        [
-            row.group,
-            row.split,
-            str(row.rounds),
-            _percent(row.base),
-            _percent(row.trained),
-            _percent(row.change, "+"),
-            f"{row.tokens:.1f}" if row.base_tokens is None else f"{row.base_tokens:.1f} → {row.tokens:.1f}",
-            str(len(row.seed_numbers)),
-        ]
+        {
+            "runs": row.group,
+            "test split": row.split,
+            "rounds": str(row.rounds),
+            "base": _percent(row.base),
+            "trained": _percent(row.trained),
+            "corrected": _percent(row.corrected),
+            "change": f"({_percent(row.change, '+')})" if _below(row) else _percent(row.change, "+"),
+            "tokens an answer": (
+                f"{row.tokens:.1f}" if row.base_tokens is None else f"{row.base_tokens:.1f} → {row.tokens:.1f}"
+            ),
+            "vote": f"{100 * row.vote[0]:.1f} ({row.vote[1]})" if row.vote else "-",
+            "seeds": str(len(row.seed_numbers)),
+        }
         for row in rows
     ]
-    first = 0 if any(row.group for row in rows) else 1
-    return list(HEADINGS[first:]), [line[first:] for line in lines]
+    present = {"runs": any(row.group for row in rows), "vote": any(row.vote for row in rows)}
+    present["corrected"] = any(row.corrected for row in rows)
+    headings = [name for name in HEADINGS if present.get(name, True)]
+    return headings, [[line[name] for name in headings] for line in lines]
 
 
 def _percent(value: Interval | None, sign: str = "") -> str:

@@ -35,6 +35,10 @@ class Term(Section, ABC):
         """The unweighted score of one turn; never raises on model text."""
         return correctness(problem, turn, scorer)
 
+    def scoring(self, rollout: Rollout, scorer: Scorer) -> Callable[[Turn], float]:
+        """The function that scores the turns of a rollout; a term that compares turns overrides this."""
+        return lambda turn: self.score(rollout.problem, turn, scorer)
+
 
 def correctness(problem: Problem, turn: Turn, scorer: Scorer) -> float:
     """The verifier's score of the answer that a turn states, 0 to 1."""
@@ -86,11 +90,11 @@ def normalised(table: Table, epsilon: float = 1e-4) -> Table:
 
 
 def _score_of(
-    name: str, term: Term, problem: Problem, scorer: Scorer, bad: Callable[[NumberError], None] | None, turn: Turn
+    name: str, scored: Callable[[Turn], float], bad: Callable[[NumberError], None] | None, turn: Turn
 ) -> float:
     """The score of a turn, 0 where it is not a finite number and ``bad`` takes the error."""
     try:
-        score: object = term.score(problem, turn, scorer)
+        score: object = scored(turn)
         reason = f"is {score!r}, which is no finite number"
     except Exception as error:
         score, reason = None, f"raised {type(error).__name__}: {error}"
@@ -144,14 +148,11 @@ class Reward(Section):
         correct = backed_up(rollout, lambda turn: correctness(problem, turn, scorer))
         terms: dict[str, Table] = {}
         for name, term in self.terms.items():
+            score = partial(_score_of, name, term.scoring(rollout, scorer), bad)
             if term.at == "leaves":
-                terms[name] = backed_up(rollout, partial(_score_of, name, term, problem, scorer, bad))
+                terms[name] = backed_up(rollout, score)
             else:
-                terms[name] = {
-                    turn.path: _score_of(name, term, problem, scorer, bad, turn)
-                    for turn in rollout.turns
-                    if turn.path in correct
-                }
+                terms[name] = {turn.path: score(turn) for turn in rollout.turns if turn.path in correct}
         plain = self._sum(terms, terms, correct)
         if self.normalise == "before":
             by_term = {name: normalised(table) for name, table in terms.items()}

@@ -91,6 +91,7 @@ class World:
 
     rank: int = 0
     size: int = 1
+    sent: int = 0
 
     @property
     def leads(self) -> bool:

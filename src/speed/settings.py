@@ -12,7 +12,7 @@ from src.engines.local.settings import Local
 from src.settings import RunSettings, Section
 from src.training.settings import LearningSections
 
-Measurement = Literal["rollouts", "pattern", "training", "step", "scaling", "memory", "roofline"]
+Measurement = Literal["rollouts", "pattern", "training", "step", "scaling", "processes", "memory", "roofline"]
 Case = Literal["group", "mixed", "skewed", "large"]
 
 
@@ -21,6 +21,7 @@ class Measuring(Section):
 
     sections: Sequence[Measurement]
     cases: Sequence[Case]
+    processes: int = Field(2, ge=2)
     repeats: int = Field(5, ge=1)
     warmup: int = Field(1, ge=0)
     prompt_tokens: int = Field(84, ge=1)

@@ -14,6 +14,8 @@ from typing import Any
 from torch.profiler import record_function
 
 from src.evaluation.loop import evaluate
+from src.evaluation.multiple import band
+from src.evaluation.results import Evaluated
 from src.rounds.growing import grow, numbered
 from src.run import Run
 from src.tracking.base import Tracker
@@ -98,7 +100,7 @@ class Trainer:
         Stop signals are handled before the update only, so an interrupted step changes nothing.
         """
         self.run.world.agree(self.interrupt)
-        begin, failures = time.perf_counter(), self.judge.failures
+        begin, failures, sent = time.perf_counter(), self.judge.failures, self.run.world.sent
         self._bad = 0
         batch = self.sample(step)
         sampled = time.perf_counter()
@@ -110,7 +112,8 @@ class Trainer:
         if logged(step + 1, self.settings.train.rollouts_every):
             file = rollout_file(self.run.directory / "rollouts", step + 1)
             if self.run.world.leads:
-                write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec)
+                tokens = self.settings.train.log_tokens
+                write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec, tokens)
             self.tracker.rollouts(step + 1, batch.rollouts, batch.scores)
         return {
             "step": step + 1,
@@ -119,6 +122,7 @@ class Trainer:
             **({"dropped_problems": batch.dropped} if self.settings.algorithm.max_resamples else {}),
             **update,
             "verifier_failures": sum(failed for _, failed in counts),
+            **({"traffic_bytes": self.run.world.sent - sent} if self.run.world.size > 1 else {}),
             "time/rollout": batch.growing,
             "time/reward": sampled - begin - batch.growing,
             "time/train": end - sampled,
@@ -188,12 +192,9 @@ class Trainer:
         run, settings, step = self.run, self.settings.evaluation, self.state.step
         if not settings.every or (step % settings.every and step != self.settings.train.steps):
             return {}
-        rounds = self.settings.rounds
-        chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
-        key = (self.settings.seed, "validation")
-        place = run.engine, chains, run.splits.validation, run.codec, run.scorers
-        result, _ = evaluate(*place, key, interrupt=self.interrupt, world=run.world)
+        result = self.validated("validation")
         accuracy = result.interval
+        looks = band([right for (right,) in result.correct], -(-step // settings.every))
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
             self.state.best = {"step": step, "accuracy": accuracy.estimate}
             run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
@@ -201,8 +202,25 @@ class Trainer:
             "validation/accuracy": accuracy.estimate,
             "validation/low": accuracy.low,
             "validation/high": accuracy.high,
+            "validation/band_low": looks.low,
+            "validation/band_high": looks.high,
             "validation/tokens_per_answer": result.summary["tokens_per_answer"],
         }
+
+    def validated(self, stream: str) -> Evaluated:
+        """Evaluate the current weights on the validation split, with one answer per problem; ``stream`` names the
+        random numbers."""
+        run, settings, rounds = self.run, self.settings.evaluation, self.settings.rounds
+        chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
+        place = run.engine, chains, run.splits.validation, run.codec, run.scorers
+        return evaluate(*place, (self.settings.seed, stream), interrupt=self.interrupt, world=run.world)[0]
+
+    def optimism(self, found: Mapping[str, float]) -> dict[str, float]:
+        """The validation accuracy of the kept weights, which are loaded, beside that of fresh answers, and their
+        difference: the largest of several noisy accuracies is too high on average."""
+        fresh = self.validated("validation again").interval
+        again = {"fresh_accuracy": fresh.estimate, "fresh_low": fresh.low, "fresh_high": fresh.high}
+        return {**found, **again, "optimism": found["accuracy"] - fresh.estimate}
 
     @property
     def seconds(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import time
 from pathlib import Path
@@ -178,3 +179,24 @@ def test_other_commands_refuse_several_processes() -> None:
     assert [code for code, _, _ in results] == [2, 2]
     assert "src.evaluate runs in one process" in results[0][2]
     assert results[1][2] == ""
+
+
+@pytest.mark.slow
+def test_runs_with_a_process_killed_at_any_moment_resume_exactly(tmp_path: Path) -> None:
+    """Twenty moments, spread over start, base evaluation, steps and final evaluation; both processes in turn."""
+    settings = [*SMALL, *SHORT, "train.steps=8", "checkpoint.keep=0"]
+    begin = time.monotonic()
+    assert [code for code, _, _ in train_on(tmp_path / "whole", settings)] == [0, 0]
+    duration, moments = time.monotonic() - begin, random.Random(0)
+    for case in range(20):
+        run = tmp_path / f"killed_{case}"
+        processes = start(["-m", "src.train", *settings, f"hydra.run.dir={run}"])
+        time.sleep(moments.uniform(0.1, 0.95) * duration)
+        processes[case % 2].kill()
+        processes[1 - case % 2].wait(timeout=30)
+        finish(processes)
+        results = train_on(run, settings)  # the same command resumes the run, or skips it if it was complete
+        assert [code for code, _, _ in results] == [0, 0], (case, results)
+        assert metrics(run) == metrics(tmp_path / "whole"), case
+        mine, others = weights(run), weights(tmp_path / "whole")
+        assert all(torch.equal(value, others[name]) for name, value in mine.items()), case

@@ -20,10 +20,12 @@ from safetensors.numpy import load_file
 from src import config as configuration
 from src.algorithms.grpo import GRPO
 from src.config import ROOT
+from src.training.trainer import Trainer
 from src.types import InputError
+from src.utils.signals import Stopped
 from tests.conftest import SMALL, run_small
 
-TIMES = ("time/", "tokens_per_second")
+TIMES = ("time/", "tokens_per_second", "traffic_bytes")
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
@@ -114,12 +116,12 @@ def test_a_run_with_a_damaged_newest_checkpoint_resumes_bit_for_bit(
     small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = stopped(small_run, tmp_path / "run")
-    (run / "checkpoints" / "step_4" / "trainer_state.pt").write_bytes(b"")
+    (run / "checkpoints" / "step_4" / "trainer_state.safetensors").write_bytes(b"")
     resume(run)
     assert "the checkpoint of step 4 is damaged" in capsys.readouterr().out
     assert metrics(run) == metrics(small_run)
     assert adapter(run) == adapter(small_run)
-    assert (run / "checkpoints" / "damaged_step_4" / "trainer_state.pt").read_bytes() == b""
+    assert (run / "checkpoints" / "damaged_step_4" / "trainer_state.safetensors").read_bytes() == b""
 
 
 def test_lost_metrics_are_filled_and_lost_rollouts_are_said(
@@ -197,8 +199,37 @@ def test_keep_best_reports_the_best_validation_step(tmp_path: Path) -> None:
     run = run_small(tmp_path / "run", "train.steps=3", "evaluation.keep_best=true", "evaluation.before=false")
     accuracies = [line["validation/accuracy"] for line in metrics(run)]
     best = accuracies.index(max(accuracies)) + 1
-    assert json.loads((run / "summary.json").read_text())["best"] == {"step": best, "accuracy": max(accuracies)}
-    assert [path.name for path in (run / "evaluation").iterdir()] == [f"step_{best}"]
+    summary = json.loads((run / "summary.json").read_text())
+    chosen = summary["best"]
+    assert (chosen["step"], chosen["accuracy"]) == (best, max(accuracies))
+    assert chosen["optimism"] == chosen["accuracy"] - chosen["fresh_accuracy"]
+    assert {path.name for path in (run / "evaluation").iterdir()} == {f"step_{best}", "step_3"}
+    assert {one["step"] for one in summary["evaluations"]["after"]} == {best}
+    assert {one["step"] for one in summary["evaluations"].get("last", [{"step": 3}])} == {3}
+    assert ("last" in summary["evaluations"]) == (best != 3)
+
+
+def test_a_stop_after_the_best_weights_are_loaded_changes_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last weights are evaluated beside the best ones, also after a resume."""
+    overrides = ["train.steps=3", "evaluation.keep_best=true", "evaluation.before=false", "optimizer.lr=0.05"]
+    whole = run_small(tmp_path / "whole", *overrides)
+    assert json.loads((whole / "summary.json").read_text())["best"]["step"] < 3
+    honest = Trainer.optimism
+
+    def stopped(self: Trainer, found: Any) -> dict[str, float]:
+        monkeypatch.setattr(Trainer, "optimism", honest)
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "optimism", stopped)
+    run = tmp_path / "run"
+    with pytest.raises(SystemExit):
+        run_small(run, *overrides)
+    resume(run)
+    same = [json.loads((one / "summary.json").read_text()) for one in (run, whole)]
+    assert same[0]["best"] == same[1]["best"]
+    assert same[0]["evaluations"] == same[1]["evaluations"]
 
 
 def test_immediate_reward_samples_the_first_round_only(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from src.evaluation.joint import (
     detectable,
     joint_difference,
     joint_interval,
+    joint_p,
     paired_components,
     power,
 )
@@ -78,6 +79,18 @@ def test_differences_are_paired_by_seed_and_problem() -> None:
         joint_difference(before, before[:, :40])
     with pytest.raises(ValueError, match="2 or more seeds"):
         joint_interval(before[:1])
+
+
+def test_the_p_value_is_that_of_the_interval() -> None:
+    rng = np.random.default_rng(6)
+    for effect in (0.0, 0.05, 0.2):
+        for _ in range(20):
+            before, after = (drawn(rng, (3, 30, 2), Components(0.002, 0.1, 0.0, 0.1), effect * n) for n in (0, 1))
+            found = joint_difference(before, after)
+            assert (joint_p(before, after) > 0.05) == (found.low <= 0 <= found.high)
+    same = drawn(rng, (2, 5, 1), Components(0.1, 0.1, 0.0, 0.1))
+    assert joint_p(same, same) == 1.0
+    assert joint_p(same, same + 1) == 0.0
 
 
 def test_samples_are_told_from_seeds_and_problems_in_differences() -> None:

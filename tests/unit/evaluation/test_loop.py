@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,7 +103,37 @@ def test_the_summary_by_hand() -> None:
     assert set(summary) == {
         *("accuracy", "low", "high", "problems", "samples", "verifier", "rounds", "temperature", "pass_at", "majority"),
         *("tokens_per_answer", "rounds_used", "well_formed", "truncated", "carried_cut", "verifier_failures"),
+        *("votes", "vote_calibration", "attempts", "per_problem"),
     }
+    assert summary["per_problem"] == [1.0, 2.0, 0.0]
+    assert summary["votes"] == pytest.approx({"1": 0.5, "2": summary["majority"]})
+    ends = {"right": 3 / 6, "unanswered": 1 / 6, "wrong": 2 / 6, "changed_to_wrong": 0.0, "truncated": 0.0}
+    assert summary["attempts"] == pytest.approx({**ends, "right_of_stated": 3 / 5})
+
+
+def test_a_right_answer_that_a_later_round_gives_up_is_counted() -> None:
+    def fickle(turn: Turn) -> str:
+        return box("2") if len(turn.path) == 1 else box("3")
+
+    found, _ = evaluate(Scripted(fickle), strategy(2, 2), PROBLEMS, Letters(), {"math": right}, ("key",))
+    assert found.summary["attempts"]["changed_to_wrong"] == pytest.approx(1 / 3)
+    assert found.summary["attempts"]["wrong"] == pytest.approx(2 / 3)
+
+
+def test_the_measurement_floor_and_the_verifiers_error_are_in_the_summary(tmp_path: Path) -> None:
+    file = tmp_path / "labelled.jsonl"
+    rows = [("2", "2", True), ("2", "02", True), ("2", "3", False), ("4", "5", False)]
+    rows_ = [{"gold": gold, "answer": answer, "correct": label} for gold, answer, label in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows_))
+    asked = PLAN.replace(floor=1, labelled=str(file))
+    (one, *_) = evaluate_tests(stub(3), asked, Results(tmp_path / "a"), shown([]))
+    (plain, *_) = evaluate_tests(stub(3), PLAN, Results(tmp_path / "b"), shown([]))
+    assert (one.summary["floor"]["estimate"], one.summary["floor"]["problems_at_once"]) == (0.0, 1)
+    assert one.summary["floor"]["high"] > 0
+    assert one.summary["verifier_error"] == {"accepted": 0, "wrong": 2, "rejected": 1, "right": 2}
+    assert one.correct == plain.correct
+    assert one.summary["key"] != plain.summary["key"]
+    assert "floor" not in plain.summary
 
 
 def test_truncated_turns_and_cut_progress_are_shares() -> None:

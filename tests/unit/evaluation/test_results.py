@@ -177,10 +177,18 @@ def test_only_evaluations_with_the_same_protocol_are_paired() -> None:
     assert found["after"] == [one.summary for one in after]
     changes = [paired_difference(one.correct, two.correct) for one, two in zip(before, after, strict=False)]
     assert found["change"] == [
-        {"benchmark": "b", "split": split, "rounds": 3, **vars(change)}
-        for split, change in zip(("easy", "hard"), changes, strict=True)
+        {"benchmark": "b", "split": split, "rounds": 3, "problems": problems, **vars(change)}
+        for split, change, problems in zip(("easy", "hard"), changes, (3, 2), strict=True)
     ]
     assert [change["estimate"] for change in found["change"]] == pytest.approx([1 / 3, -0.5])
+
+
+def test_the_last_weights_are_compared_with_the_best_ones() -> None:
+    last, best = [result("l", [[0.0], [0.0], [1.0]])], [result("a", [[1.0], [0.0], [1.0]])]
+    found = compare([], best, last)
+    assert found["last"] == [last[0].summary]
+    assert [change["estimate"] for change in found["last_to_best"]] == pytest.approx([1 / 3])
+    assert "last" not in compare([], best)
 
 
 def test_without_evaluations_before_there_are_no_changes() -> None:

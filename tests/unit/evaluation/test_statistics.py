@@ -9,7 +9,15 @@ import statistics
 
 import pytest
 
-from src.evaluation.statistics import Interval, accuracy, majority, paired_difference, pass_at_k, wilson
+from src.evaluation.statistics import (
+    Interval,
+    accuracy,
+    majority,
+    paired_difference,
+    paired_p,
+    pass_at_k,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +80,7 @@ def test_majority(answers: list[str | None], correct: list[float], expected: flo
 
 def test_paired_difference_by_hand() -> None:
     change = paired_difference([[0, 0], [1, 0], [1, 1]], [[1, 1], [1, 1], [1, 1]])
-    half = 1.959964 * statistics.stdev([1.0, 0.5, 0.0]) / 3**0.5
+    half = 4.302653 * statistics.stdev([1.0, 0.5, 0.0]) / 3**0.5  # t of 2 degrees of freedom
     assert (change.estimate, change.low, change.high) == pytest.approx((0.5, 0.5 - half, 1.0), abs=1e-6)  # clipped at 1
 
 
@@ -104,12 +112,19 @@ def test_identical_samples_give_exactly_the_interval_of_one_sample(copies: int) 
 
 
 def test_problems_of_equal_difficulty_count_all_samples() -> None:
-    assert accuracy([[1, 0], [0, 1], [1, 0]]) == wilson(0.5, 6)  # no variance between problems
+    assert accuracy([[1, 0], [0, 1], [1, 0], [1, 0]] * 100) == wilson(0.5, 800)  # no variance between problems
 
 
-def test_two_problems_suffice_to_estimate_the_effective_sample_size() -> None:
-    """Means 3/4 and 1/4: their mean has the variance (1/8)/2, so the size is (1/4)/(1/16) = 4 of 8 samples."""
-    assert accuracy([[1, 1, 1, 0], [1, 0, 0, 0]]) == wilson(0.5, 4)
+def test_few_problems_of_equal_difficulty_count_less_than_all_samples() -> None:
+    assert accuracy([[1, 0], [0, 1], [1, 0]]) == wilson(0.5, 3)
+    share = (1.959964 / 2.262157) ** 2  # t of 9 degrees of freedom
+    assert accuracy([[1, 0]] * 10).high == pytest.approx(wilson(0.5, 20 * share).high, abs=1e-6)
+
+
+def test_the_effective_sample_size_by_hand() -> None:
+    """Means 3/4 and 1/4, 200 times each: the mean has the variance (1/16)(400/399)/400."""
+    found, by_hand = accuracy([[1, 1, 1, 0], [1, 0, 0, 0]] * 200), wilson(0.5, 4 * 399)
+    assert (found.low, found.high) == pytest.approx((by_hand.low, by_hand.high))
 
 
 @pytest.mark.parametrize("trials", [16, 27, 40])
@@ -157,3 +172,49 @@ def test_lists_of_different_lengths_are_not_compared() -> None:
             majority(answers, correct)
     with pytest.raises(ValueError, match="zip"):
         paired_difference([[1.0], [0.0]], [[1.0], [0.0], [1.0]])
+
+
+def beta_binomial(rng: random.Random, problems: int, samples: int, level: float, spread: float) -> list[list[float]]:
+    """Verdicts on problems of different difficulty, with the mean ``level``."""
+    chances = [rng.betavariate(level * spread, (1 - level) * spread) for _ in range(problems)]
+    return [[float(rng.random() < chance) for _ in range(samples)] for chance in chances]
+
+
+LEVELS = [(0.5, 2.0), (0.1, 1.0), (0.8, 0.5), (0.3, 8.0)]
+
+
+def covered(problems: int, samples: int, times: int) -> tuple[float, float]:
+    """Share of 95 % intervals that hold the truth: of accuracies, and of changes of 0 (level of the paired test)."""
+    rng, hits, kept = random.Random(0), 0, 0
+    for level, spread in LEVELS:
+        for _ in range(times):
+            both = beta_binomial(rng, problems, 2 * samples, level, spread)
+            before, after = [row[:samples] for row in both], [row[samples:] for row in both]
+            interval, change = accuracy(before), paired_difference(before, after)
+            hits += interval.low <= level <= interval.high
+            kept += change.low <= 0 <= change.high
+            assert (paired_p(before, after) > 0.05) == (change.low <= 0 <= change.high)
+    return hits / (times * len(LEVELS)), kept / (times * len(LEVELS))
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_intervals_of_30_problems_cover_the_truth(samples: int) -> None:
+    hits, kept = covered(30, samples, 200)
+    assert 0.93 <= hits <= 0.975
+    assert 0.93 <= kept <= 0.975
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("problems", "samples"), [(30, 1), (30, 2), (30, 4), (500, 1), (500, 4)])
+def test_coverage_and_level_in_long(problems: int, samples: int) -> None:
+    hits, kept = covered(problems, samples, 3000 if problems == 30 else 500)
+    assert 0.94 <= hits <= 0.965
+    assert 0.94 <= kept <= 0.97  # few single verdicts are discrete, so the paired test rejects less often
+
+
+def test_a_p_value_by_hand() -> None:
+    before, after = [[0.0]] * 4, [[1.0], [1.0], [1.0], [0.0]]
+    assert paired_p(before, after) == pytest.approx(2 * 0.0288, abs=1e-4)  # t = 3 with 3 degrees of freedom
+    assert paired_p(after, after) == 1.0
+    assert paired_p([[0.0]], [[1.0]]) == 1.0
+    assert paired_p([[0.0]] * 5, [[1.0]] * 5) == pytest.approx(0.5**5)

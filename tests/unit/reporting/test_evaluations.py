@@ -38,7 +38,12 @@ def test_a_change_of_older_summaries_has_an_interval_with_a_width() -> None:
     found = evaluations({"evaluations": {"change": change, "after": after}}, "change", "sums")
     share = 1 - 0.05 ** (1 / 64)  # of problems that may differ, although none of 64 does
     assert found["sums", "easy", 1] == {"estimate": 0.0, "low": -share, "high": share}
-    assert found["sums", "easy", 3] == CHANGE
+    wider = 0.25 * 1.998341 / 1.959964  # t of 63 degrees of freedom
+    three = found["sums", "easy", 3]
+    assert (three["low"], three["high"]) == pytest.approx((0.5 - wider, 0.5 + wider), abs=1e-6)
+    with_t = {"easy, 3 rounds": {**CHANGE, "problems": 64}}
+    again = evaluations({"evaluations": {"change": with_t, "after": after}}, "change", "sums")
+    assert again["sums", "easy", 3]["low"] == 0.25
 
 
 @pytest.mark.parametrize(

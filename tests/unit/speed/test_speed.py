@@ -31,6 +31,7 @@ from src.speed import (
     memory,
     pattern,
     peak,
+    processes,
     rollouts,
     roofline,
     scaling,
@@ -624,3 +625,24 @@ def test_a_mistake_ends_with_code_2_before_anything_loads(capsys: pytest.Capture
 
     assert configuration.launch("speed", forbidden, ["model=tiny", "measure=[rollout]"]) == 2
     assert "measuring.sections" in capsys.readouterr().err
+
+
+def test_processes_are_compared_per_step_without_the_warm_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def trained(overrides: list[str], size: int) -> list[dict[str, Any]]:
+        seconds = {1: 3.0, 2: 2.0}[size]
+        one = {"time/rollout": seconds, "time/reward": 0.0, "time/train": 1.0, "tokens/generated": 100}
+        return [{**one, "time/rollout": 50.0, "traffic_bytes": 0}, {**one, "traffic_bytes": 2048}]
+
+    monkeypatch.setattr(processes, "trained", trained)
+    found = processes.measure(bench(tmp_path, "measuring.warmup=1", "rounds=2", "model.lora.r=4"))
+    ratios = {row["case"]: row["speedup"]["median"] for row in found.numbers["rows"] if row["way"] == "2 processes"}
+    assert ratios == {"rollouts": 1.5, "gradients": 1.0, "whole step": pytest.approx(4 / 3)}
+    assert found.numbers["traffic_bytes"] == [2048]
+    assert found.notes == ["A process sends 2 KiB per step: rollouts and gradients."]
+
+
+def test_processes_train_what_the_command_was_configured_with(tmp_path: Path) -> None:
+    overrides = processes.arguments(bench(tmp_path, "rounds=2", "model.lora.r=4", "reward=tree", "measuring.limit=2"))
+    settings = configuration.compose("train", overrides).settings
+    assert (settings.rounds.n, settings.model.lora.r, settings.model.name) == (2, 4, "embedded:tiny")
+    assert settings.train.threads == 1

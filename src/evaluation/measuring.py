@@ -1,0 +1,82 @@
+"""Errors of measurement: of the verifier, from labelled answers, and of the layout of batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from src.evaluation.statistics import Z95, Interval, accuracy
+
+
+@dataclass(frozen=True)
+class VerifierError:
+    """A verifier's errors on labelled answers: wrong ones that it accepted, and right ones that it rejected."""
+
+    accepted: int
+    wrong: int
+    rejected: int
+    right: int
+
+    @classmethod
+    def counted(cls, labels: Sequence[float], verdicts: Sequence[float]) -> VerifierError:
+        """Count the errors of verdicts on answers with the given labels (1 right, 0 wrong); a verdict of 1 accepts.
+
+        Raises:
+            ValueError: the labels do not hold both right and wrong answers.
+        """
+        pairs = list(zip(labels, verdicts, strict=True))
+        wrong = [verdict for label, verdict in pairs if label < 1]
+        right = [verdict for label, verdict in pairs if label >= 1]
+        if not wrong or not right:
+            raise ValueError(f"{len(right)} right and {len(wrong)} wrong labelled answers; both kinds are needed")
+        return cls(sum(one >= 1 for one in wrong), len(wrong), sum(one < 1 for one in right), len(right))
+
+
+def corrected(measured: Interval, error: VerifierError) -> Interval:
+    """The true accuracy behind a measured one, with a 95 % interval that also covers the verifier's error rates.
+
+    The estimate of Rogan & Gladen (Am. J. Epidemiol. 107, 1978) with the interval of Lang & Reiczigel (Prev. Vet. Med.
+    113, 2014). The number of answers that the measured accuracy rests on follows from its interval.
+
+    Raises:
+        ValueError: the verifier accepts wrong answers as often as right ones, so its verdicts say nothing.
+    """
+    accepts = (error.right - error.rejected + 1) / (error.right + 2)  # of right answers
+    refuses = (error.wrong - error.accepted + 1) / (error.wrong + 2)  # of wrong answers
+    power = accepts + refuses - 1
+    if power <= 0:
+        raise ValueError("the verifier accepts wrong answers as often as right ones, so that nothing can be corrected")
+    count, square = effective(measured), Z95 * Z95
+    seen = (count * measured.estimate + square / 2) / (count + square)
+    true = min(1.0, max(0.0, (seen + refuses - 1) / power))
+    spread_right = accepts * (1 - accepts) / (error.right + 2)
+    spread_wrong = refuses * (1 - refuses) / (error.wrong + 2)
+    shift = 2 * square * (true * spread_right - (1 - true) * spread_wrong)
+    variance = seen * (1 - seen) / (count + square) + true**2 * spread_right + (1 - true) ** 2 * spread_wrong
+    half = Z95 * math.sqrt(variance) / power
+    raw_accepts, raw_refuses = 1 - error.rejected / error.right, 1 - error.accepted / error.wrong
+    raw = raw_accepts + raw_refuses - 1
+    estimate = (measured.estimate + raw_refuses - 1) / raw if raw > 0 else true
+    estimate = min(1.0, max(0.0, estimate))
+    low, high = max(0.0, true + shift - half), min(1.0, true + shift + half)
+    return Interval(estimate, min(low, estimate), max(high, estimate))
+
+
+def effective(measured: Interval) -> float:
+    """The number of independent answers that Wilson's interval of a rate rests on.
+
+    Wilson's bounds solve z^2 q (1 - q) = n (rate - q)^2; the farther bound gives n.
+    """
+    rate = measured.estimate
+    bound = measured.low if rate - measured.low > measured.high - rate else measured.high
+    return Z95**2 * bound * (1 - bound) / (rate - bound) ** 2
+
+
+def flips(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Interval:
+    """Share of verdicts, ``[problems][samples]``, that differ between two evaluations of the same weights.
+
+    The interval is clustered by problem. Its upper end is the measurement floor: a smaller effect may come from the
+    layout of batches alone.
+    """
+    return accuracy([[float(a != b) for a, b in zip(*rows, strict=True)] for rows in zip(first, second, strict=True)])

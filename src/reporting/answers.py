@@ -1,0 +1,98 @@
+"""Tables beside the accuracies: how answers end, how far vote shares can be trusted, and what ``keep_best`` chose."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from src.evaluation.statistics import Interval
+from src.reporting.runs import Group, Run
+from src.reporting.tables import combine
+from src.utils import tables
+
+ENDINGS = ("right", "right_of_stated", "wrong", "changed_to_wrong", "unanswered", "truncated")
+NOTE = (
+    "Shares of answers in %, base → trained, means over seeds. Right of stated: the accuracy among answers that state "
+    "one; where only the share of right answers rises, training taught to state an answer. Changed to wrong: an "
+    "earlier round stated a right answer. Unanswered and truncated: no answer was stated, in the second case because "
+    "the token budget ended. Vote error: the expected calibration error of the share of votes for the winning answer, "
+    "taken as its probability of being right, in points."
+)
+KEPT = (
+    "The reported weights are those with the best validation accuracy (evaluation.keep_best). Optimism: that accuracy "
+    "minus the accuracy of fresh answers to the same problems, in points; the best of several noisy accuracies is too "
+    "high on average. Differences on the test splits are the reported weights minus the last ones, in points, with "
+    "95 % intervals; no choice was made on these splits."
+)
+
+
+def markdown(groups: Iterable[Group]) -> str:
+    """How answers end, one row per group, test split and number of rounds; empty for runs of older versions."""
+    groups, rows = list(groups), []
+    names = {name for group in groups for name in group.runs[0].evaluations("after")}
+    for group in groups:
+        for name in group.runs[0].evaluations("after"):
+            before, after = (
+                [run.evaluations(part).get(name, {}) for run in group.runs] for part in ("before", "after")
+            )
+            if all("attempts" in one for one in after):
+                cells = [_moved(before, after, "attempts", ending) for ending in ENDINGS]
+                cells.append(_moved(before, after, "vote_calibration", "error"))
+                rows.append([group.label, name.label(names), str(name.rounds), *cells])
+    if not rows:
+        return ""
+    heads = ["runs", "test split", "rounds", *(ending.replace("_", " ") for ending in ENDINGS), "vote error"]
+    first = 0 if any(row[0] for row in rows) else 1
+    return f"{tables.markdown(heads[first:], [row[first:] for row in rows])}\n\n{NOTE}\n"
+
+
+def _moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], part: str, key: str) -> str:
+    """A mean over seeds, before and after training."""
+    found = [
+        f"{100 * statistics.fmean(one[part][key] for one in side):.1f}"
+        for side in (before, after)
+        if all(part in one for one in side)
+    ]
+    return " → ".join(found)
+
+
+def kept(groups: Iterable[Group]) -> str:
+    """What runs with ``keep_best`` chose, beside their last weights; empty without such runs."""
+    rows = []
+    for group in groups:
+        chosen = [run for run in group.runs if "optimism" in (run.summary.get("best") or {})]
+        rows += [[group.label, str(run.seed), *_chosen(run)] for run in chosen]
+        if len(chosen) > 1:
+            values = [Interval(run.summary["best"]["optimism"], *_bounds(run)) for run in chosen]
+            mean = combine(values, -1, 1)
+            cells = [f"{100 * value:+.1f}" for value in (mean.estimate, mean.low, mean.high)]
+            rows.append([group.label, "mean", "", "", "", f"{cells[0]} [{cells[1]}, {cells[2]}]", ""])
+    if not rows:
+        return ""
+    heads = ["runs", "seed", "best step", "validation", "fresh answers", "optimism", "best minus last on test splits"]
+    first = 0 if any(row[0] for row in rows) else 1
+    return f"{tables.markdown(heads[first:], [row[first:] for row in rows])}\n\n{KEPT}\n"
+
+
+def _bounds(run: Run) -> tuple[float, float]:
+    """The interval of the optimism over the fresh answers."""
+    best = run.summary["best"]
+    return best["accuracy"] - best["fresh_high"], best["accuracy"] - best["fresh_low"]
+
+
+def _chosen(run: Run) -> list[str]:
+    best = run.summary["best"]
+    changes = run.evaluations("last_to_best")
+    tests = [
+        f"{name.label(changes)}, {name.rounds}: {100 * one['estimate']:+.1f} "
+        f"[{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
+        for name, one in changes.items()
+    ]
+    return [
+        str(best["step"]),
+        f"{100 * best['accuracy']:.1f}",
+        f"{100 * best['fresh_accuracy']:.1f} [{100 * best['fresh_low']:.1f}, {100 * best['fresh_high']:.1f}]",
+        f"{100 * best['optimism']:+.1f}",
+        "; ".join(tests) or "the last step is the best",
+    ]

@@ -1,0 +1,1 @@
+"""Studies: planned runs, their comparisons, and the command that runs what is missing."""

@@ -1,0 +1,112 @@
+"""How long the missing jobs of a study take: measured on this machine, or computed for a GPU by the roofline model."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from src import config as configuration
+from src.estimating.devices import device_named
+from src.estimating.published import shape_for
+from src.estimating.running import Assumed, evaluation_seconds, training_seconds
+from src.reporting.runs import read_run
+from src.studies.jobs import Job
+from src.studies.running import environment
+from src.studies.settings import Study
+from src.types import InputError
+from src.utils import tables
+
+PROBE = (
+    *("train.steps=2", "evaluation.every=0", "evaluation.keep_best=false", "evaluation.before=false"),
+    *("evaluation.limit=8", "evaluation.samples=1", "checkpoint.every=2", "tracking=none"),
+)
+"""Overrides of a run of two steps, from which the time of a whole one is computed."""
+
+PROBLEMS = 500
+"""Problems of a test split whose size the configuration does not say."""
+
+
+def estimated(study: Study, jobs: Sequence[Job], root: Path, device: str | None) -> str:
+    """A table of the missing jobs with their hours. Evaluations count as the tokens that they sample.
+
+    Raises:
+        InputError: the device is unknown, or a run cannot be tried.
+    """
+    rows, total = [], 0.0
+    for name in study.runs:
+        own = [job for job in jobs if job.kind == "train" and job.run == name]
+        missing = [job for job in own if not job.complete]
+        finished = [read_run(job.directory).summary["wall_clock_seconds"] for job in own if job.complete]
+        if not missing:
+            rows.append([name, f"0 of {len(own)}", "-", "done"])
+            continue
+        if device is not None:
+            seconds, how = computed(missing[0], device), f"computed for {device_named(device).name}"
+        elif finished:
+            seconds, how = statistics.fmean(finished), f"mean of {len(finished)} finished runs"
+        else:
+            seconds, how = probed(missing[0], root), "from two steps of a trial here"
+        total += seconds * len(missing)
+        rows.append([name, f"{len(missing)} of {len(own)}", f"{seconds / 3600:.2f}", how])
+    further = sum(job.kind != "train" and not job.complete for job in jobs)
+    lines = [tables.markdown(["run", "missing", "hours each", "how"], rows), ""]
+    planned = f" (planned: {study.hours:g})" if study.hours is not None else ""
+    lines.append(f"{total / 3600:.1f} hours in all, one run after the other{planned}.")
+    if further:
+        lines.append(f"{further} warm-ups and further evaluations are not counted.")
+    if device is not None:
+        lines.append(str(Assumed()))
+    return "\n".join(lines)
+
+
+def probed(job: Job, root: Path) -> float:
+    """Seconds of a run: its steps at the speed of the second step of a trial, and its evaluations at the speed at which
+    that step sampled tokens."""
+    folder = root / "trials" / f"{job.directory.name}"
+    overrides = [one for one in job.overrides if one.partition("=")[0] not in {p.partition("=")[0] for p in PROBE}]
+    begun = time.monotonic()
+    if not (folder / "summary.json").is_file():
+        command = [sys.executable, "-m", "src.train", *overrides, *PROBE, f"hydra.run.dir={folder}"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=3600)
+        if done.returncode:
+            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            raise InputError(f"{job.label}: a trial of two steps failed: {''.join(last)}")
+    started = max(5.0, min(30.0, time.monotonic() - begun))
+    run = read_run(folder)
+    step = run.metrics[-1]
+    seconds = sum(step[f"time/{part}"] for part in ("rollout", "reward", "train"))
+    speed = step["tokens/generated"] / max(step["time/rollout"], 1e-9)
+    per_answer = {
+        (one["split"], one["rounds"]): one["tokens_per_answer"] for one in run.summary["evaluations"]["after"]
+    }
+    settings = configuration.compose("train", job.overrides).settings
+    tokens = sum(per_answer.values()) * _problems(settings) * settings.evaluation.samples
+    asked = tokens * (2 if settings.evaluation.before else 1)
+    if settings.evaluation.every:
+        looks = -(-settings.train.steps // settings.evaluation.every)
+        asked += looks * settings.benchmark.validation_size * max(per_answer.values())
+    return float(started + settings.train.steps * seconds + asked / speed)
+
+
+def computed(job: Job, device: str) -> float:
+    """Seconds of a run on a GPU, by the roofline model."""
+    settings = configuration.compose(
+        "train", [one for one in job.overrides if not one.startswith("model.adapter")]
+    ).settings
+    found, shape = device_named(device), shape_for(settings.model)
+    training = training_seconds(settings, shape, found)
+    each = [
+        evaluation_seconds(settings, shape, found, rounds, _problems(settings))
+        for rounds in dict.fromkeys(settings.evaluation.rounds)
+    ]
+    splits = len(settings.benchmark.tests)
+    return training + splits * sum(each) * (2 if settings.evaluation.before else 1)
+
+
+def _problems(settings: Any) -> int:
+    return int(settings.evaluation.limit or settings.benchmark.test_size or PROBLEMS)

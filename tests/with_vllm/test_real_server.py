@@ -82,7 +82,7 @@ def test_greedy_completions_equal_those_of_the_local_engine_and_change_with_the_
         seen.append([[turn.completion for turn in written] for written in (ours, theirs)])
     changed = [[a != b for a, b in zip(*two, strict=True)] for two in zip(*seen, strict=True)]  # local, server
     print(f"changed by the update: {sum(changed[0])} (local), {sum(changed[1])} (server)")
-    assert sum(changed[0]) > QUESTIONS // 2
+    assert sum(changed[0]) >= QUESTIONS // 5
     assert sum(a != b for a, b in zip(*changed, strict=True)) <= 2
 
 

@@ -19,20 +19,23 @@ def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[st
         InputError: problems or weights cannot be used.
         SystemExit: a signal stopped the evaluation; finished splits are kept.
     """
-    from src.evaluation.loop import evaluate_tests
-    from src.evaluation.results import Results
-    from src.run import build_run
     from src.utils import checkpoints
-    from src.utils.console import Console
-    from src.utils.environment import prepare, restore_threads
-    from src.utils.files import write_json
-    from src.utils.signals import Stopped, StopRequest
 
     settings = config.settings
     checkpoint = None
     if settings.run is not None:
         directory = Path(settings.run)
         checkpoint = checkpoints.chosen(directory, settings.checkpoint)
+
+    from src.evaluation.loop import evaluate_tests  # heavy: nothing above needs it
+    from src.evaluation.results import Results
+    from src.run import build_run
+    from src.utils.console import Console
+    from src.utils.environment import prepare, restore_threads
+    from src.utils.files import write_json
+    from src.utils.signals import Stopped, StopRequest
+
+    if settings.run is not None:
         restore_threads(settings.threads, directory)
     else:
         prepare(settings.threads, directory)

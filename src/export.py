@@ -19,10 +19,7 @@ def export(config: configuration.Config[Any], directory: Path) -> None:
     Raises:
         InputError: the directory is not a run, the checkpoint does not exist, or the output folder exists.
     """
-    from src.models.loading import load_merged, load_policy
-    from src.reporting.model_card import card
     from src.utils import checkpoints
-    from src.utils.files import whole_folder, write_text
 
     settings = config.settings
     run, out = Path(settings.run), Path(settings.out)
@@ -37,6 +34,11 @@ def export(config: configuration.Config[Any], directory: Path) -> None:
         errors.append(f"out={out}: already exists; name a new folder")
     if errors:
         raise InputError(*errors)
+
+    from src.models.loading import load_merged, load_policy  # heavy: nothing above needs it
+    from src.reporting.model_card import card
+    from src.utils.files import whole_folder, write_text
+
     with whole_folder(out) as folder:
         if merged:
             merged_model, tokenizer = load_merged(model, checkpoint, settings.dtype)

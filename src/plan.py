@@ -16,12 +16,14 @@ def plan(config: configuration.Config[Any], directory: Path) -> None:
     Raises:
         InputError: no two groups have two seeds in common and an evaluation of the same problems.
     """
-    from src.reporting.pairs import compared
-    from src.reporting.planning import design
     from src.reporting.runs import find_runs, grouped
 
     settings = config.settings
     runs, left_out = find_runs(settings.runs)
+
+    from src.reporting.pairs import compared  # heavy: nothing above needs it
+    from src.reporting.planning import design
+
     for line in left_out:
         print(f"left out: {line}")
     found = [design(settings, name, scores) for name, scores in compared(grouped(runs))]

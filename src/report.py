@@ -15,12 +15,14 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     Raises:
         InputError: no complete run matches.
     """
-    from src.reporting import answers, pages, pairs, plots, tables
     from src.reporting.runs import find_runs, grouped
-    from src.utils.files import write_text
 
     settings = config.settings
     runs, left_out = find_runs(settings.runs)
+
+    from src.reporting import answers, pages, pairs, plots, tables  # heavy: nothing above needs them
+    from src.utils.files import write_text
+
     for line in left_out:
         print(f"left out: {line}")
     groups = grouped(runs)
@@ -38,7 +40,7 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     for name, figure in (("curves", plots.curves(groups)), ("before_after", plots.before_after(rows))):
         for suffix in ("png", "svg"):
             plots.save(figure, out / f"{name}.{suffix}")
-    write_text(out / "rollouts.html", pages.page(groups, settings.steps, settings.trees))
+    write_text(out / "rollouts.html", pages.page(groups, settings.steps, settings.trees, settings.problems))
     print(f"\n{tables.markdown(rows)}")
     print(
         f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {len(groups)} group{'s' if len(groups) > 1 else ''}; ",

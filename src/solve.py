@@ -25,18 +25,20 @@ def solve(config: configuration.Config[Any], directory: Path) -> str | None:
     Raises:
         InputError: a question is empty or does not fit the context, or there is none.
     """
-    from src.benchmarks.base import Splits
-    from src.run import build_run
-    from src.types import Problem
     from src.utils import checkpoints
-    from src.utils.environment import set_threads
 
     settings = config.settings
     given = settings.question
     if given is not None and not given.strip():
         raise InputError("question is empty; give one with question=…")
-    set_threads(settings.threads)
     checkpoint = checkpoints.chosen(Path(settings.run), settings.checkpoint) if settings.run is not None else None
+
+    from src.benchmarks.base import Splits
+    from src.run import build_run  # heavy: nothing above needs it
+    from src.types import Problem
+    from src.utils.environment import set_threads
+
+    set_threads(settings.threads)
     known = [] if given is None else [Problem("question", given, "")]
     run = build_run(config, directory, checkpoint, Splits([], [], {"question": known}), settings.model.context)
     if given is not None:

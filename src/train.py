@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -195,13 +196,20 @@ def publish(run: Run, summary: Mapping[str, Any]) -> None:
         write_text(folder / "README.md", card(summary, run.config.values, run.config.overrides))
 
 
-def job(config: configuration.Config[Any], directory: Path) -> None:
-    """Run one Hydra job. A complete job of a sweep is skipped; a killed one is resumed."""
+def job(config: configuration.Config[Any], directory: Path) -> float | None:
+    """Run one Hydra job. A complete job of a sweep is skipped; a killed one is resumed. Returns its objective."""
     if (directory / "summary.json").exists():
         print(f"{directory}: already complete, skipped")
-        return
+        return objective(json.loads((directory / "summary.json").read_text(encoding="utf-8")))
     parallel.call(config, directory)
-    train(config, directory)
+    return objective(train(config, directory))
+
+
+def objective(summary: Mapping[str, Any]) -> float | None:
+    """What a search maximizes: validation accuracy of the reported weights; ``None`` if it was never measured."""
+    found = summary.get("best") or {"accuracy": summary.get("final", {}).get("validation/accuracy")}
+    accuracy: float | None = found["accuracy"]
+    return accuracy
 
 
 def main() -> int:
@@ -212,9 +220,13 @@ def main() -> int:
 def lead() -> int:
     """Run the command in the process that composes the configuration. Returns the exit code."""
     arguments = sys.argv[1:]
-    if not any(argument.startswith("resume=") for argument in arguments):
+    named = [Path(text.partition("=")[2]) for text in arguments if text.startswith("resume=")]
+    if not named:
         return configuration.launch("train", job)
     try:
+        if configuration.is_sweep(named[0]):
+            rest = [text for text in arguments if not text.startswith("resume=")]
+            return configuration.launch("train", job, configuration.recorded_arguments(named[0], "train", rest))
         directory, config = configuration.resume(arguments)
     except InputError as error:
         return configuration.complain(error, "nothing was run")

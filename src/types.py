@@ -292,6 +292,10 @@ class NumberError(FloatingPointError):
         self.tree, self.path, self.fatal = tree, path, fatal
 
 
+class UnavailableError(RuntimeError):
+    """A service that a run needs, e.g. a server, does not do its part. The message says which one, and why."""
+
+
 class InputError(ValueError):
     """Invalid user input: settings, data or a directory. The message says what would be valid."""
 

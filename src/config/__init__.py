@@ -8,18 +8,13 @@ from src.config.directories import refuse_other_run
 from src.config.ending import complain, ended, interrupted
 from src.config.launching import launch, new_directory
 from src.config.reading import load, load_choices, load_overrides
-from src.config.runs import (
-    overlay,
-    recorded,
-    refuse_changes,
-    resume,
-    store,
-    written,
-)
+from src.config.runs import overlay, recorded, refuse_changes, resume, store, written
+from src.config.sweeping import SWEEP_FILES, is_sweep, recorded_arguments
 
 __all__ = [
     "CONF",
     "ROOT",
+    "SWEEP_FILES",
     "Config",
     "build",
     "complain",
@@ -28,6 +23,7 @@ __all__ = [
     "ended",
     "groups",
     "interrupted",
+    "is_sweep",
     "jobs",
     "launch",
     "load",
@@ -38,6 +34,7 @@ __all__ = [
     "overlay",
     "quote_rounds",
     "recorded",
+    "recorded_arguments",
     "refuse_changes",
     "refuse_other_run",
     "resume",

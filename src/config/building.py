@@ -31,7 +31,7 @@ def locate(target: Any) -> Any:
     Raises:
         InputError: the path cannot be imported (the message says why), or is not a concrete subclass of ``Section``.
     """
-    if not isinstance(target, str) or "." not in target:
+    if not isinstance(target, str) or "." not in target or not all(part.isidentifier() for part in target.split(".")):
         raise InputError(f"{target!r} is not the dotted path of a class")
     module, _, name = target.rpartition(".")
     try:
@@ -80,6 +80,9 @@ def attempt(values: Any, kind: Any, place: str, errors: list[str]) -> Any:
         except InputError as error:
             errors.append(f"{_join(place, '_target_')}: {error}")
             return FAILED
+    elif getattr(kind, "__abstractmethods__", None):
+        errors.append(f"{_join(place, '_target_')} is missing; it names the class of the section")
+        return FAILED
     fields: dict[str, FieldInfo] = kind.model_fields if kind is not None else {}
     children: dict[str, Any] = {}
     for name, value in values.items():

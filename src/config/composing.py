@@ -27,7 +27,10 @@ FOLDERS = [CONF]
 """Folders with options of config groups: the project's own, and those that ``--config-dir`` adds."""
 
 OmegaConf.register_new_resolver("package", lambda path: str(ROOT / "src" / path), replace=True)
-OmegaConf.register_new_resolver("plain", lambda text: _plain(text), replace=True)
+OmegaConf.register_new_resolver("plain", lambda text, seed=None: _plain(text, seed), replace=True)
+
+LONGEST_NAME = 120
+"""Number of characters of a sweep job's folder name, without its number."""
 
 
 class AnyRounds(ConfigSource):
@@ -69,10 +72,19 @@ def register() -> None:
         Plugins.instance().register(plugin)
 
 
-def _plain(overrides: str) -> str:
-    """Turn a sweep job's overrides into a folder name that needs no quoting in a shell."""
+def _plain(overrides: str, seed: Any = None) -> str:
+    """Turn a sweep job's overrides into a folder name that needs no quoting in a shell. A long one keeps its seed."""
     bare = re.sub(r"(?:^|(?<=,))\++", "", overrides)
-    return re.sub(r"[^\w.+-]+", "-", bare.replace('"', "").replace(",", "_"))[:120]
+    parts = [re.sub(r"[^\w.+-]+", "-", part) for part in bare.replace('"', "").split(",")]
+    seeded = [part for part in parts if part.startswith("seed-")]
+    if not seeded and seed is not None:
+        seeded = [f"seed-{seed}"]
+        parts += seeded
+    name = "_".join(part for part in parts if part)
+    if len(name) <= LONGEST_NAME or not seeded:
+        return name[:LONGEST_NAME]
+    others = "_".join(part for part in parts if part not in seeded)
+    return f"{others[: LONGEST_NAME - len(seeded[-1]) - 1]}_{seeded[-1]}"
 
 
 def _stem(config_path: str) -> str:
@@ -120,6 +132,13 @@ def _composed(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[
     del node["hydra"]
     OmegaConf.set_struct(node, True)
     return node, choices
+
+
+def hydra_section(command: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose Hydra's own settings: its mode, sweeper, launcher and directories."""
+    with _initialized():
+        hydra: DictConfig = hydra_compose(command, quote_rounds(overrides), return_hydra_config=True).hydra
+    return hydra
 
 
 def output_directory(command: str, overrides: Sequence[str], number: int | None) -> Path | None:

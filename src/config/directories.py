@@ -8,7 +8,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from src.config.composing import output_directory
 from src.config.config import Config
 from src.config.reading import DamagedError, values_of
 from src.config.runs import RESUMABLE, flat
@@ -26,19 +25,14 @@ SHOWN = 8
 """Number of differing settings that an error message names; further ones are only counted."""
 
 
-def free_directories(
-    command: str, jobs: Sequence[Sequence[str]], configs: Sequence[Config[Any]], sweep: bool
-) -> Path | None:
+def refuse_used(directories: Sequence[Path | None], configs: Sequence[Config[Any]]) -> None:
     """Check that the output directory of every job is new, or holds a run of the same settings that nobody writes to.
 
-    ``jobs`` are the overrides of each job. Returns the directory of a single run, ``None`` if its name holds the time.
+    A directory whose name holds the time (``None``) is always new.
 
     Raises:
         InputError: lists the directories that hold another run, with the settings that differ.
     """
-    directories = [
-        output_directory(command, overrides, number if sweep else None) for number, overrides in enumerate(jobs)
-    ]
     problems: list[str] = []
     for directory, config in zip(directories, configs, strict=True):
         if directory is None:
@@ -50,7 +44,6 @@ def free_directories(
             problems += error.problems
     if problems:
         raise InputError(*problems)
-    return None if sweep else directories[0]
 
 
 def refuse_other_run(directory: Path, node: DictConfig, free: tuple[str, ...] = RESUMED) -> None:

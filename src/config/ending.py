@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from src.types import InputError
+from src.types import InputError, UnavailableError
 from src.utils import checkpoints
 
 INTERRUPTED = 130
@@ -39,7 +39,7 @@ def ended(action: Callable[[], object], directory: Path) -> int:
         action()
     except InputError as error:
         return complain(error)
-    except FloatingPointError as error:
+    except (FloatingPointError, UnavailableError) as error:
         print(f"stopped: {error}", file=sys.stderr)
         if saved := checkpoints.steps(directory):
             print(f"Saved: the checkpoint of step {saved[-1]} in {directory}, from before.", file=sys.stderr)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,18 +17,21 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.composing import CONF, FOLDERS, jobs, own_choices, quote_rounds, register
+from src.config.composing import CONF, FOLDERS, output_directory, own_choices, quote_rounds, register
 from src.config.config import Config, compose, from_node
-from src.config.directories import free_directories
+from src.config.directories import refuse_used
 from src.config.ending import complain, ended, interrupted
+from src.config.job_records import attempted
+from src.config.requests import Request, parsed, requested
 from src.config.runs import overlay
-from src.config.validating import tried
+from src.config.sweeping import Sweep, refuse_without_objective
+from src.config.validating import explained, tried
 from src.parallel.settings import launched
 from src.types import InputError
 from src.utils.run_lock import locked
 
-Task = Callable[[Config[Any], Path], None]
-"""Runs one job. The path is the job's output directory."""
+Task = Callable[[Config[Any], Path], Any]
+"""Runs one job. The path is the job's output directory. The result may be a number, the objective of a search."""
 
 WITHOUT_DIRECTORY = ("solve", "export", "report", "plan", "pretrain", "study")
 """Commands without an output directory: they write to ``out=``, or nothing."""
@@ -37,7 +41,7 @@ def launch(command: str, task: Task, arguments: Sequence[str] | None = None) -> 
     """Validate all jobs, then run ``task`` for each. Returns the exit code.
 
     0: done; 1: a file could not be written; 2: invalid configuration or input; 130: Ctrl-C. Jobs that need an output
-    directory run under Hydra, which creates it.
+    directory run under Hydra, which creates it. In a sweep, a job that fails does not keep the others from running.
     """
     try:
         return _launched(command, task, arguments)
@@ -50,47 +54,63 @@ def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
     if (processes := launched()) > 1 and command != "train":
         alone = f"src.{command} runs in one process, but a launcher started {processes}; start it with python -m"
         return complain(InputError(alone), "nothing was run") if os.environ["RANK"] == "0" else 2
-    parsed = get_args_parser().parse_args(arguments)
-    passive = any((parsed.help, parsed.hydra_help, parsed.cfg, parsed.info, parsed.shell_completion))
+    given = get_args_parser().parse_args(arguments)
     own = []
-    if parsed.config_dir:
-        FOLDERS.append(Path(parsed.config_dir).resolve())
+    if given.config_dir:
+        FOLDERS.append(Path(given.config_dir).resolve())
         own = [f"hydra.searchpath=[file://{FOLDERS[-1]}]"]
     try:
-        quoted = quote_rounds(parsed.overrides)
-        expanded = jobs(quoted) if parsed.multirun else [quoted]
-        configs = [] if passive else [configured(command, [*own, *job]) for job in expanded]
+        if any((given.help, given.hydra_help, given.cfg, given.info, given.shell_completion)):
+            passive = Request(given.overrides, quote_rounds(given.overrides))
+            if not given.multirun and (errors := explained(command, [*own, *passive.overrides])[1]):
+                raise InputError(*errors)  # Hydra would answer some of them with a traceback
+            return _under_hydra(_Job(command, task), _line(arguments, passive))
+        request = requested(command, own, given.overrides, given.multirun)
+        configs = [configured(command, [*own, *job]) for job in request.jobs]
+        if request.search:
+            refuse_without_objective(command, configs)
     except (InputError, HydraException) as error:
         return complain(error, "nothing was run")
-    direct = command in WITHOUT_DIRECTORY or any(text.startswith("run=") for text in quoted)
-    if direct and not passive:
+    if command in WITHOUT_DIRECTORY or any(text.startswith("run=") for text in request.overrides):
         codes = (ended(partial(task, config, Path()), Path()) for config in configs)
         return next((code for code in codes if code), 0)
-    replaced = dict(zip(parsed.overrides, quoted, strict=True))
-    if parsed.multirun and not passive:
-        replaced |= settings_of_swept_options(command, own, parsed.overrides, quoted)
-    if passive:
-        return _under_hydra(command, task, arguments, replaced)
     try:
-        directory = free_directories(command, [[*own, *job] for job in expanded], configs, parsed.multirun)
-        # A run holds its lock before Hydra writes into its directory; the jobs of a sweep may run in other processes.
+        if request.sweep:
+            job = _Job(command, task, sweep=True, folders=tuple(FOLDERS))
+            marked = settings_of_swept_options(command, own, request.overrides)
+            typed = arguments if given.multirun else ["--multirun", *arguments]
+            sweep = Sweep(command, arguments, request, own, configs)
+            return sweep.run(lambda further: _under_hydra(job, _line(typed, request, marked, further)))
+        directory = output_directory(command, [*own, *request.overrides], None)
+        refuse_used([directory], configs)
+        # A run holds its lock before Hydra writes into its directory.
         with locked(directory) if directory is not None else nullcontext():
-            return _under_hydra(command, task, arguments, replaced)
+            return _under_hydra(_Job(command, task), _line(arguments, request))
     except InputError as error:
         return complain(error, "nothing was run")
 
 
-def settings_of_swept_options(
-    command: str, own: Sequence[str], typed: Sequence[str], quoted: Sequence[str]
-) -> dict[str, str]:
-    """Overrides of settings that only the swept options of a group have, each with the "++" that Hydra needs then.
+def _line(
+    arguments: Sequence[str], request: Request, marked: Sequence[str] = (), further: Sequence[str] = ()
+) -> list[str]:
+    """The command line for Hydra: the flags of ``arguments``, with the request's overrides in place of the typed ones.
+
+    The overrides ``marked`` get the "++" that Hydra needs.
+    """
+    overrides = [f"++{text}" if text in marked else text for text in request.overrides]
+    place = arguments.index(request.typed[0]) if request.typed else 0
+    before, after = arguments[:place], [text for text in arguments[place:] if text not in request.typed]
+    return [*before, *overrides, *request.flags, *further, *after]
+
+
+def settings_of_swept_options(command: str, own: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of settings that only the swept options of a group have; Hydra needs a "++" for them.
 
     Hydra composes a sweep once without its swept overrides, and refuses what is not a setting there. Each job has been
     composed before, so it is known to be one.
     """
-    fixed = [override for override in quoted if len(jobs([override])) == 1]
-    refused = tried(command, [*own, *fixed])[1]
-    return {old: f"++{new}" for old, new in zip(typed, quoted, strict=True) if new in refused}
+    fixed = [text for text, one in zip(overrides, parsed(overrides), strict=True) if not one.is_sweep_override()]
+    return list(tried(command, [*own, *fixed])[1])
 
 
 def configured(command: str, overrides: Sequence[str]) -> Config[Any]:
@@ -105,27 +125,51 @@ def configured(command: str, overrides: Sequence[str]) -> Config[Any]:
     return overlay(command, overrides) if named else compose(command, overrides)
 
 
-def _under_hydra(command: str, task: Task, arguments: Sequence[str], replaced: dict[str, str]) -> int:
+@dataclass
+class _Job:
+    """The function that Hydra calls for each job. A launcher may pickle it and call it in another process.
+
+    Attributes:
+        folders: folders with options of config groups.
+        code: exit code of the jobs so far that are not part of a sweep; those of a sweep record theirs.
+    """
+
+    command: str
+    task: Task
+    sweep: bool = False
+    folders: tuple[Path, ...] = ()
+    code: int = 0
+
+    def run(self, node: DictConfig) -> float | None:
+        """Run one job. Returns its objective if it is part of a sweep."""
+        hydra = HydraConfig.get()
+        FOLDERS.extend(folder for folder in self.folders if folder not in FOLDERS)
+        directory = Path(hydra.runtime.output_dir)
+        typed: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+        overrides = [str(text) for text in typed or []]
+
+        def action() -> Any:
+            config = from_node(self.command, node, own_choices(hydra.runtime.choices), overrides)
+            return self.task(config, directory)
+
+        if self.sweep:
+            return attempted(action, directory, int(hydra.job.num), overrides)
+        self.code = ended(action, directory) or self.code
+        return None
+
+
+def _under_hydra(job: _Job, line: Sequence[str]) -> int:
+    """Let Hydra run the jobs of a command line. Returns the exit code of jobs that are not part of a sweep."""
     import hydra
 
-    sys.argv[1:] = [replaced.get(argument, argument) for argument in arguments]
+    sys.argv[1:] = line
     register()
-    code = [0]
 
-    def job(node: DictConfig) -> None:
-        hydra_config = HydraConfig.get()
-        try:
-            choices = own_choices(hydra_config.runtime.choices)
-            typed = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
-            config = from_node(command, node, choices, [str(text) for text in typed or []])
-        except InputError as error:
-            code[0] = complain(error)
-            return
-        directory = Path(hydra_config.runtime.output_dir)
-        code[0] = ended(partial(task, config, directory), directory) or code[0]
+    def function(node: DictConfig) -> float | None:
+        return job.run(node)
 
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(job)()
-    return code[0]
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=job.command)(function)()
+    return job.code
 
 
 def new_directory() -> Path:

@@ -26,7 +26,7 @@ RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", "tracki
 TRAINED = ("model.name", "model.revision", "model.lora", "model.adapter")
 """Settings that the trained weights depend on; they cannot be overridden with ``run=``."""
 
-EVERYWHERE = ("experiment", "debug")
+EVERYWHERE = ("experiment", "experiment/sweep", "debug")
 """Groups whose options may set values in any section."""
 
 

@@ -127,8 +127,13 @@ def _explain(command: str, good: Sequence[str], override: str, error: Exception)
         return not_understood(override, error)
     key, _, value = override.lstrip("+~").partition("=")
     group = key.partition("@")[0]
-    if group in PLUGINS:
-        return f"{override}: not installed; valid: basic, or install its plug-in ({PLUGINS[group].format(value)})"
+    plugin, missing = group, value  # an option may itself choose a plug-in
+    if isinstance(error, MissingConfigException) and str(error.missing_cfg_file).startswith(tuple(PLUGINS)):
+        plugin, _, missing = str(error.missing_cfg_file).rpartition("/")
+        plugin = "/".join(plugin.split("/")[:2])
+    if plugin in PLUGINS:
+        package = PLUGINS[plugin].format(missing.split("_")[0])
+        return f"{override}: {plugin}={missing} is not installed; valid: basic, or install the plug-in ({package})"
     if isinstance(error, MissingConfigException) or "Could not find" in str(error):
         return f"{override}: {group} has no option {value!r}; valid: {', '.join(options(group)) or 'none'}"
     composed = raw(command, good)

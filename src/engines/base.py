@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from src.settings import Section
-from src.types import Codec, Engine, NumberError, Turn, Writer
+from src.types import Codec, Engine, NumberError, Status, Turn, Writer
 
 if TYPE_CHECKING:
     from src.models.settings import ModelSettings
@@ -33,6 +36,33 @@ def diverged(turn: Turn, source: str) -> NumberError:
         "(lower optimizer.lr or train.max_grad_norm) or overflow in this dtype (model.dtype)"
     )
     return NumberError(message, turn.tree, turn.path, fatal=True)
+
+
+def closed(
+    turn: Turn, completion: Sequence[int], logprobs: Sequence[float], reason: str, weights: Weights, source: str
+) -> Turn:
+    """The finished turn, from what an engine in another process sampled.
+
+    ``logprobs`` has one entry per token of ``completion``, at the sampling temperature after top-p; they are kept where
+    they are those of the full distribution (no top-p, or greedy). ``reason`` is ``stop``, or ``length`` for a turn that
+    reached its budget. ``source`` names the engine in messages.
+
+    Raises:
+        NumberError: a log-prob is not finite.
+    """
+    if not all(map(math.isfinite, logprobs)):
+        raise diverged(turn, f"{source} returned")
+    sampling = turn.sampling
+    whole = sampling.top_p == 1 or sampling.temperature == 0
+    shown = completion[:-1] if completion and completion[-1] in weights.end_tokens else completion
+    return replace(
+        turn,
+        status=Status.DONE if reason == "stop" else Status.TRUNCATED,
+        completion=tuple(completion),
+        logprobs=tuple(logprobs) if whole else (),
+        model_logprobs=tuple(logprobs) if whole and sampling.temperature in (0, 1) else (),
+        text=weights.codec.decode(shown),
+    )
 
 
 class EngineSettings(Section, ABC):

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from src.engines.base import EngineSettings, diverged
+from src.engines.base import EngineSettings, closed
 from src.models.settings import ModelSettings
 from src.settings import RunSettings
-from src.types import Children, OnToken, Sampling, Status, Turn, Writer
+from src.types import Children, OnToken, Turn, Writer
 from src.verifiers.tags import ANSWER_END
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -197,21 +195,6 @@ class VLLMEngine:
                 f"vLLM did not finish turn {turn.path} of tree {turn.tree}: finish_reason={output.finish_reason}, "
                 "expected stop or length (the request was aborted or failed)"
             )
-        completion, ends = tuple(output.token_ids), self.weights.end_tokens
-        logprobs = tuple(table[token].logprob for token, table in zip(completion, output.logprobs, strict=True))
-        if not all(map(math.isfinite, logprobs)):
-            raise diverged(turn, "vLLM returned")
-        shown = completion[:-1] if completion and completion[-1] in ends else completion
-        return replace(
-            turn,
-            status=Status.DONE if output.finish_reason == "stop" else Status.TRUNCATED,
-            completion=completion,
-            logprobs=logprobs if _whole(turn.sampling) else (),
-            model_logprobs=logprobs if _whole(turn.sampling) and turn.sampling.temperature in (0, 1) else (),
-            text=self.weights.codec.decode(shown),
-        )
-
-
-def _whole(sampling: Sampling) -> bool:
-    """Whether vLLM's log-probs are those of the full distribution: greedy sampling, or no top-p."""
-    return sampling.top_p == 1 or sampling.temperature == 0
+        completion = tuple(output.token_ids)
+        logprobs = [table[token].logprob for token, table in zip(completion, output.logprobs, strict=True)]
+        return closed(turn, completion, logprobs, output.finish_reason, self.weights, "vLLM")

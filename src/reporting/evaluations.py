@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from src.evaluation.statistics import Z95, equal_differences, t_quantile
@@ -57,3 +59,14 @@ def _with_t(change: Mapping[str, Any], problems: int | None) -> Mapping[str, Any
         return change
     half = max(estimate - low, high - estimate) * t_quantile(problems) / Z95  # one end may be clipped
     return {**change, "low": max(-1.0, estimate - half), "high": min(1.0, estimate + half)}
+
+
+def record_files(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]:
+    """The file of an evaluation's records, found by the key of its summary; by its name in runs without keys."""
+    if "key" not in summary:
+        file = folder / f"{name.benchmark}-{name.split}_rounds{name.rounds}.jsonl"
+        return [file] if file.is_file() else []
+    for file in sorted(folder.glob("*.json")):
+        if json.loads(file.read_text(encoding="utf-8")).get("key") == summary["key"]:
+            return [file.with_suffix(".jsonl")]
+    return []

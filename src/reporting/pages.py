@@ -1,22 +1,28 @@
-"""HTML page of rollouts: one file without scripts or network access; all model text is escaped."""
+"""HTML page of rollouts: one file that needs no network. All model text is escaped, or inserted as text."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
-import statistics
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
-from src.reporting.runs import Group, Run
-from src.utils.files import read_jsonl
+from src.reporting.page_data import numbered, page_data, sources
+from src.reporting.runs import Group
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+FOLDER = Path(__file__).parent
+SCRIPTS = ("graph.js", "page.js")
+"""Files that make the page's only script, which its content security policy names by hash."""
 
 
 class Html(str):
@@ -28,12 +34,18 @@ class Html(str):
         return str(self)
 
 
-def page(groups: Sequence[Group], steps: int, trees: int) -> str:
-    """The page: of each group's first seed up to ``steps`` logged steps, of each step the first ``trees`` trees.
+def page(groups: Sequence[Group], steps: int, trees: int, problems: int) -> str:
+    """The page on each group's first seed: rollouts of training, and answers to the first ``problems`` of each split.
 
-    The problems of a step are drawn at random, so its first trees are an unbiased sample.
+    Of training, it shows up to ``steps`` logged steps, and of each step the first ``trees`` rollouts. The problems of a
+    step are drawn at random, so its first rollouts are an unbiased sample.
     """
-    return _render("page", [_run(group, steps, trees) for group in groups])
+    script = "".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    data = json.dumps(page_data(groups, steps, trees, problems), ensure_ascii=False, separators=(",", ":"))
+    # Not escaped as HTML, which a script element would show as it is: without "<", no text can end the element.
+    data = data.replace("<", "\\u003c")
+    return _render("page", {"script": Markup(script), "allowed": allowed, "data": Markup(data)})
 
 
 def fragment(tree: Mapping[str, Any]) -> Html:
@@ -51,23 +63,9 @@ def picture(figure: Figure) -> Html:
     return _render("picture", base64.b64encode(file.getvalue()).decode())
 
 
-def logged(run: Run, step: int) -> list[dict[str, Any]]:
-    """Read the trees of a logged step."""
-    return list(read_jsonl(run.rollouts()[step]))
-
-
-def spread(values: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the values, evenly spaced; includes the last value and, from ``count=2`` on, the first."""
-    if len(values) <= count:
-        return list(values)
-    if count == 1:
-        return [values[-1]]
-    return [values[round(index * (len(values) - 1) / (count - 1))] for index in range(count)]
-
-
 @cache
 def _template() -> Template:
-    folder = FileSystemLoader(Path(__file__).parent)
+    folder = FileSystemLoader(FOLDER)
     environment = Environment(
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -79,34 +77,19 @@ def _render(macro: str, value: Any) -> Html:
     return Html(getattr(_template().module, macro)(value).strip() + "\n")
 
 
-def _run(group: Group, steps: int, trees: int) -> dict[str, Any]:
-    run = group.runs[0]
-    chosen = spread(list(run.rollouts()), steps)
-    return {
-        "label": group.label or run.path.name,
-        "seed": run.seed,
-        "steps": [_step(number, logged(run, number), trees) for number in chosen],
-    }
-
-
-def _step(number: int, rollouts: Sequence[Mapping[str, Any]], trees: int) -> dict[str, Any]:
-    """A logged step: accuracy of its scored first-round turns, number of trees, and the first ``trees`` of them."""
-    first = [turn["correct"] for tree in rollouts for turn in tree["turns"] if turn["round"] == 1]
-    scored = [value for value in first if value is not None]
-    return {
-        "number": number,
-        "accuracy": statistics.fmean(scored) if scored else None,
-        "size": len(rollouts),
-        "trees": [_tree(tree) for tree in rollouts[:trees]],
-    }
-
-
 def _tree(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree with nested turns, and its largest absolute advantage, which scales the colours."""
+    """A tree with nested turns, and its largest absolute advantage, which scales the colours.
+
+    Turns of a graph, where a prompt quotes several turns, are not nested.
+    """
+    turns = [{**turn, "sources": sources(turn)} for turn in tree["turns"]]
+    several = any(len(turn["sources"]) > 1 for turn in turns)
     children: dict[tuple[int, ...], list[Mapping[str, Any]]] = {}
-    for turn in tree["turns"]:
-        children.setdefault(tuple(turn["path"][:-1]), []).append(turn)
-    advantages = [abs(turn["advantage"]) for turn in tree["turns"] if turn["advantage"] is not None]
+    for turn in turns:
+        children.setdefault(() if several else tuple(turn["path"][:-1]), []).append(turn)
+    if several:
+        children = {(): children[()]}
+    advantages = [abs(turn["advantage"]) for turn in turns if turn["advantage"] is not None]
     return {
         "problem": tree["problem"],
         "turns": _nested(children, ()),
@@ -119,7 +102,8 @@ def _nested(children: Mapping[tuple[int, ...], Sequence[Mapping[str, Any]]], pat
     return [
         {
             **turn,
-            "number": ".".join(str(place + 1) for place in turn["path"]),
+            "number": numbered(turn["path"]),
+            "quotes": [numbered(source) for source in turn["sources"]] if len(turn["sources"]) > 1 else [],
             "probe": turn.get("probe", False),  # runs of version 0.1 did not record it
             "scores": {name: value for name, value in (turn["scores"] or {}).items() if value is not None},
             "continuations": _nested(children, tuple(turn["path"])),

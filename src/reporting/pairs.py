@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +13,7 @@ from numpy.typing import NDArray
 from src.evaluation.joint import detectable, joint_difference, joint_p, paired_components
 from src.evaluation.multiple import LEVEL, holm
 from src.evaluation.statistics import Interval, paired_difference, paired_p
-from src.reporting.evaluations import Name
+from src.reporting.evaluations import Name, record_files
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds
 from src.utils import tables
@@ -159,21 +156,10 @@ def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
     summary = run.evaluations("after")[name]
     folder = run.path / "evaluation" / f"step_{summary['step']}"
     found: dict[tuple[str, str], list[float]] = {}
-    for file in _records(folder, name, summary):
+    for file in record_files(folder, name, summary):
         for record in read_jsonl(file):
             found.setdefault((record["id"], record["question"]), []).append(record["correct"])
     return found
-
-
-def _records(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]:
-    """The file of an evaluation's records, found by the key of its summary; by its name in runs without keys."""
-    if "key" not in summary:
-        file = folder / f"{name.benchmark}-{name.split}_rounds{name.rounds}.jsonl"
-        return [file] if file.is_file() else []
-    for file in sorted(folder.glob("*.json")):
-        if json.loads(file.read_text(encoding="utf-8")).get("key") == summary["key"]:
-            return [file.with_suffix(".jsonl")]
-    return []
 
 
 def p_value(value: float) -> str:

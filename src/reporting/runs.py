@@ -15,7 +15,7 @@ from src.reporting.evaluations import Name, evaluations
 from src.types import InputError
 from src.utils.files import read_jsonl
 
-EVERYWHERE = ("experiment", "debug")
+EVERYWHERE = ("experiment", "experiment/sweep", "debug")
 """Config groups whose options may set values in every section."""
 
 
@@ -116,7 +116,7 @@ def find_runs(patterns: str | Iterable[str]) -> tuple[list[Run], list[str]]:
     left_out: list[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         found = sorted(map(Path, glob.glob(pattern)), key=lambda path: _natural(str(path)))  # noqa: PTH207 (absolute)
-        matches = [path for path in found if path.name != "multirun.yaml"]  # a sweep's own file beside its jobs
+        matches = [path for path in found if path.name not in configuration.SWEEP_FILES]
         if not matches:
             raise InputError(f"runs={pattern}: nothing matches; name run directories, e.g. runs='outputs/*/*'")
         for path in matches:

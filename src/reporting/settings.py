@@ -17,6 +17,7 @@ class ReportCommand(Section):
     out: str = "report"
     steps: int = Field(8, ge=1)
     trees: int = Field(2, ge=1)
+    problems: int = Field(8, ge=0)
 
 
 class PlanCommand(Section):

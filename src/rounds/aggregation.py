@@ -9,10 +9,10 @@ from pydantic import Field
 
 from src.rounds.base import Quoting, TokenCarry
 from src.rounds.carry.none import Nothing
-from src.rounds.growing import stream
-from src.rounds.prompts import bounded, fill, fitted
+from src.rounds.prompts import bounded, fitted
+from src.rounds.sets import balanced, listed, ordered, unread
 from src.settings import RunSettings
-from src.types import Codec, InputError, Path, Problem, Sampling, Turn, Writer
+from src.types import Codec, InputError, Problem, Sampling, Turn, Writer
 
 
 class Aggregation(Quoting):
@@ -58,9 +58,12 @@ class Aggregation(Quoting):
                 "rounds.carry must give the text of a draft, to be quoted with others; use rounds/carry=answer or "
                 "memory (the whole text)"
             )
-        for name, template in (("together", self.together), ("draft", self.draft)):
-            if template is not None and "{progress}" not in template:
-                yield f"rounds.{name}={template!r} lacks {{progress}}, so that no draft would be read; add it"
+        if self.search is not None:
+            yield (
+                "rounds/search works on rounds that continue each other, but rounds=aggregation has a plan of its own; "
+                "add rounds=multi-round rounds.n=<n>, or drop the search"
+            )
+        yield from unread("rounds", [("together", self.together), ("draft", self.draft)])
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
         yield from super().check_run(run)
@@ -133,7 +136,7 @@ class Aggregation(Quoting):
         draw = turns[0].stream
         new = []
         for place, members in enumerate(balanced(sorted(drafts), self.sets, self.sources, draw)):
-            order = sorted(members, key=lambda path: stream(draw, "order", place, path))
+            order = ordered(members, place, draw)
             first = self._aggregation(problem, place, [drafts[path] for path in order], codec)
             new += [replace(first, path=(place, number)) for number in range(self.trajectories)]
         return [], new
@@ -142,7 +145,7 @@ class Aggregation(Quoting):
         """The first turn of the prompt that quotes ``drafts`` in this order."""
         texts = [self.carry.carry([draft], self.prompts) or "" for draft in drafts]  # type: ignore[union-attr]
         parts = [fitted(text, self.progress_tokens, self.keep, codec) for text in texts]
-        carried = self._quoted([text for text, _ in parts])
+        carried = listed([text for text, _ in parts], self.draft)
         prompt = self._ask(problem, carried, codec)
         sampling = Sampling(self.later_tokens, self.later_temperature, self.later_top_p, self.stop_at_answer)
         return Turn(
@@ -156,12 +159,6 @@ class Aggregation(Quoting):
             sources=tuple(draft.path for draft in drafts),
         )
 
-    def _quoted(self, texts: Sequence[str]) -> str:
-        """All drafts of a prompt, one per line."""
-        return "\n".join(
-            fill(self.draft, {"progress": text, "number": str(number)}) for number, text in enumerate(texts, 1)
-        )
-
     def _ask(self, problem: Problem, carried: str, codec: Codec) -> tuple[int, ...]:
         prompts = self.prompts if self.together is None else self.prompts.replace(later=self.together)
         return codec.chat(prompts.messages(problem.question, carried, 2, 2))
@@ -169,7 +166,7 @@ class Aggregation(Quoting):
     def check_problem(self, problem: Problem, codec: Codec) -> None:
         needed, where = len(codec.chat(self.prompts.messages(problem.question, None, 1, 1))), "its first prompt"
         if self.n > 1:
-            later = len(self._ask(problem, self._quoted([""] * self.sources), codec))
+            later = len(self._ask(problem, listed([""] * self.sources, self.draft), codec))
             later += self.sources * self.progress_tokens
             if later > needed:
                 needed = later
@@ -183,27 +180,3 @@ class Aggregation(Quoting):
                 "(model.context), so nothing can be written. Shorten or drop the question, lower rounds.sources or "
                 "rounds.progress_tokens, or raise model.context."
             )
-
-
-def balanced(drafts: Sequence[Path], sets: int, size: int, draw: int) -> list[list[Path]]:
-    """Draw ``sets`` sets of ``size`` drafts without replacement, every draft in equally many sets.
-
-    Each set takes the drafts that are needed in all remaining sets, and random ones of the others; so the last sets
-    come out even. ``draw`` seeds the choice: the same number gives the same sets.
-
-    Raises:
-        ValueError: the drafts cannot be balanced.
-    """
-    if size > len(drafts) or sets * size % len(drafts):
-        raise ValueError(f"{sets} sets of {size} cannot hold each of {len(drafts)} drafts equally often")
-    needed = dict.fromkeys(drafts, sets * size // len(drafts))
-    drawn = []
-    for place in range(sets):
-        ranked = sorted(
-            (draft for draft in drafts if needed[draft]),
-            key=lambda draft: (needed[draft] < sets - place, stream(draw, "set", place, draft)),
-        )
-        drawn.append(sorted(ranked[:size]))
-        for draft in drawn[-1]:
-            needed[draft] -= 1
-    return drawn

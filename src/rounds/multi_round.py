@@ -10,6 +10,7 @@ from pydantic import Field
 
 from src.rounds.base import Quoting, TokenCarry
 from src.rounds.prompts import bounded, fitted
+from src.rounds.search.aggregate import Aggregate
 from src.settings import RunSettings
 from src.types import Codec, InputError, Path, Problem, Sampling, Status, Turn, Writer
 from src.verifiers.tags import boxed, progress
@@ -52,11 +53,18 @@ class MultiRound(Quoting):
                 f"rounds.progress_tokens={self.progress_tokens} fills the whole context of {self.context} "
                 "(model.context) and leaves no room for a completion; lower the first or raise the second"
             )
+        if (population := self._population) is not None and self.n != 1:
+            yield from population.unreadable(self, self.ending)
+
+    @property
+    def _population(self) -> Aggregate | None:
+        """The search, if its prompts quote several candidates."""
+        return self.search if isinstance(self.search, Aggregate) and self.search.sources > 1 else None
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
         if run.reward is None:
             return
-        if self.search is not None and self.n != 1 and self.probes < 1:
+        if self.search is not None and not isinstance(self.search, Aggregate) and self.n != 1 and self.probes < 1:
             yield (
                 "rounds.search also prunes candidates in training, and without probes a pruned candidate has no value "
                 "estimate; use rounds.probes=1 or more, or search only at evaluation (src.evaluate rounds/search=…)"
@@ -84,7 +92,7 @@ class MultiRound(Quoting):
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> MultiRound:
         """The strategy for evaluation: ``samples`` independent chains of ``n`` rounds, or as many trees with a
         ``search``. The policy samples all rounds."""
-        probes = self.probes if self.search is not None else 0
+        probes = self.probes if self.search is not None and not isinstance(self.search, Aggregate) else 0
         return self.sampled(n, temperature, top_p, branching=(samples, *[1] * (n - 1)), probes=probes)
 
     def open(self, problem: Problem, codec: Codec) -> list[Turn]:
@@ -94,7 +102,7 @@ class MultiRound(Quoting):
 
     def extend(self, problem: Problem, lineage: Sequence[Turn], codec: Codec) -> list[Turn]:
         last = lineage[-1]
-        if not self._goes_on(last):
+        if not self._goes_on(last) or (self.search is not None and not self.probes):
             return []
         turn = self._next(problem, lineage, codec)
         if last.probe:
@@ -104,27 +112,34 @@ class MultiRound(Quoting):
     def settle(self, problem: Problem, turns: Sequence[Turn], codec: Codec) -> tuple[list[Turn], list[Turn]]:
         """One step of the search: the turns to prune, and the next candidates below the kept turns.
 
-        The search ranks the live leaves of the tree (probes aside). It keeps the best ``keep`` while one of them can be
-        continued, and otherwise the best one.
+        The search ranks the live leaves of the graph (probes aside). It keeps the best ``keep`` (a population: all)
+        while one of them can be continued, and otherwise the best one.
         """
         if self.search is None:
             return [], []
         by_path = {turn.path: turn for turn in turns}
+        keep = len(turns) if isinstance(self.search, Aggregate) else self.search.keep
         continued = {source for turn in turns if not turn.probe for source in turn.quoted}
         pool = [turn for turn in turns if turn.live and not turn.probe and turn.path not in continued]
         ends = _last_probe_turns(turns)
         probed = {turn.path: [probe for probe in ends if probe.path[: turn.round] == turn.path] for turn in pool}
         ranked = [pool[index] for index in self.search.rank(pool, probed)] if pool else []
-        unfinished = any(self._goes_on(turn) for turn in ranked[: self.search.keep])
-        kept = ranked[: self.search.keep if unfinished else 1]
-        kept_paths = {turn.path[:length] for turn in kept for length in range(1, turn.round + 1)}
+        unfinished = any(self._goes_on(turn) for turn in ranked[:keep])
+        kept = ranked[: keep if unfinished else 1]
+        kept_paths = {turn.path for turn in kept}
+        for turn in reversed(turns):  # turns come after their sources
+            if turn.path in kept_paths:
+                kept_paths.update(turn.quoted)
         pruned = [turn for turn in turns if turn.live and not turn.probe and turn.path not in kept_paths]
+        if self._population is not None:
+            return pruned, self._population.readers(self, problem, kept, codec) if unfinished else []
+        copies = 1 if isinstance(self.search, Aggregate) else self.search.candidates
         lineages = [[by_path[turn.path[:length]] for length in range(1, turn.round + 1)] for turn in kept]
         new = [
             child
             for lineage in lineages
             if self._goes_on(lineage[-1])
-            for child in self._copies(self._next(problem, lineage, codec), self.search.candidates)
+            for child in self._copies(self._next(problem, lineage, codec), copies)
         ]
         return pruned, new
 
@@ -136,7 +151,9 @@ class MultiRound(Quoting):
         """
         first = len(self._ask(problem, 1, () if isinstance(self.carry, TokenCarry) else None, codec))
         needed, where = first, "its first prompt"
-        if self.n > 1:
+        if self.n > 1 and (population := self._population) is not None:
+            needed, where = max((needed, where), population.longest(self, problem, codec))
+        elif self.n > 1:
             later = first if isinstance(self.carry, TokenCarry) else len(self._ask(problem, self.n, "", codec))
             if later + self.progress_tokens > needed:
                 needed = later + self.progress_tokens
@@ -153,6 +170,8 @@ class MultiRound(Quoting):
         """Whether a finished turn is continued by another round."""
         if turn.final or not turn.live:
             return False
+        if self._population is not None:
+            return True
         if isinstance(self.carry, TokenCarry):
             return turn.status == Status.TRUNCATED  # any other status: the model ended the message
         return self.ending == "fixed" or boxed(progress(turn.text)) is None

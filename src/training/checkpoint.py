@@ -1,8 +1,8 @@
 """Saving and loading training checkpoints: atomic writes, bit-exact resume.
 
 A checkpoint holds the adapter in PEFT's layout (or the whole model, if all weights are trained),
-``trainer_state.pt`` (optimizer, schedule, random states, position), the run's ``metrics.jsonl`` so far, and
-``manifest.json`` (a checksum of every file).
+``trainer_state.json`` and ``trainer_state.safetensors`` (optimizer, schedule, random states, position), the run's
+``metrics.jsonl`` so far, and ``manifest.json`` (a checksum of every file). All of it is data: nothing is unpickled.
 It is written under a temporary name and renamed when complete. ``checkpoints/latest`` names the newest checkpoint.
 """
 
@@ -18,12 +18,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from src.training.state_files import load_data, save_data
 from src.types import InputError
 from src.utils.checkpoints import BEST, checksum, steps, whole
 from src.utils.files import sync, whole_folder, write_json, write_text
 
 METRICS = "metrics.jsonl"
 """The metrics of all steps so far, which a checkpoint copies: a few kilobytes per step."""
+
+STATE, OLD_STATE = "trainer_state.json", "trainer_state.pt"
+"""The state of a trainer, and its name in checkpoints of older versions: a file of torch."""
 
 NUMPY: list[Any] = [np.ndarray, np.dtype, np.dtypes.UInt32DType, np.zeros(0).__reduce__()[0]]
 """What the state of NumPy's generator consisted of in checkpoints of older versions."""
@@ -52,7 +56,7 @@ def save(run: Path, step: int, policy: Saveable, state: dict[str, Any], keep: in
         policy.save(temporary)
         if (run / METRICS).exists():
             shutil.copyfile(run / METRICS, temporary / METRICS)
-        torch.save({**state, "step": step, "random": _random_state()}, temporary / "trainer_state.pt")
+        save_data({**state, "step": step, "random": _random_state()}, temporary / STATE)
         for path in _seal(temporary):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -85,8 +89,24 @@ def _seal(folder: Path) -> list[Path]:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Load the trainer state of a checkpoint and restore all random number generators."""
-    file = folder / "trainer_state.pt"
+    """Load the trainer state of a checkpoint and restore all random number generators.
+
+    Raises:
+        InputError: the state is not as ``save`` writes it.
+    """
+    file = folder / STATE
+    if not file.exists() and (folder / OLD_STATE).exists():
+        file = folder / OLD_STATE
+    state = load_data(file) if file.name == STATE else _load_old(file)
+    try:
+        _restore_random(*state["random"])
+    except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise InputError(f"{file}: no states of random number generators ({error})") from error
+    return state
+
+
+def _load_old(file: Path) -> dict[str, Any]:
+    """Load the state of an older version: numbers and tensors in a pickle, and no objects."""
     try:
         with torch.serialization.safe_globals(NUMPY):
             state: dict[str, Any] = torch.load(file, weights_only=True)
@@ -94,18 +114,22 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{file}: holds objects other than numbers and tensors, and loading them could run code; not loaded"
         ) from error
-    python, numpy, cpu, cuda = state["random"]
-    random.setstate(python)
+    return state
+
+
+def _restore_random(python: Any, numpy: Any, cpu: Any, cuda: Any) -> None:
+    version, numbers, gauss = python
+    random.setstate((version, tuple(map(int, numbers)), gauss))
     name, keys, *position = numpy
     np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *position))
     torch.set_rng_state(cpu)
     if cuda and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(cuda)
-    return state
 
 
 def _random_state() -> tuple[Any, ...]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    version, numbers, gauss = random.getstate()
     name, keys, *position = np.random.get_state(legacy=True)
     numpy = (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *position)
-    return random.getstate(), numpy, torch.get_rng_state(), cuda
+    return (version, torch.tensor(numbers), gauss), numpy, torch.get_rng_state(), cuda

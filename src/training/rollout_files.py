@@ -8,17 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from src.credit.base import Credited
-from src.types import Codec, Rollout, Scores
+from src.types import Codec, Rollout, Scores, Turn
 from src.types import Path as TurnPath
 from src.utils.files import write_jsonl
 
+BROKEN = "\N{REPLACEMENT CHARACTER}"
+"""How a tokenizer decodes bytes that are no complete character."""
+
+LONGEST = 4
+"""Bytes of the longest character in UTF-8."""
+
 
 def write_rollouts(
-    path: Path, rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited, codec: Codec
+    path: Path,
+    rollouts: Sequence[Rollout],
+    scores: Sequence[Scores],
+    credited: Credited,
+    codec: Codec,
+    tokens: bool = False,
 ) -> None:
-    """Write each rollout with the texts, term scores, values, correctness and advantages of its turns."""
+    """Write each rollout with the texts, term scores, values, correctness and advantages of its turns.
+
+    With ``tokens``, each turn also has ``pieces``: the text and log-prob of each token.
+    """
     advantages = {(row.tree, row.path): row.advantage for row in credited.rows}
-    lines = (_line(rollout, score, advantages, codec) for rollout, score in zip(rollouts, scores, strict=True))
+    lines = (_line(rollout, score, advantages, codec, tokens) for rollout, score in zip(rollouts, scores, strict=True))
     write_jsonl(path, lines)
 
 
@@ -42,8 +56,31 @@ def _intact(path: Path) -> bool:
     return content.endswith(b"\n")
 
 
+def pieces(turn: Turn, codec: Codec) -> list[list[Any]]:
+    """Split a turn's text into ``[text, log-prob]`` of each token, in nats at the sampling temperature.
+
+    Tokens that are only together valid text (the bytes of one character) are one piece with the sum of their log-probs.
+    Empty without log-probs (``rounds.top_p`` below 1 with vLLM).
+    """
+    found: list[list[Any]] = []
+    held: list[int] = []
+    total = 0.0
+    for token, logprob in zip(turn.completion[: len(turn.logprobs)], turn.logprobs, strict=True):
+        held.append(token)
+        total += logprob
+        text = codec.decode(held)
+        if not text.endswith(BROKEN) or len(held) == LONGEST:
+            found.append([text, round(total, 4)])
+            held, total = [], 0.0
+    return [*found, [codec.decode(held), round(total, 4)]] if held else found
+
+
 def _line(
-    rollout: Rollout, score: Scores, advantages: Mapping[tuple[int, TurnPath], float], codec: Codec
+    rollout: Rollout,
+    score: Scores,
+    advantages: Mapping[tuple[int, TurnPath], float],
+    codec: Codec,
+    tokens: bool,
 ) -> dict[str, Any]:
     problem = rollout.problem
     turns = [
@@ -65,6 +102,7 @@ def _line(
             "value": score.values.get(turn.path),
             "correct": score.correct.get(turn.path),
             "advantage": advantages.get((turn.tree, turn.path)),
+            **({"pieces": pieces(turn, codec)} if tokens else {}),
         }
         for turn in rollout.turns
     ]

@@ -26,6 +26,7 @@ class Train(Section):
     max_grad_norm: float = Field(gt=0)
     sampler_tolerance: float = Field(ge=0)
     rollouts_every: int = Field(ge=1)
+    log_tokens: bool = False
     threads: int = Field(0, ge=0, le=1024)
     on_nonfinite: Literal["stop", "skip"] = "stop"
     max_time: float | None = Field(None, gt=0, le=525_600)

@@ -112,7 +112,8 @@ class Trainer:
         if logged(step + 1, self.settings.train.rollouts_every):
             file = rollout_file(self.run.directory / "rollouts", step + 1)
             if self.run.world.leads:
-                write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec)
+                tokens = self.settings.train.log_tokens
+                write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec, tokens)
             self.tracker.rollouts(step + 1, batch.rollouts, batch.scores)
         return {
             "step": step + 1,

@@ -95,7 +95,7 @@ class Console:
         evaluations = summary["evaluations"]
         before, changes = (_by_name(evaluations[part]) for part in ("before", "change"))
         wide = self.console.width >= NARROW
-        table = _table("Held-out accuracy in %, 95 % intervals")
+        shown = table("Held-out accuracy in %, 95 % intervals")
         headings = [
             "test split",
             "rounds" if wide else "n",
@@ -105,7 +105,7 @@ class Console:
             *(["tokens an answer"] if wide else []),
         ]
         for heading in headings:
-            table.add_column(heading, no_wrap=heading != "test split")
+            shown.add_column(heading, no_wrap=heading != "test split")
         benchmarks = {after["benchmark"] for after in evaluations["after"]}
         for after in evaluations["after"]:
             base, change = before.get(_name(after)), changes.get(_name(after))
@@ -114,9 +114,9 @@ class Console:
             tokens = f"{after['tokens_per_answer']:.1f}"
             if base:
                 tokens = f"{base['tokens_per_answer']:.1f} -> {tokens}"
-            cells = [split, str(after["rounds"]), _percent(base) if base else "-", _percent(after), moved]
-            table.add_row(*cells, *([tokens] if wide else []))
-        self.console.print(table)
+            cells = [split, str(after["rounds"]), percent(base) if base else "-", percent(after), moved]
+            shown.add_row(*cells, *([tokens] if wide else []))
+        self.console.print(shown)
         folder = run.relative_to(Path.cwd()) if run.is_absolute() and run.is_relative_to(Path.cwd()) else run
         self.note(f"{summary['wall_clock_seconds']:.0f} s. Everything is in {folder}")
         self.note(f"Look closer: python -m src.solve run={folder} {shlex.quote('question=' + question)}")
@@ -124,7 +124,7 @@ class Console:
     def evaluations(self, summaries: Sequence[Mapping[str, Any]], folder: Path) -> None:
         """Print the accuracies of ``src.evaluate``, the settings that differ from the run, and the results folder."""
         wide = self.console.width >= NARROW
-        table = _table("Accuracy in %, 95 % intervals")
+        shown = table("Accuracy in %, 95 % intervals")
         headings = [
             "test split",
             "rounds" if wide else "n",
@@ -135,20 +135,20 @@ class Console:
             "problems",
         ]
         for heading in headings:
-            table.add_column(heading, no_wrap=heading != "test split")
+            shown.add_column(heading, no_wrap=heading != "test split")
         for summary in summaries:
             passes = "  ".join(f"@{k} {100 * value:.1f}" for k, value in summary["pass_at"].items())
             size = f"{summary['problems']} x {summary['samples']}"
-            cells = [f"{summary['benchmark']}/{summary['split']}", str(summary["rounds"]), _percent(summary)]
+            cells = [f"{summary['benchmark']}/{summary['split']}", str(summary["rounds"]), percent(summary)]
             cells += [*([passes] if wide else []), f"{100 * summary['majority']:.1f}"]
-            table.add_row(*cells, f"{summary['tokens_per_answer']:.1f}", size)
-        self.console.print(table)
+            shown.add_row(*cells, f"{summary['tokens_per_answer']:.1f}", size)
+        self.console.print(shown)
         for name, values in summaries[-1].get("changed", {}).items() if summaries else ():
             self.note(f"changed from the run: {name}={values['here']} (in the run: {values['run']})")
         self.note(f"All answers, round by round, are in {folder}")
 
 
-def _table(title: str) -> Table:
+def table(title: str) -> Table:
     """Create a table without a frame, with two spaces between columns."""
     return Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
 
@@ -161,7 +161,8 @@ def _by_name(results: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], Mapp
     return {_name(result): result for result in results}
 
 
-def _percent(result: Mapping[str, Any]) -> str:
+def percent(result: Mapping[str, Any]) -> str:
+    """An evaluation's accuracy in %, with its interval."""
     return f"{100 * result['accuracy']:.1f} {_interval(result)}"
 
 

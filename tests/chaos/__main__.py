@@ -28,7 +28,7 @@ from tests.chaos.table import Table
 from tests.chaos.victims import PHASES, SETTINGS, begin, durations, results, start
 
 QUICK_PHASES = ("backward", "checkpoint")
-QUICK_FILES = ("checkpoints/step_2/trainer_state.pt", "metrics.jsonl")
+QUICK_FILES = ("checkpoints/step_2/trainer_state.safetensors", "metrics.jsonl")
 
 
 def undisturbed(folder: Path) -> faults.Place:

@@ -173,8 +173,10 @@ def results(run: Path) -> dict[str, Any]:
     """Everything of a finished run that must not depend on faults: numbers, texts and weights, without times."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     summary = json.loads((run / "summary.json").read_text())
-    weights = {
-        str(file.relative_to(run)): {key: tensor.tobytes() for key, tensor in load_file(file).items()}
+    weights = {  # and moments of the optimizer; no result depends on the state of a process's global generators
+        str(file.relative_to(run)): {
+            key: tensor.tobytes() for key, tensor in load_file(file).items() if not key.startswith("random.")
+        }
         for folder in (f"checkpoints/step_{STEPS}", "checkpoints/best", "model")
         for file in sorted((run / folder).rglob("*.safetensors"))
     }

@@ -107,3 +107,10 @@ def test_a_missing_evaluation_of_the_base_is_an_error(run: Path) -> None:
     (results.folder / "chain-sum-hard_rounds3.json").unlink()
     with pytest.raises(InputError, match="the evaluation of the base on hard over 3 rounds is missing"):
         loop.evaluations_of_base(present, settings, results)
+
+
+def test_a_population_search_answers_with_any_policy(run: Path) -> None:
+    settings = ["rounds/search=aggregate", "rounds.search.candidates=3", "rounds.search.sources=2", "rounds/carry=tail"]
+    summaries = evaluated(run, *settings, "evaluation.limit=1", "evaluation.samples=2", "evaluation.rounds=[2]")
+    assert {(one["split"], one["rounds"], one["samples"]) for one in summaries} == {("easy", 2, 2), ("hard", 2, 2)}
+    assert all("rounds.search.sources" in one["changed"] for one in summaries)

@@ -111,6 +111,8 @@ def test_no_command_unpickles_a_trainer_state(
     place = tmp_path / "ran"
     for step in (1, 2):
         folder = run / "checkpoints" / f"step_{step}"
+        for file in folder.glob("trainer_state.*"):
+            file.unlink()
         torch.save({"settings": Payload(place)}, folder / "trainer_state.pt")
         (folder / "manifest.json").unlink()
         _seal(folder)  # a stranger makes the manifest fit

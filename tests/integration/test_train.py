@@ -116,12 +116,12 @@ def test_a_run_with_a_damaged_newest_checkpoint_resumes_bit_for_bit(
     small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = stopped(small_run, tmp_path / "run")
-    (run / "checkpoints" / "step_4" / "trainer_state.pt").write_bytes(b"")
+    (run / "checkpoints" / "step_4" / "trainer_state.safetensors").write_bytes(b"")
     resume(run)
     assert "the checkpoint of step 4 is damaged" in capsys.readouterr().out
     assert metrics(run) == metrics(small_run)
     assert adapter(run) == adapter(small_run)
-    assert (run / "checkpoints" / "damaged_step_4" / "trainer_state.pt").read_bytes() == b""
+    assert (run / "checkpoints" / "damaged_step_4" / "trainer_state.safetensors").read_bytes() == b""
 
 
 def test_lost_metrics_are_filled_and_lost_rollouts_are_said(

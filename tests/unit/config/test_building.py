@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from src.config import build
-from src.config.building import locate
+from src.config.building import FAILED, attempt, locate
 from src.models.settings import Lora, ModelSettings
 from src.optimizers.adamw import AdamW
 from src.rewards.base import Reward
@@ -17,6 +17,7 @@ from src.rewards.outcome import Outcome
 from src.rounds.carry.tail import Tail
 from src.rounds.multi_round import MultiRound
 from src.types import InputError
+from src.verifiers.base import Verifier
 from src.verifiers.published import Published
 from tests.helpers.sections import mistakes
 
@@ -60,6 +61,12 @@ def test_a_description_holds_the_class_and_all_values() -> None:
     assert Lora(r=8).described() != Lora(r=9).described()
 
 
+def test_a_section_whose_class_is_abstract_needs_a_target() -> None:
+    errors: list[str] = []
+    assert attempt({"name": "x"}, Verifier, "verifier", errors) is FAILED
+    assert errors == ["verifier._target_ is missing; it names the class of the section"]
+
+
 def test_sections_are_built_from_the_inside_out() -> None:
     rounds = build({**ROUNDS, "_target_": "src.rounds.multi_round.MultiRound", "n": 2, "carry": Tail(head=0.5)})
     assert isinstance(rounds, MultiRound)
@@ -72,6 +79,8 @@ def test_sections_are_built_from_the_inside_out() -> None:
     ("target", "text"),
     [
         ("AdamW", "'AdamW' is not the dotted path of a class"),
+        ("../..", "'../..' is not the dotted path of a class"),
+        ("src.optimizers..adamw.AdamW", "'src.optimizers..adamw.AdamW' is not the dotted path of a class"),
         (5, "5 is not the dotted path of a class"),
         ("src.optimizers.nothing.AdamW", "src.optimizers.nothing.AdamW cannot be imported: No module named"),
         ("src.optimizers.adamw.Adam", "src.optimizers.adamw.Adam: no such class"),

@@ -19,9 +19,11 @@ from torch import Tensor
 from src.algorithms.grpo import GRPO
 from src.credit.first import First
 from src.credit.global_local import GlobalLocal
+from src.credit.paragator import Paragator
 from src.credit.process import Process
 from src.credit.siblings import Siblings
 from src.rewards.base import Reward
+from src.rewards.immediate import Immediate
 from src.rewards.outcome import Outcome
 from src.rounds.aggregation import Aggregation
 from src.rounds.carry.answer import Answer
@@ -35,6 +37,7 @@ LETTERS = "ab"
 PROBLEM = Problem("p", "?", "")
 WORTH = {"".join(word): 0.1 + 0.37 * index**1.5 % 1 for index, word in enumerate(itertools.product("ab", repeat=3))}
 WORTH |= {"".join(word): 0.2 + 0.53 * index**1.3 % 1 for index, word in enumerate(itertools.product("ab", repeat=2))}
+WORTH |= {"a": 1.0, "b": 0.0}
 Policy = dict[str, Tensor]
 
 
@@ -218,7 +221,7 @@ def expected_on_graphs(
     """Expected update of the drafts' logits and of the aggregations' logits, over every graph."""
     weights = policy(3)
     total = torch.zeros((), dtype=torch.float64)
-    reward, mass = Reward(terms={"outcome": Outcome()}), 0.0
+    reward, mass = Reward(terms={"outcome": Outcome(), "immediate": Immediate(weight=0.0)}), 0.0
     for rollout in graphs(strategy, key):
         probability = float(sum(logprob(weights, turn) for turn in rollout.turns).exp().detach())  # type: ignore[union-attr]
         mass += probability
@@ -274,6 +277,24 @@ def test_the_baseline_over_sets_without_the_draft_does_not_shorten_the_update(sh
     found = expected_on_graphs(aggregation(**shape, trajectories=2), 1, leave_one_out, Siblings(absent=True))
     for update, true, factor in zip(found, exact_on_graphs(), (1 / 2, 1), strict=True):
         torch.testing.assert_close(update, factor * true, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("k", "drafts"), [(None, 3), (1, 3), (2, 4), (3, 4), (3, 3)])
+@pytest.mark.parametrize("baseline", [centred, leave_one_out])
+def test_paragator_follows_the_gradient_of_pass_at_k_and_of_pass_at_1(
+    k: int | None, drafts: int, baseline: Callable[..., Any]
+) -> None:
+    """Draft a is right. Of N drafts the update has (1 - k/N)/k of the gradient of pass@k, N/(N - 1) of that with a
+    leave-one-out baseline; aggregations have the same update as without it."""
+    sets = {3: 3, 4: 2}[drafts]
+    found = expected_on_graphs(aggregation(responses=drafts, sets=sets, trajectories=2), 0, baseline, Paragator(k=k))
+    size, weights = k or 2, policy(3)
+    chance = 1 - (1 - weights[""].softmax(-1)[0]) ** size
+    true = torch.autograd.grad(chance, weights[""])[0]
+    factor = (1 - size / drafts) / size * (drafts / (drafts - 1) if baseline is leave_one_out else 1)
+    torch.testing.assert_close(found[0], factor * true, rtol=0, atol=1e-12)
+    share = 1 if baseline is leave_one_out else 1 - 1 / 2
+    torch.testing.assert_close(found[1], share * exact_on_graphs()[1], rtol=0, atol=1e-12)
 
 
 def test_the_credit_of_drafts_is_that_of_their_sets() -> None:

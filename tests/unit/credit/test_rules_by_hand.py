@@ -134,6 +134,19 @@ def test_global_and_local_comparison_by_hand() -> None:
     assert (credited.groups, credited.lonely_groups) == (1, 0)
 
 
+def test_two_rounds_with_four_leaves_a_tree_are_compared_as_in_tree_grpo() -> None:
+    """A leaf against all leaves plus the leaf against its tree; a first response has the mean over its leaves."""
+    leaves = {(tree, leaf): float((3 * tree + leaf) % 5 < 2) for tree in range(3) for leaf in range(4)}
+    means = [sum(leaves[tree, leaf] for leaf in range(4)) / 4 for tree in range(3)]
+    everywhere = sum(means) / 3
+    values: dict[Path, float] = {**{(tree,): mean for tree, mean in enumerate(means)}, **leaves}
+    found = advantages(GlobalLocal().rows([rollout(list(values))], [scores(values, prior=everywhere)], centred).rows)
+    of_leaves = {path: 2 * value - everywhere - means[path[0]] for path, value in leaves.items()}
+    assert {path: found[0, path] for path in leaves} == pytest.approx(of_leaves)
+    for tree in range(3):
+        assert found[0, (tree,)] == pytest.approx(sum(of_leaves[tree, leaf] for leaf in range(4)) / 4)
+
+
 def test_global_and_local_comparison_with_own_terms() -> None:
     values = {path: value + OWN.get(path, 0.0) for path, value in TREE.items()}
     plain = GlobalLocal().rows([rollout(list(TREE))], [scores(TREE, prior=0.75)], centred)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import json
 import re
 import statistics
@@ -21,7 +23,7 @@ from src.config import ROOT, compose
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.multiple import holm
 from src.report import report
-from src.reporting import answers, pages, pairs, plots, tables
+from src.reporting import answers, page_data, pages, pairs, plots, tables
 from src.reporting.runs import find_runs, grouped, newest, read_run
 from src.types import InputError
 from src.utils.files import write_json, write_jsonl
@@ -114,7 +116,7 @@ def fake_run(
         for step in range(1, steps + 1)
     ]
     write_jsonl(folder / "metrics.jsonl", metrics)
-    before = [] if base is None else [evaluation(base, 0.05, 20.0, rounds) for rounds in (1, 3)]
+    before = [] if base is None else [evaluation(base, 0.05, 20.0, rounds) | {"step": 0} for rounds in (1, 3)]
     after = [evaluation(trained, 0.02, 30.0, rounds) for rounds in (1, 3)]
     gain = trained - (base or 0)
     change = [{**name(one["rounds"]), "estimate": gain, "low": gain - 0.01, "high": gain + 0.01} for one in before]
@@ -128,7 +130,10 @@ def fake_run(
     }
     write_json(folder / "summary.json", summary)
     answers = [
-        {"id": f"p{place}", "question": f"question {place}", "correct": mark}
+        {
+            **{"id": f"p{place}", "question": f"question {place}", "gold": "4", "answer": "4", "correct": mark},
+            **{"texts": ["half", text], "carried": ["", "half"], "tokens": [5, 6], "statuses": ["done", "truncated"]},
+        }
         for place, row in enumerate(marks or [])
         for mark in row
     ]
@@ -595,7 +600,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.seen.add(tag)
         self.attributes |= {name for name, _ in attributes}
-        if tag != "meta":
+        if tag not in ("meta", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -605,30 +610,66 @@ class Tags(HTMLParser):
         self.words += data
 
 
-def test_the_page_escapes_all_text(tmp_path: Path) -> None:
+def data_of(page: str) -> dict[str, Any]:
+    """The data that a page holds."""
+    found: dict[str, Any] = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    return found
+
+
+def test_no_text_becomes_markup_on_the_page(tmp_path: Path) -> None:
     for name in ("a", "b"):
         prompt = {"prompt": HOSTILE + name}
-        fake_run(tmp_path / name, settings={"model": prompt}, text=HOSTILE)
-    page = pages.page(grouped(find_runs([f"{tmp_path}/*"])[0]), steps=2, trees=1)
+        fake_run(tmp_path / name, settings={"model": prompt}, text=HOSTILE, marks=[[1.0]])
+    page = pages.page(grouped(find_runs([f"{tmp_path}/*"])[0]), steps=2, trees=1, problems=1)
     tags = Tags()
     tags.feed(page)
     assert not tags.open
-    assert not tags.seen & {"script", "img", "link", "iframe"}
+    assert page.count("<script") == 2
+    assert not tags.seen & {"img", "link", "iframe"}
     assert not tags.attributes & {"onerror", "src", "href"}
-    assert tags.words.count(HOSTILE) >= 4 * 4  # four trees: question, answer, text and carried progress
+    assert "alert" not in page.partition("<main>")[0]
     assert "http://" not in page
     assert "https://" not in page
+    rollouts = data_of(page)["rollouts"]
+    assert len(rollouts) == 2 * (2 + 1)
+    for rollout in rollouts:
+        assert HOSTILE in (rollout["turns"][0]["text"], rollout["turns"][-1]["text"])
+
+
+def test_the_page_allows_its_own_script_only(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a")
+    page = pages.page(grouped(find_runs([f"{tmp_path}/*"])[0]), steps=1, trees=1, problems=0)
+    script = page.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'\">" in page
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|fetch\(|XMLHttp|import\(", script)
+
+
+def test_a_fragment_escapes_all_text(tmp_path: Path) -> None:
+    run = read_run(fake_run(tmp_path / "a", text=HOSTILE))
+    tags = Tags()
+    tags.feed(pages.fragment(page_data.logged(run, 3)[0]))
+    assert not tags.open
+    assert not tags.seen & {"script", "img"}
+    assert tags.words.count(HOSTILE) == 4  # question, answer, text and carried progress
+
+
+def test_a_fragment_of_a_graph_names_the_quoted_turns() -> None:
+    turns = [turn([0], 0.5), turn([1], -0.5), turn([0, 0], 0.0, sources=[[1], [0]])]
+    fragment = pages.fragment({"problem": {"id": "p", "question": "q", "answer": "4"}, "turns": turns})
+    assert "<span>quotes 2, 1</span>" in fragment
+    assert fragment.count("<section") == 3
 
 
 def test_the_page_keeps_line_breaks_at_the_start_of_a_response(tmp_path: Path) -> None:
     """Browsers drop the first line break in <pre>."""
     run = read_run(fake_run(tmp_path / "a", text="\n\nx"))
-    assert "<pre>\n\n\nx</pre>" in pages.fragment(pages.logged(run, 3)[0])
+    assert "<pre>\n\n\nx</pre>" in pages.fragment(page_data.logged(run, 3)[0])
 
 
 def test_the_page_shows_the_tree(tmp_path: Path) -> None:
     run = read_run(fake_run(tmp_path / "a"))
-    fragment = pages.fragment(pages.logged(run, 3)[0])
+    fragment = pages.fragment(page_data.logged(run, 3)[0])
     colours = re.findall(r"rgba\(var\(--(up|down)\), ([\d.]+)\)\">advantage ([+-][\d.]+)", fragment)
     assert colours == [("up", "0.60", "+0.70"), ("down", "0.60", "-0.70")]
     for words in ("2 continuations, values 1.00, 1.00", "carried (cut): ", "by base", "did not learn", "no value"):
@@ -638,15 +679,34 @@ def test_the_page_shows_the_tree(tmp_path: Path) -> None:
     assert fragment._repr_html_() == fragment
 
 
-def test_the_page_holds_the_steps_and_trees_asked_for(tmp_path: Path) -> None:
-    fake_run(tmp_path / "a")
+def test_the_page_holds_the_rollouts_and_answers_asked_for(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", marks=[[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     groups = grouped(find_runs([f"{tmp_path}/*"])[0])
-    assert pages.page(groups, steps=2, trees=1).count('class="tree"') == 2
-    last = pages.page(groups, steps=1, trees=5)
-    assert last.count('class="tree"') == 2
-    assert "Step 3" in last
-    assert "Step 1" not in last
-    assert pages.spread(range(1, 14), 4) == [1, 5, 9, 13]
+    data = page_data.page_data(groups, steps=2, trees=1, problems=2)
+    assert data["places"] == [
+        {"run": "a, seed 0", "where": "training step"},
+        {"run": "a, seed 0", "where": "easy, 3 rounds, after training"},
+    ]
+    assert data["terms"] == ["outcome"]
+    assert [(one["place"], one["step"], one["id"]) for one in data["rollouts"]] == [
+        *((0, 1, "p"), (0, 3, "p")),
+        *((1, None, "p0"), (1, None, "p0"), (1, None, "p1"), (1, None, "p1")),
+    ]
+    first, answer = data["rollouts"][0]["turns"], data["rollouts"][2]["turns"]
+    assert [(one["number"], one["prompt"], one["sources"]) for one in first] == [
+        *(("1", "", []), ("2", "", []), ("1.1", "1", [0]), ("1.2", "1", [0])),
+    ]
+    assert [(one["text"], one["sources"], one["correct"]) for one in answer] == [("half", [], None), ("fine", [0], 1.0)]
+    last = page_data.page_data(groups, steps=1, trees=5, problems=0)
+    assert [one["step"] for one in last["rollouts"]] == [3, 3]
+    assert page_data.spread(range(1, 14), 4) == [1, 5, 9, 13]
+
+
+def test_answers_keep_the_graph_of_their_turns() -> None:
+    record = {"id": "p", "question": "q", "gold": "4", "correct": 1.0, "texts": ["a", "b", "c"]}
+    record |= {"carried": [""] * 3, "tokens": [1] * 3, "statuses": ["done"] * 3}
+    record |= {"paths": [[0], [1], [0, 0]], "sources": [[], [], [[1], [0]]]}
+    assert [one["sources"] for one in page_data.answer(record)["turns"]] == [[], [], [1, 0]]
 
 
 def test_the_running_mean_starts_with_the_first_full_window() -> None:
@@ -738,4 +798,6 @@ def test_the_report_reads_a_run_that_training_wrote(small_run: Path) -> None:
     ]
     assert len(rows) == 4
     assert plots.curves(grouped([run])).axes
-    assert "continuations" in pages.page(grouped([run]), 1, 1)
+    data = page_data.page_data(grouped([run]), 1, 1, 2)
+    assert len({one["where"] for one in data["places"]}) == 1 + 2 * 4
+    assert len(data["rollouts"]) == 1 + 2 * 4 * 2 * run.summary["evaluations"]["after"][0]["samples"]

@@ -16,6 +16,7 @@ from src.optimizers.adamw import AdamW
 from src.training import checkpoint
 from src.training.checkpoint import load_state, save, save_best
 from src.training.settings import Checkpoint
+from src.training.state_files import load_data, save_data
 from src.types import InputError
 from src.utils import files
 from src.utils.checkpoints import broken, latest, step_of, steps, to_continue
@@ -59,7 +60,19 @@ def train(parameters, optimizer, schedule, count):
     return seen
 
 
-def test_a_restored_run_continues_with_the_same_bits(tmp_path):
+def as_older_versions_wrote_it(folder):
+    """Replace the state of a checkpoint by torch's file of the same content."""
+    state = load_data(folder / "trainer_state.json")
+    (version, numbers, gauss), *others = state["random"]
+    state["random"] = ((version, tuple(numbers.tolist()), gauss), *others)
+    torch.save(state, folder / "trainer_state.pt")
+    for name in ("trainer_state.json", "trainer_state.safetensors", "manifest.json"):
+        (folder / name).unlink()
+    checkpoint._seal(folder)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_restored_run_continues_with_the_same_bits(tmp_path, older):
     folder = save_tiny(tmp_path / "model")
     settings = AdamW(lr=1e-2, weight_decay=0.1)
     random.seed(1)
@@ -73,6 +86,8 @@ def test_a_restored_run_continues_with_the_same_bits(tmp_path):
     saved = save(tmp_path, 5, policy, state)
     at_save = [parameter.detach().clone() for parameter in policy.parameters()]
     expected = train(policy.parameters(), optimizer, schedule, 6)
+    if older:
+        as_older_versions_wrote_it(saved)
 
     assert latest(tmp_path) == saved == tmp_path / "checkpoints" / "step_5"
     again = load_policy(tiny_config(folder), seed=99, saved=saved)
@@ -117,7 +132,8 @@ def test_a_checkpoint_holds_the_adapter_in_pefts_layout_and_a_checksum_of_every_
     manifest = json.loads((saved / "manifest.json").read_text())
     found = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
     assert found == {*manifest, "manifest.json"}
-    assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors", "trainer_state.pt"} <= set(manifest)
+    state = {"trainer_state.json", "trainer_state.safetensors"}
+    assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors", *state} <= set(manifest)
 
 
 # choosing the newest
@@ -192,9 +208,9 @@ def binary(path: Path) -> None:
 
 
 DAMAGES = [
-    ("trainer_state.pt", cut, "trainer_state.pt does not match its checksum"),
-    ("trainer_state.pt", flip, "trainer_state.pt does not match its checksum"),
-    ("trainer_state.pt", Path.unlink, "trainer_state.pt is missing"),
+    ("trainer_state.json", cut, "trainer_state.json does not match its checksum"),
+    ("trainer_state.safetensors", flip, "trainer_state.safetensors does not match its checksum"),
+    ("trainer_state.safetensors", Path.unlink, "trainer_state.safetensors is missing"),
     ("adapter/adapter_model.safetensors", cut, "adapter/adapter_model.safetensors does not match its checksum"),
     ("adapter/adapter_model.safetensors", Path.unlink, "adapter/adapter_model.safetensors is missing"),
     ("manifest.json", cut, "manifest.json is not JSON"),
@@ -269,14 +285,14 @@ def test_retention_does_not_count_checkpoints_that_lack_files(tmp_path):
     write(tmp_path, 3)
     for step in (6, 9):
         write(tmp_path, step)
-        (tmp_path / "checkpoints" / f"step_{step}" / "trainer_state.pt").unlink()
+        (tmp_path / "checkpoints" / f"step_{step}" / "trainer_state.safetensors").unlink()
     write(tmp_path, 12, keep=2)
     assert names(tmp_path / "checkpoints") == ["latest", "step_12", "step_3", "step_6", "step_9"]
 
 
 def test_damage_of_an_older_checkpoint_does_not_matter(tmp_path):
     write(tmp_path, 3, 6)
-    cut(tmp_path / "checkpoints" / "step_3" / "trainer_state.pt")
+    cut(tmp_path / "checkpoints" / "step_3" / "trainer_state.safetensors")
     assert latest(tmp_path).name == "step_6"
 
 
@@ -298,10 +314,10 @@ def crash_in(monkeypatch, moment):
         case "half of the state":
 
             def half(value, path):
-                Path(path).write_bytes(b"half")
+                path.with_suffix(".safetensors").write_bytes(b"half")
                 raise Crash
 
-            monkeypatch.setattr(torch, "save", half)
+            monkeypatch.setattr(checkpoint, "save_data", half)
         case "manifest":
             monkeypatch.setattr(checkpoint, "write_json", crash)
         case "sync":
@@ -403,6 +419,20 @@ def test_a_payload_in_the_state_does_not_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="could run code"):
         load_state(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_holds_nothing_that_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 3)
+    monkeypatch.setattr(torch, "load", lambda *arguments, **options: pytest.fail("unpickles"))
+    assert load_state(latest(tmp_path))["position"] == 3
+    assert {file.suffix for file in latest(tmp_path).rglob("*.*")} == {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("value", [None, [], [1, 2, 3, 4], [[3, [1], None], ["MT19937", [1], 0, 0, 0.0], 1, []]])
+def test_states_of_generators_that_are_none_are_refused(tmp_path: Path, value: object) -> None:
+    save_data({"random": value}, tmp_path / "trainer_state.json")
+    with pytest.raises(InputError, match="no states of random number generators"):
+        load_state(tmp_path)
 
 
 def test_states_of_older_versions_load(tmp_path: Path) -> None:

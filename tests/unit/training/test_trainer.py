@@ -10,9 +10,11 @@ import pytest
 
 from src.config import options, resume
 from src.evaluation.results import Evaluated
+from src.rounds.aggregation import Aggregation
 from src.train import train
 from src.training import trainer
 from src.training.trainer import Trainer, order, spares
+from src.types import Turn
 from src.utils.checkpoints import latest, step_of, steps
 from tests.conftest import run_small
 from tests.integration.test_train import metrics
@@ -80,17 +82,18 @@ def weights(checkpoint: Path) -> bytes:
 def test_the_best_weights_are_those_of_the_first_step_with_the_best_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accuracies = iter([0.5, 0.75, 0.75])
+    accuracies = iter([0.5, 0.75, 0.75, 0.625])  # the last one: fresh answers of the best weights
 
     def evaluate(*arguments: object, **options: object) -> tuple[Evaluated, list[object]]:
         value = next(accuracies)
-        return Evaluated({"accuracy": value, "low": 0.0, "high": 1.0, "tokens_per_answer": 9.0}, []), []
+        return Evaluated({"accuracy": value, "low": 0.0, "high": 1.0, "tokens_per_answer": 9.0}, [[1.0]]), []
 
     monkeypatch.setattr(trainer, "evaluate", evaluate)
     run = run_small(tmp_path / "run", *SETTINGS, "evaluation.keep_best=true")
     assert [line["validation/accuracy"] for line in metrics(run)] == [0.5, 0.75, 0.75]
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["best"] == {"step": 2, "accuracy": 0.75}
+    kept = summary["best"]
+    assert (kept["step"], kept["accuracy"], kept["fresh_accuracy"], kept["optimism"]) == (2, 0.75, 0.625, 0.125)
     assert summary["reported_step"] == 2
     assert {one["step"] for one in summary["evaluations"]["after"]} == {2}
     best, second, third = (weights(run / "checkpoints" / name) for name in ("best", "step_2", "step_3"))
@@ -127,3 +130,39 @@ def test_a_run_stopped_by_a_signal_resumes_bit_for_bit(
     train(config, directory)
     assert metrics(run) == metrics(small_whole)
     assert weights(latest(run)) == weights(latest(small_whole))
+
+
+def test_a_run_stopped_while_drafts_are_aggregated_resumes_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal arrives in the second step, when some of its aggregations are written and others are not."""
+    settings = ["experiment=spiral", "rounds.sets=2", "rounds.sources=2", "train.steps=2", "seed=0"]
+    settings += ["evaluation.before=false", "evaluation.every=0", "evaluation.limit=1"]
+    written: dict[str, int] = {"step": 0, "aggregations": 0}
+    sample, extend = Trainer.sample, Aggregation.extend
+
+    def noted(self: Trainer, step: int) -> object:
+        written.update(step=step, aggregations=0)
+        return sample(self, step)
+
+    def interrupted(self: Aggregation, problem: object, lineage: list[Turn], codec: object) -> list[Turn]:
+        written["aggregations"] += lineage[-1].round == 2
+        if written == {"step": 1, "aggregations": 3}:
+            signal.raise_signal(signal.SIGTERM)
+        return extend(self, problem, lineage, codec)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "sample", noted)
+        patch.setattr(Aggregation, "extend", interrupted)
+        with pytest.raises(SystemExit) as caught:
+            run_small(run, *settings)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert written == {"step": 1, "aggregations": 3}  # of at least 2 problems x 2 sets x 2 aggregations
+    assert steps(run) == [1]
+    directory, config = resume([f"resume={run}"])
+    train(config, directory)
+    whole = run_small(tmp_path / "whole", *settings)
+    assert metrics(run) == metrics(whole)
+    assert metrics(run)[1]["completion/round_2/mean_tokens"] > 0
+    assert weights(latest(run)) == weights(latest(whole))

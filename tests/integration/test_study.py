@@ -243,7 +243,7 @@ def started(conf: Path, root: Path) -> subprocess.Popen[str]:
 
 
 def wait_for(root: Path, pattern: str) -> None:
-    for _ in range(1200):
+    for _ in range(3000):
         if list(root.glob(pattern)):
             return
         time.sleep(0.1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from src.credit.base import Credited
+from src.rounds.mixture import Assigned
 from src.types import Codec, Rollout, Scores, Turn, Writer
 from src.types import Path as TurnPath
 from src.utils.files import write_jsonl
@@ -122,4 +123,6 @@ def _line(
         }
         for turn in rollout.turns
     ]
-    return {"problem": {"id": problem.id, "question": problem.question, "answer": problem.answer}, "turns": turns}
+    about = {"id": problem.id, "question": problem.question, "answer": problem.answer}
+    part = {"part": problem.part} if isinstance(problem, Assigned) else {}
+    return {"problem": about, **part, "turns": turns}

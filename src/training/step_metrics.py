@@ -8,6 +8,7 @@ from itertools import repeat
 from typing import Any
 
 from src.credit.base import Credited
+from src.rounds.mixture import Assigned
 from src.types import Rollout, Scores, Status, Turn
 from src.verifiers.tags import well_formed
 
@@ -44,6 +45,14 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
             metrics[f"{name}/logprob"] = logprob
         metrics[f"{name}/well_formed"] = statistics.fmean(well_formed(turn.text) for turn in turns)
         metrics[f"{name}/carried_cut"] = statistics.fmean(turn.carried_cut for turn in turns)
+    parts: dict[str, list[float]] = {}
+    for rollout, score in zip(rollouts, scores, strict=True):
+        if isinstance(rollout.problem, Assigned):
+            correct = [score.correct[turn.path] for turn in rollout.level(1) if turn.live]
+            parts.setdefault(rollout.problem.part, []).append(statistics.fmean(correct or [0.0]))
+    for part, accuracies in parts.items():
+        metrics[f"part/{part}/problems"] = len(accuracies)
+        metrics[f"part/{part}/accuracy"] = statistics.fmean(accuracies)
     metrics["tokens/generated"] = sum(rollout.tokens for rollout in rollouts)
     metrics["tokens/trained"] = sum(row.trained for row in credited.rows)
     return metrics

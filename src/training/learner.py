@@ -106,15 +106,17 @@ class Learner:
 
     def _clipped(self) -> float:
         """Clip the gradient. Returns its norm before."""
-        norm = whole_norm(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm))
+        clipped = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        norm = whole_norm(clipped) if self.policy.sharded else float(clipped)
         if not math.isfinite(norm):
             raise bad_gradient(self.policy.model, self.world)
         return norm
 
     def _check_weights(self) -> None:
-        parts = [own_part(weight.detach()).isfinite().all() for weight in self.policy.parameters()]
+        sharded, weights = self.policy.sharded, [weight.detach() for weight in self.policy.parameters()]
+        parts = [(own_part(weight) if sharded else weight).isfinite().all() for weight in weights]
         finite = bool(torch.stack(parts).all())  # one wait for the device, not one per weight
-        if not (all(self.world.agree(lambda: finite)) if self.policy.sharded else finite):
+        if not (all(self.world.agree(lambda: finite)) if sharded else finite):
             raise NumberError("the update made weights that are not finite; lower optimizer.lr", fatal=True)
 
     def prepare(self, rows: Sequence[Row]) -> Batch:

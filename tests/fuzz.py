@@ -22,7 +22,7 @@ from src.config import ROOT, compose
 from src.config.composing import groups, options, raw
 from src.types import InputError
 
-COMMANDS = ("train", "evaluate", "solve", "warmup", "report", "plan")
+COMMANDS = ("train", "evaluate", "solve", "warmup", "report", "plan", "study")
 VALUES = (
     *("0", "1", "-1", "2", "3", "1e-3", "1e9", "nan", "inf", "null", "true", "false", "''", "[]", "{}", "[1,2]", "???"),
     *("text", "a=b", "'a, b'", "${seed}", "${nowhere}", "{a: 1}", "[a,b]", "1.5", "100000000000000000000", "-inf", "~"),

@@ -59,16 +59,43 @@ class AnyRounds(ConfigSource):
         return ["1", "2", "3", "4", "5"] if config_path == "rounds" and results_filter != ObjectType.GROUP else []
 
 
-class RoundsPath(SearchPathPlugin):
-    """Adds ``AnyRounds`` to Hydra's search path."""
+class SeveralTrackers(ConfigSource):
+    """Config source that makes ``tracking=wandb+tensorboard`` an option: both trackers at once."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "trackers"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        names = _stem(config_path).split("+")
+        parts = [*(f"{name}@trackers.{name}" for name in names), "_self_"]
+        config = OmegaConf.create({"defaults": parts, "_target_": "src.tracking.several.Several"})
+        return ConfigResult(provider=self.provider, path=self.full_path(), config=config, header={"package": None})
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path == "tracking"
+
+    def is_config(self, config_path: str) -> bool:
+        return config_path.startswith("tracking/") and "+" in config_path
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return []
+
+
+class OwnPaths(SearchPathPlugin):
+    """Adds both config sources to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(provider="motif", path="rounds://any")
+        search_path.append(provider="motif", path="trackers://several")
 
 
 def register() -> None:
-    """Register both plugins with Hydra. Repeated calls are harmless."""
-    for plugin in (AnyRounds, RoundsPath):
+    """Register the plugins with Hydra. Repeated calls are harmless."""
+    for plugin in (AnyRounds, SeveralTrackers, OwnPaths):
         Plugins.instance().register(plugin)
 
 
@@ -96,10 +123,16 @@ def _is_integer(text: str) -> bool:
 
 
 def quote_rounds(overrides: Sequence[str]) -> list[str]:
-    """Quote the integers of ``rounds=3`` and ``rounds=1,3,5``, since Hydra requires option names to be strings."""
+    """Quote the integers of ``rounds=3`` and ``rounds=1,3,5``, since Hydra requires option names to be strings.
+
+    A list of trackers, ``tracking=[wandb,tensorboard]``, becomes the option ``wandb+tensorboard``.
+    """
     parser = OverridesParser.create()
     result = []
     for text in overrides:
+        if text.startswith("tracking=[") and text.endswith("]"):
+            result.append("tracking=" + "+".join(name.strip() for name in text[len("tracking=[") : -1].split(",")))
+            continue
         if not text.startswith("rounds="):
             result.append(text)
             continue

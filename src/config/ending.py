@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from src.types import InputError, UnavailableError
+from src.types import InputError
 from src.utils import checkpoints
+from src.utils.services import UnavailableError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
@@ -31,7 +32,7 @@ TEXTS = {
 
 
 def ended(action: Callable[[], object], directory: Path) -> int:
-    """Perform the action of a command. Returns its exit code: 0 done, 1 it could not write, 2 invalid input.
+    """Perform the action of a command. Returns its exit code: 0 done, 1 no room or memory, 2 invalid input.
 
     Other errors are raised.
     """
@@ -45,14 +46,20 @@ def ended(action: Callable[[], object], directory: Path) -> int:
             print(f"Saved: the checkpoint of step {saved[-1]} in {directory}, from before.", file=sys.stderr)
         return 1
     except Exception as error:
-        if (reason := _not_written(error)) is None:
+        if (reason := _not_written(error)) is not None:
+            first = "Make room"
+        elif _out_of_memory(error):
+            reason, first = "memory ran out", "Free memory"
+        else:
             raise
         print(f"stopped: {reason} ({_one_line(error)}).", file=sys.stderr)
         if saved := checkpoints.steps(directory):
-            print(f"Saved: the checkpoint of step {saved[-1]}. Make room and continue:", file=sys.stderr)
+            print(f"Saved: the checkpoint of step {saved[-1]}. {first} and continue:", file=sys.stderr)
             print(f"python -m src.train resume={directory}", file=sys.stderr)
         else:
-            print("No checkpoint was saved yet. Make room and run the command again.", file=sys.stderr)
+            if first != "Make room":
+                first += ", or lower train.micro_batch_tokens or engine.max_batch_tokens,"
+            print(f"No checkpoint was saved yet. {first} and run the command again.", file=sys.stderr)
         return 1
     return 0
 
@@ -82,6 +89,19 @@ def _not_written(error: BaseException) -> str | None:
             if text in str(one):
                 return reason
     return None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether an error or one of its causes says that this process or its device has no memory left.
+
+    Torch is not imported to find out: its error on a device is known by its name, and that of the CPU by its text.
+    """
+    return any(
+        isinstance(one, MemoryError)
+        or type(one).__name__ == "OutOfMemoryError"
+        or (isinstance(one, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(one))
+        for one in _causes(error)
+    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.composing import CONF, chosen, groups, options, raw
+from src.config.composing import chosen, groups, raw
 from src.config.config import Config
 from src.config.migrating import migrated
 from src.config.reading import load, load_choices, load_overrides
@@ -21,7 +21,7 @@ from src.config.validating import examined, explained, not_understood, validated
 from src.types import InputError
 from src.utils.files import write_text
 
-RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", "tracking")
+RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", "engine.urls", "tracking")
 
 TRAINED = ("model.name", "model.revision", "model.lora", "model.adapter")
 """Settings that the trained weights depend on; they cannot be overridden with ``run=``."""
@@ -68,10 +68,10 @@ def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
         raise InputError(f"{run}: not a training run (its configuration has no train section)")
     steps = node.train.steps
     if "tracking" in values:
-        choice = values.pop("tracking")
-        if choice not in options("tracking"):
-            raise InputError(f"tracking={choice}: no such option; valid: {', '.join(options('tracking'))}")
-        OmegaConf.update(node, "tracking", OmegaConf.load(CONF / "tracking" / f"{choice}.yaml"), merge=False)
+        option, errors = explained("train", [f"tracking={values.pop('tracking')}"])
+        if errors:
+            raise InputError(*errors)
+        OmegaConf.update(node, "tracking", option.tracking, merge=False)
     for key, value in values.items():
         known = key in RESUMABLE or OmegaConf.select(node, key, default=None, throw_on_missing=False) is not None
         if not known and key not in dict(flat(node)):

@@ -19,8 +19,9 @@ FUNCTION = "function"
 VERIFIERS = "also"
 """Setting that lists verifiers: sections, names of options, or dotted paths of classes (``evaluation.also``)."""
 
-ADDRESS, LOCAL = "url", ("localhost", "127.0.0.1", "::1")
-"""Setting that names an endpoint (``verifier=llm``), and the hosts that it may name without asking."""
+ADDRESSES, LOCAL = ("url", "urls"), ("localhost", "127.0.0.1", "::1")
+"""Settings that name an endpoint (``verifier=llm``) or several (``engine=vllm-server``), and the hosts that they may
+name without asking."""
 
 PICKLED = "pickled"
 """Setting that allows weights in pickles (``model.pickled``)."""
@@ -52,11 +53,8 @@ def _refused(values: Any, place: str, allowed: set[str]) -> Iterator[str]:
                 yield from _foreign(name, value, "class", allowed)
             elif key == FUNCTION:
                 yield from _foreign(name, value, "function", allowed - {"src"})
-            elif key == ADDRESS and (host := _host(value)) not in {*allowed, *LOCAL}:
-                yield (
-                    f"{name}={value} is an address on another machine, and a key from the environment would be sent "
-                    f"there. If you trust it, name its host: {VARIABLE}={host}"
-                )
+            elif key in ADDRESSES:
+                yield from _elsewhere(name, value, allowed)
             elif key == PICKLED and value is not False and PICKLED not in allowed:
                 yield f"{name}={value} loads weights from pickles. If you trust them: {VARIABLE}={PICKLED}"
             if key == VERIFIERS:
@@ -79,6 +77,16 @@ def _foreign(name: str, path: Any, kind: str, allowed: set[str]) -> Iterator[str
             f"{name}={path} is a {kind} outside src, and loading it runs its code. If you trust it, "
             f"name its package: {VARIABLE}={package}"
         )
+
+
+def _elsewhere(name: str, value: Any, allowed: set[str]) -> Iterator[str]:
+    """Refuse addresses on machines that are not allowed."""
+    for address in value if isinstance(value, list) else [value]:
+        if (host := _host(address)) not in {*allowed, *LOCAL}:
+            yield (
+                f"{name}={address} is an address on another machine, and a key from the environment would be sent "
+                f"there. If you trust it, name its host: {VARIABLE}={host}"
+            )
 
 
 def _host(address: Any) -> str:

@@ -173,6 +173,7 @@ class VLLMEngine:
     def _sampling(self, turn: Turn, on_token: OnToken | None) -> Any:
         vllm, kinds = (importlib.import_module(name) for name in ("vllm", "vllm.sampling_params"))
         sampling, kind = turn.sampling, kinds.RequestOutputKind
+        ends = [ANSWER_END] * sampling.stop_at_answer + ([sampling.stop] if sampling.stop else [])
         return vllm.SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -181,10 +182,10 @@ class VLLMEngine:
             logprobs=0,  # only the sampled token's log-prob
             ignore_eos=True,
             stop_token_ids=sorted(self.weights.end_tokens),
-            stop=[ANSWER_END] if sampling.stop_at_answer else None,
+            stop=ends or None,
             include_stop_str_in_output=True,
             skip_special_tokens=False,
-            detokenize=sampling.stop_at_answer,
+            detokenize=bool(ends),
             output_kind=kind.FINAL_ONLY if on_token is None else kind.CUMULATIVE,
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.evaluation.answers import attempts, vote_calibration, votes_of
+from src.evaluation.judging import given_up, judged_records, second_opinion
 from src.evaluation.labelled import read_labelled, verifier_error, with_error
 from src.evaluation.measuring import flips
 from src.evaluation.results import Evaluated, Results, digest, problems_digest
@@ -19,8 +20,8 @@ from src.rounds.base import Strategy
 from src.rounds.growing import ALONE, World, grow
 from src.run import Run
 from src.types import Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn
-from src.verifiers.judge import failures, verdicts
-from src.verifiers.tags import stated_answer, well_formed
+from src.verifiers.judge import failures
+from src.verifiers.tags import well_formed
 from src.verifiers.votes import merged
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -137,8 +138,8 @@ def evaluate(
     correct: list[list[float]] = []
     answers: list[list[str | None]] = []
     records: list[dict[str, Any]] = []
+    changed: list[bool] = []  # whether an earlier round of a wrong answer was right
     turns: list[Turn] = []
-    changed: list[bool] = []
     failed = failures(scorers.values())
     keys = [key] if not strategy.joins else [(*key, sample) for sample in range(strategy.samples)]
 
@@ -146,8 +147,8 @@ def evaluate(
         forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
         samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
         written = [[turn for tree in trees for turn in tree.turns] for trees in zip(*forests, strict=True)]
-        judged = _judged(samples, scorers)
-        return list(zip(written, judged, _changed(scorers[verifier], some, judged), strict=True))
+        judged = judged_records(samples, scorers)
+        return list(zip(written, judged, given_up(scorers[verifier], some, judged), strict=True))
 
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
@@ -177,7 +178,7 @@ def evaluate(
         "vote_calibration": vote_calibration(meant, correct),
         "attempts": attempts(records, changed),
         "per_problem": [sum(row) for row in correct],
-        "tokens_per_answer": sum(len(turn.completion) for turn in turns) / (len(correct) * count),
+        "tokens_per_answer": sum(turn.generated for turn in turns) / (len(correct) * count),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
         "truncated": statistics.fmean(turn.status == Status.TRUNCATED for turn in turns),
@@ -185,50 +186,8 @@ def evaluate(
         "verifier_failures": sum(world.agree(lambda: failures(scorers.values()) - failed)),
     }
     if others:
-        summary["also"] = {name: _second_opinion(name, records, count) for name in others}
+        summary["also"] = {name: second_opinion(name, records, count) for name in others}
     return Evaluated(summary, correct), records
-
-
-def _judged(
-    samples: Sequence[tuple[Problem, list[list[Turn]]]], scorers: Mapping[str, Scorer]
-) -> list[list[dict[str, Any]]]:
-    """Verify the sampled answers (chains of turns) of each problem. Returns one record per problem and sample."""
-    _, *others = scorers
-    asked = [(problem, one[-1].said) for problem, chains in samples for one in chains]
-    judged = [iter(verdicts(scorer, asked)) for scorer in scorers.values()]
-    records: list[list[dict[str, Any]]] = []
-    for problem, chains in samples:
-        records.append([])
-        for sample, one in enumerate(chains):
-            verdict, *further = [next(judgements) for judgements in judged]
-            record = _record(problem, sample, one, stated_answer(one[-1].said), verdict)
-            records[-1].append(record | ({"also": dict(zip(others, further, strict=True))} if others else {}))
-    return records
-
-
-def _changed(
-    scorer: Scorer, problems: Sequence[Problem], judged: Sequence[Sequence[Mapping[str, Any]]]
-) -> list[list[bool]]:
-    """For each problem's answers: whether an earlier round of one that is judged wrong stated a right answer."""
-    earlier = [[_given_up(record) for record in records] for records in judged]
-    asked = [(problem, text) for problem, row in zip(problems, earlier, strict=True) for texts in row for text in texts]
-    given = iter(verdicts(scorer, asked))
-    return [[sum(next(given) >= 1 for _ in texts) > 0 for texts in row] for row in earlier]
-
-
-def _given_up(record: Mapping[str, Any]) -> list[str]:
-    """The texts of earlier rounds that stated another answer than the last one, if that is judged wrong."""
-    if record["correct"] >= 1 or record["answer"] is None:
-        return []
-    return [text for text in dict.fromkeys(record["texts"][:-1]) if stated_answer(text) not in (None, record["answer"])]
-
-
-def _second_opinion(name: str, records: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
-    """Accuracy by another verifier, and the number of answers on which it disagrees with the deciding one."""
-    verdicts = [record["also"][name] for record in records]
-    interval = accuracy([verdicts[start : start + samples] for start in range(0, len(verdicts), samples)])
-    differ = sum(record["correct"] != verdict for record, verdict in zip(records, verdicts, strict=True))
-    return {"accuracy": interval.estimate, "low": interval.low, "high": interval.high, "disagreements": differ}
 
 
 def sampled(trees: Sequence[Rollout]) -> list[list[Turn]]:
@@ -265,28 +224,6 @@ def chain(rollout: Rollout, first: Turn) -> list[Turn]:
 def accepted(rollout: Rollout) -> list[Turn]:
     """Return the turns behind the answer: the first chain or aggregation that was not pruned, the answer last."""
     return behind(rollout)[0]
-
-
-def _record(problem: Problem, sample: int, turns: Sequence[Turn], answer: str | None, verdict: float) -> dict[str, Any]:
-    """One answer. If prompts quote several turns, it also holds the paths of its turns and of their sources."""
-    graph = {
-        "paths": [list(turn.path) for turn in turns],
-        "sources": [[list(source) for source in turn.quoted] for turn in turns],
-    }
-    return {
-        "id": problem.id,
-        "sample": sample,
-        "question": problem.question,
-        "gold": problem.answer,
-        "answer": answer,
-        "correct": verdict,
-        "rounds": turns[-1].round,
-        "tokens": [len(turn.completion) for turn in turns],
-        "statuses": [str(turn.status) for turn in turns],
-        "carried": [turn.carried for turn in turns],
-        "texts": [turn.text for turn in turns],
-        **(graph if any(len(turn.quoted) > 1 for turn in turns) else {}),
-    }
 
 
 def _powers(limit: int) -> list[int]:

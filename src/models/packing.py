@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from statistics import fmean
 
 import torch
@@ -142,7 +143,8 @@ class Layout:
     ``ids`` and ``positions`` are ``[packs, width]``. ``visible`` ``[packs, 1, width, width]`` is the attention mask: a
     token attends to its prompt and to the earlier tokens of its own completion. ``spans`` describe the same mask for
     shared-prompt attention. The other tensors have one entry per completion token: ``sequence`` and ``place`` locate
-    the token that predicts it, ``row`` and ``step`` are its indices in a table ``[rows, steps]``; ``targets`` are ids.
+    the token that predicts it, ``row`` and ``step`` are its indices in a table ``[rows, steps]``; ``targets`` are ids;
+    ``trained`` is false for tokens of the environment.
     """
 
     ids: Tensor
@@ -153,6 +155,7 @@ class Layout:
     row: Tensor
     step: Tensor
     targets: Tensor
+    trained: Tensor
     rows: int
     steps: int
     spans: list[Span]
@@ -165,7 +168,7 @@ def layout(grouped: Sequence[Sequence[Row]], pad: int) -> Layout:
     ids = torch.full((len(grouped), width), pad)
     positions = torch.zeros(len(grouped), width, dtype=torch.long)
     part = torch.full((len(grouped), width), -1)  # 0 for the prompt, 1, 2, … for the completions, -1 for padding
-    entries: list[tuple[int, int, int, int, int]] = []
+    entries: list[tuple[int, int, int, int, int, bool]] = []
     number = 0
     for sequence, group in enumerate(grouped):
         prompt = group[0].prompt
@@ -179,17 +182,33 @@ def layout(grouped: Sequence[Sequence[Row]], pad: int) -> Layout:
             positions[sequence, start : start + count] = torch.arange(len(prompt), len(prompt) + count)
             part[sequence, start : start + count] = index
             entries += [
-                (sequence, start + step - 1 if step else len(prompt) - 1, number, step, token)
-                for step, token in enumerate(row.completion)
+                (sequence, start + step - 1 if step else len(prompt) - 1, number, step, token, own)
+                for step, (token, own) in enumerate(zip(row.completion, row.mask or repeat(True), strict=False))
             ]
             start, number = start + count, number + 1
     earlier = torch.ones(width, width, dtype=torch.bool).tril()
     same = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
     # Every token, padding included, sees itself: a softmax over no tokens would be NaN.
     visible = (same & (part >= 0)[:, None, :] & earlier) | torch.eye(width, dtype=torch.bool)
-    sequence_, place, row_, step_, targets = torch.tensor(entries).unbind(1)
+    sequence_, place, row_, step_, targets, own_ = torch.tensor(entries).unbind(1)
     steps = max(len(row.completion) for group in grouped for row in group)
     prompts = [len(group[0].prompt) for group in grouped]
     completions = [[len(row.completion) for row in group] for group in grouped]
     own_spans = spans(prompts, completions, width)
-    return Layout(ids, positions, visible[:, None], sequence_, place, row_, step_, targets, number, steps, own_spans)
+    table = (sequence_, place, row_, step_, targets, own_.bool())
+    return Layout(ids, positions, visible[:, None], *table, number, steps, own_spans)
+
+
+def trained(row: Row) -> Tensor:
+    """Which completion tokens of a row have a loss, ``[tokens]``: all but those of the environment."""
+    return torch.tensor(row.mask or [True] * len(row.completion), dtype=torch.bool)
+
+
+def placed(values: Tensor, row: Row) -> Tensor:
+    """Values of a row's trained tokens, at their places in the completion; 0 for tokens of the environment.
+
+    A row without values (it has no loss) has none here either.
+    """
+    if not row.mask or not len(values):
+        return values
+    return torch.zeros(len(row.completion), dtype=values.dtype).masked_scatter(trained(row), values)

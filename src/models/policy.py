@@ -166,7 +166,7 @@ class Policy:
         self, packs: Sequence[Sequence[Row]], base: bool = False, entropy_gradient: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probs of completion tokens at each row's temperature, the entropy of their distributions, and the mask of
-        real tokens, all ``[rows, tokens]``, with rows in the order of ``packs``.
+        trained tokens, all ``[rows, tokens]``, with rows in the order of ``packs``.
 
         One forward pass; the head is applied only to positions that predict a completion token. ``base`` uses the
         starting weights (the KL reference).
@@ -177,7 +177,7 @@ class Policy:
             logprobs, entropy = self._forward(plan, temperature[plan.row].to(device), entropy_gradient)
         row, step = plan.row.to(device), plan.step.to(device)
         shape = (plan.rows, plan.steps)
-        mask = torch.zeros(shape, dtype=torch.bool, device=device).index_put((row, step), torch.tensor(True))
+        mask = torch.zeros(shape, dtype=torch.bool, device=device).index_put((row, step), plan.trained.to(device))
         return (
             logprobs.new_zeros(shape).index_put((row, step), logprobs),
             entropy.new_zeros(shape).index_put((row, step), entropy),

@@ -112,7 +112,9 @@ def _use(base: str, adapted: bool, model: Mapping[str, Any]) -> str:
 
 
 def _rounds(rounds: Mapping[str, Any]) -> str:
-    """Prompts, carry rule and budgets, which are needed to run the rounds elsewhere."""
+    """Prompts, carry rule and budgets, to run the rounds elsewhere; of a mixture, those of the evaluated part."""
+    if "parts" in rounds:
+        return _rounds(rounds["parts"][rounds["evaluated"]]["strategy"])
     carry = {"_target_": "", **rounds["carry"]}
     rule = carry.pop("_target_").rpartition(".")[2]
     options = "".join(f", {name}={value}" for name, value in carry.items())

@@ -173,13 +173,20 @@ function section(turns, index, chosen, choose) {
 
 /** The text of a turn: plain, or with each token shaded by its log-prob where it was recorded. */
 function written(turn) {
-  if (!turn.pieces?.length) return [turn.text];
+  if (!turn.pieces?.length) {
+    return (turn.segments ?? [["policy", turn.text]]).map(([writer, text]) => (writer === "environment" ? given(text) : text));
+  }
   return turn.pieces.map(([text, logprob]) => {
-    if (logprob === null) return make("span", {class: "tool", title: "not written by the model"}, text);
+    if (logprob === null) return given(text);
     const piece = make("span", {class: "piece", title: `probability ${Math.exp(logprob).toPrecision(2)}`}, text);
     piece.style.background = `rgba(var(--down), ${(0.55 * Math.min(1, -logprob / FAINT)).toFixed(2)})`;
     return piece;
   });
+}
+
+/** Text that the environment wrote, such as the result of a tool. */
+function given(text) {
+  return make("span", {class: "tool", title: "not written by the model"}, text);
 }
 
 const add = (name, pairs) => form.elements[name].append(...pairs.map(([value, text]) => make("option", {value}, text)));

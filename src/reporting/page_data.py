@@ -85,7 +85,7 @@ def _rollout(tree: Mapping[str, Any], step: int) -> dict[str, Any]:
             "value": turn["value"],
             "correct": turn["correct"],
             "advantage": turn["advantage"],
-            **({"pieces": turn["pieces"]} if "pieces" in turn else {}),
+            **{name: turn[name] for name in ("pieces", "segments") if name in turn},
         }
         for turn in tree["turns"]
     ]

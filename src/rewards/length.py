@@ -1,4 +1,4 @@
-"""Length: a penalty on the used share of the token budget."""
+"""Length: a penalty on the used share of the token budget, without results of tools."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ class Length(Term):
     shape: Literal["linear", "cosine"] = "linear"
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
-        used = min(1.0, len(turn.completion) / turn.sampling.max_new_tokens)
+        used = min(1.0, turn.generated / turn.sampling.max_new_tokens)
         return -used if self.shape == "linear" else -(1 - math.cos(math.pi * used)) / 2

@@ -17,6 +17,7 @@ class Repetition(Term):
     size: int = Field(8, ge=1)
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
-        tokens = turn.completion
-        grams = [tokens[start : start + self.size] for start in range(len(tokens) - self.size + 1)]
+        own = turn.mask or [True] * len(turn.completion)
+        tokens = [token for token, sampled in zip(turn.completion, own, strict=True) if sampled]
+        grams = [tuple(tokens[start : start + self.size]) for start in range(len(tokens) - self.size + 1)]
         return len(set(grams)) / len(grams) - 1.0 if grams else 0.0

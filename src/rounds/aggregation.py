@@ -74,7 +74,7 @@ class Aggregation(Quoting):
             )
         if self.n > 1 and self.sources > 1:
             yield from self._needs_trees(run)
-        if run.evaluation is not None and (long := [n for n in run.evaluation.rounds if n > 2]):
+        if run.rounds is self and run.evaluation is not None and (long := [n for n in run.evaluation.rounds if n > 2]):
             yield (
                 f"evaluation.rounds={list(run.evaluation.rounds)} asks for {long[0]} rounds, but drafts and "
                 "aggregations are two; use 1 (drafts alone) and 2"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from src.rounds.prompts import Prompts
+from src.rounds.tool.base import Tool
 from src.settings import RunSettings, Section
 from src.types import Codec, Path, Problem, Turn
 
@@ -63,6 +64,7 @@ class Strategy(Section, ABC):
     n: int  # maximum number of rounds
     prompts: Prompts
     search: Search | None = None
+    tool: Tool | None = None
     probes: int = 0  # chains sampled from each state only to estimate its value
     temperature: float = Field(1.0, ge=0)  # of the first round
     top_p: float = Field(1.0, gt=0, le=1)
@@ -80,6 +82,10 @@ class Strategy(Section, ABC):
             )
         if self.temperature == 0:
             yield "rounds.temperature=0 makes all responses of a group equal, so all advantages are 0; use e.g. 1.0"
+
+    def described(self) -> dict[str, Any]:
+        described = super().described()
+        return described if self.tool else {key: value for key, value in described.items() if key != "tool"}
 
     @property
     def joins(self) -> bool:
@@ -113,6 +119,11 @@ class Strategy(Section, ABC):
         """The strategy for evaluation: ``samples`` independent answers after ``n`` rounds, all from the policy."""
 
     @property
+    def turn_tokens(self) -> int:
+        """Tokens of a one-token prompt and the longest completion that a turn may write."""
+        return 1
+
+    @property
     @abstractmethod
     def samples(self) -> int:
         """Independent samples per problem at evaluation."""
@@ -143,6 +154,10 @@ class Quoting(Strategy):
     trajectories: int = Field(4, ge=1)
     keep: Literal["head", "tail"] = "tail"
     stop_at_answer: bool = False
+
+    @property
+    def turn_tokens(self) -> int:
+        return min(self.context, 1 + (self.first_tokens if self.n == 1 else max(self.first_tokens, self.later_tokens)))
 
     def sampled(self, n: int, temperature: float, top_p: float, **shape: Any) -> Self:
         """The strategy with ``n`` rounds, all sampled from the policy in the same way."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from src.rounds.base import Strategy
+from src.rounds.tool.base import Tool
 from src.types import Codec, Engine, OnToken, Path, Problem, Rollout, Status, Turn
 
 Item = TypeVar("Item")
@@ -32,17 +35,40 @@ def grow(
     """Generate one finished rollout tree per problem, in the order of ``problems``.
 
     ``key`` seeds the sampling (run seed, step …): the same key gives the same trees. ``depth`` limits the number of
-    rounds, for rewards that only need the first ones. ``interrupt`` is called after every finished turn and may raise.
+    rounds, for rewards that only need the first ones. ``on_token`` also gets the tokens of a tool's results.
+    ``interrupt`` is called after every finished turn and may raise.
     """
     grown: list[dict[Path, Turn]] = [{} for _ in problems]
     open_turns = [0] * len(problems)  # per tree: turns that are queued or being generated
 
+    begun: dict[tuple[int, Path], Turn] = {}  # turns that called a tool: what is written so far
+
     def stamp(tree: int, turn: Turn) -> Turn:
+        if strategy.tool is not None:
+            turn = replace(turn, sampling=replace(turn.sampling, stop=strategy.tool.closing))
         return replace(turn, tree=tree, stream=stream(*key, problems[tree].id, turn.path))
+
+    def answered(tool: Tool, part: Turn) -> tuple[Turn, list[Turn]]:
+        """The turn so far, and the open turn that writes on after a tool's result."""
+        place = part.tree, part.path
+        turn, rest = tool.joined(begun.pop(place, None), part, codec)
+        if rest is None:
+            return turn, []
+        begun[place], seen = turn, len(turn.completion)
+        rest = replace(rest, stream=stream(*key, problems[part.tree].id, part.path, seen))
+        given = len(list(takewhile(operator.not_, reversed(turn.mask))))
+        if on_token is not None:
+            for token in turn.completion[seen - given :]:
+                on_token(rest, token)
+        return turn, [rest]
 
     def children(turn: Turn) -> list[Turn]:
         if interrupt is not None:
             interrupt()
+        if strategy.tool is not None:
+            turn, rest = answered(strategy.tool, turn)
+            if rest:
+                return rest
         problem, tree = problems[turn.tree], grown[turn.tree]
         tree[turn.path] = turn
         new: list[Turn] = []

@@ -94,7 +94,5 @@ class StudyCommand(Section):
     report: bool = False
 
     def check(self) -> Iterable[str]:
-        if self.study is None:
-            yield "study= names no study; choose one: python -m src.study <name>, of conf/study"
         if self.device is not None and not self.estimate:
             yield f"device={self.device} is for estimates; add --estimate"

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from src.settings import Section
-from src.types import Rollout, Scores
 
 
 class Tracker:
@@ -31,8 +30,8 @@ class Tracker:
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Record the metrics of a step."""
 
-    def rollouts(self, step: int, rollouts: Sequence[Rollout], scores: Sequence[Scores]) -> None:
-        """Record the rollouts of a step."""
+    def rollouts(self, step: int, trees: Sequence[Mapping[str, Any]]) -> None:
+        """Record the rollouts of a step: the lines of its file in ``rollouts/``, whole trees with all their turns."""
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         """Record the summary of the run."""

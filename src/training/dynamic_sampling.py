@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from src.credit.base import Credited
@@ -45,15 +45,22 @@ def collect(
         trees = [numbered(tree, len(rollouts) + place) for place, tree in enumerate(grow(wanted))]
         growing += time.perf_counter() - begin
         verdicts = score(trees)
-        kept += [len(rollouts) + place for place in _informative(trees, verdicts, credit)]
+        informative = _informative(trees, verdicts, credit)
+        kept += [len(rollouts) + place for place in informative]
         rollouts += trees
         scores += verdicts
-        missing = len(problems) - len(kept)
-        wanted, rest = rest[:missing], rest[missing:]
+        dropped = [problem for place, problem in enumerate(wanted) if place not in informative]
+        wanted = [_in_place_of(problem, other) for problem, other in zip(dropped, rest, strict=False)]
+        rest = rest[len(wanted) :]
         if wave == waves or not wanted:
             break
     credited = credit([rollouts[tree] for tree in kept], [scores[tree] for tree in kept])
     return Batch(rollouts, scores, credited, len(rollouts) - len(kept), growing)
+
+
+def _in_place_of(problem: Problem, spare: Problem) -> Problem:
+    """``spare`` with what was decided about ``problem``: it is grown by the same part of a mixture."""
+    return replace(problem, id=spare.id, question=spare.question, answer=spare.answer, metadata=spare.metadata)
 
 
 def _informative(trees: Sequence[Rollout], scores: Sequence[Scores], credit: Credit) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from src.algorithms.base import Algorithm, Tokens
-from src.models.packing import Pack, micro_batches, padded_size
+from src.models.packing import Pack, micro_batches, padded_size, placed, trained
 from src.models.policy import Policy
 from src.models.sharding import own_part, whole_norm
 from src.rounds.growing import ALONE, World, totals
@@ -124,7 +124,7 @@ class Learner:
 
         With ``algorithm.mask_truncated``, a truncated row has no loss and counts as if it had no tokens.
         """
-        lengths = [0 if row.truncated and self.algorithm.mask_truncated else len(row.completion) for row in rows]
+        lengths = [0 if row.truncated and self.algorithm.mask_truncated else row.trained for row in rows]
         weights = [row.weight for row in rows]
         numbers: dict[Any, int] = {}
         trajectories = torch.tensor([numbers.setdefault(row.trajectory, len(numbers)) for row in rows])
@@ -138,7 +138,8 @@ class Learner:
             found = totals(self._collected(lambda: self._divergences(batch, plan)))
             kl = [found.get(index, torch.zeros(0, dtype=torch.float64)) for index in range(len(rows))]
         advantages = [row.advantage for row in rows]
-        batch.advantages = self.algorithm.token_advantages(advantages, lengths, weights, kl)
+        values = self.algorithm.token_advantages(advantages, lengths, weights, kl)
+        batch.advantages = [placed(tokens, row) for tokens, row in zip(values, rows, strict=True)]
         return batch
 
     def backward(self, batch: Batch) -> None:
@@ -207,10 +208,12 @@ class Learner:
 
     def _divergence(self, batch: Batch, packs: Sequence[Pack]) -> list[Tensor]:
         """KL estimate of each completion token of a micro-batch, before the first iteration."""
-        lengths = [len(batch.rows[index].completion) for pack in packs for index in pack]
+        rows = [batch.rows[index] for pack in packs for index in pack]
         with torch.no_grad():
             kl = self.algorithm.divergence(self._before(batch, packs), self._reference(batch, packs))
-        return [row[:length].double().cpu() for row, length in zip(kl, lengths, strict=True)]
+        return [
+            tokens[: len(row.completion)].double().cpu()[trained(row)] for tokens, row in zip(kl, rows, strict=True)
+        ]
 
     def _before(self, batch: Batch, packs: Sequence[Pack]) -> Tensor:
         """Log-probs before the first iteration, ``[rows, tokens]``.

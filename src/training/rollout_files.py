@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby, repeat
 from pathlib import Path
 from typing import Any
 
 from src.credit.base import Credited
-from src.types import Codec, Rollout, Scores, Turn
+from src.rounds.mixture import Assigned
+from src.types import Codec, Rollout, Scores, Turn, Writer
 from src.types import Path as TurnPath
 from src.utils.files import write_jsonl
 
@@ -26,14 +28,15 @@ def write_rollouts(
     credited: Credited,
     codec: Codec,
     tokens: bool = False,
-) -> None:
+) -> list[dict[str, Any]]:
     """Write each rollout with the texts, term scores, values, correctness and advantages of its turns.
 
-    With ``tokens``, each turn also has ``pieces``: the text and log-prob of each token.
+    With ``tokens``, each turn also has ``pieces``: the text and log-prob of each token. Returns the lines of the file.
     """
     advantages = {(row.tree, row.path): row.advantage for row in credited.rows}
-    lines = (_line(rollout, score, advantages, codec, tokens) for rollout, score in zip(rollouts, scores, strict=True))
+    lines = [_line(rollout, score, advantages, codec, tokens) for rollout, score in zip(rollouts, scores, strict=True)]
     write_jsonl(path, lines)
+    return lines
 
 
 def lost(folder: Path, steps: Iterable[int]) -> list[int]:
@@ -60,12 +63,16 @@ def pieces(turn: Turn, codec: Codec) -> list[list[Any]]:
     """Split a turn's text into ``[text, log-prob]`` of each token, in nats at the sampling temperature.
 
     Tokens that are only together valid text (the bytes of one character) are one piece with the sum of their log-probs.
+    Tokens of the environment have no log-prob.
     Empty without log-probs (``rounds.top_p`` below 1 with vLLM).
     """
     found: list[list[Any]] = []
     held: list[int] = []
     total = 0.0
-    for token, logprob in zip(turn.completion[: len(turn.logprobs)], turn.logprobs, strict=True):
+    for token, logprob, own in zip(turn.completion, turn.logprobs, turn.mask or repeat(True), strict=False):
+        if not own:
+            found.append([codec.decode([token]), None])
+            continue
         held.append(token)
         total += logprob
         text = codec.decode(held)
@@ -73,6 +80,15 @@ def pieces(turn: Turn, codec: Codec) -> list[list[Any]]:
             found.append([text, round(total, 4)])
             held, total = [], 0.0
     return [*found, [codec.decode(held), round(total, 4)]] if held else found
+
+
+def segments(turn: Turn, codec: Codec) -> list[list[str]]:
+    """Split a turn's text into ``[writer, text]`` of each stretch of tokens with one writer."""
+    parts = groupby(zip(turn.completion, turn.mask, strict=True), key=lambda one: one[1])
+    return [
+        [str(turn.writer if own else Writer.ENVIRONMENT), codec.decode([token for token, _ in part])]
+        for own, part in parts
+    ]
 
 
 def _line(
@@ -96,14 +112,17 @@ def _line(
             "carried": turn.carried,
             "carried_cut": turn.carried_cut,
             "prompt_tokens": len(turn.prompt),
-            "tokens": len(turn.completion),
+            "tokens": turn.generated,
             "text": turn.text,
             "scores": {name: term.get(turn.path) for name, term in score.terms.items()},
             "value": score.values.get(turn.path),
             "correct": score.correct.get(turn.path),
             "advantage": advantages.get((turn.tree, turn.path)),
             **({"pieces": pieces(turn, codec)} if tokens else {}),
+            **({"segments": segments(turn, codec)} if turn.mask else {}),
         }
         for turn in rollout.turns
     ]
-    return {"problem": {"id": problem.id, "question": problem.question, "answer": problem.answer}, "turns": turns}
+    about = {"id": problem.id, "question": problem.question, "answer": problem.answer}
+    part = {"part": problem.part} if isinstance(problem, Assigned) else {}
+    return {"problem": about, **part, "turns": turns}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 from src.credit.base import Credited
+from src.rounds.mixture import Assigned
 from src.types import Rollout, Scores, Status, Turn
 from src.verifiers.tags import well_formed
 
@@ -37,14 +39,22 @@ def describe(rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Cr
     for number in sorted({turn.round for rollout in rollouts for turn in rollout.turns if not turn.probe}):
         turns = [turn for rollout in rollouts for turn in rollout.level(number)]
         name = f"completion/round_{number}"
-        metrics[f"{name}/mean_tokens"] = statistics.fmean(len(turn.completion) for turn in turns)
+        metrics[f"{name}/mean_tokens"] = statistics.fmean(turn.generated for turn in turns)
         metrics[f"{name}/truncated"] = statistics.fmean(turn.status == Status.TRUNCATED for turn in turns)
         if (logprob := mean_logprob(turns)) is not None:
             metrics[f"{name}/logprob"] = logprob
         metrics[f"{name}/well_formed"] = statistics.fmean(well_formed(turn.text) for turn in turns)
         metrics[f"{name}/carried_cut"] = statistics.fmean(turn.carried_cut for turn in turns)
+    parts: dict[str, list[float]] = {}
+    for rollout, score in zip(rollouts, scores, strict=True):
+        if isinstance(rollout.problem, Assigned):
+            correct = [score.correct[turn.path] for turn in rollout.level(1) if turn.live]
+            parts.setdefault(rollout.problem.part, []).append(statistics.fmean(correct or [0.0]))
+    for part, accuracies in parts.items():
+        metrics[f"part/{part}/problems"] = len(accuracies)
+        metrics[f"part/{part}/accuracy"] = statistics.fmean(accuracies)
     metrics["tokens/generated"] = sum(rollout.tokens for rollout in rollouts)
-    metrics["tokens/trained"] = sum(len(row.completion) for row in credited.rows)
+    metrics["tokens/trained"] = sum(row.trained for row in credited.rows)
     return metrics
 
 
@@ -53,5 +63,10 @@ def mean_logprob(turns: Sequence[Turn]) -> float | None:
 
     ``None`` if the engine does not report log-probs at temperature 1.
     """
-    logprobs = [logprob for turn in turns for logprob in turn.model_logprobs]
+    logprobs = [
+        logprob
+        for turn in turns
+        for logprob, own in zip(turn.model_logprobs, turn.mask or repeat(True), strict=False)
+        if own
+    ]
     return statistics.fmean(logprobs) if logprobs else None

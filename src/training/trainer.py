@@ -18,6 +18,7 @@ from src.evaluation.multiple import band
 from src.evaluation.results import Evaluated
 from src.models.sharding import whole_state
 from src.rounds.growing import grow, numbered
+from src.rounds.mixture import Mixture
 from src.run import Run
 from src.tracking.base import Tracker
 from src.training import checkpoint
@@ -114,8 +115,8 @@ class Trainer:
             file = rollout_file(self.run.directory / "rollouts", step + 1)
             if self.run.world.leads:
                 tokens = self.settings.train.log_tokens
-                write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec, tokens)
-            self.tracker.rollouts(step + 1, batch.rollouts, batch.scores)
+                trees = write_rollouts(file, batch.rollouts, batch.scores, batch.credited, self.run.codec, tokens)
+                self.tracker.rollouts(step + 1, trees)
         return {
             "step": step + 1,
             "problems_seen": self.state.problems + len(batch.rollouts),
@@ -135,6 +136,8 @@ class Trainer:
         settings, problems = self.settings, self.run.splits.train
         chosen = order(len(problems), settings.seed, step, settings.train.problems)
         picked = [problems[index] for index in chosen]
+        if isinstance(settings.rounds, Mixture):
+            picked = settings.rounds.assigned(picked)
         if settings.algorithm.max_resamples:
             further = [problems[index] for index in spares(len(problems), settings.seed, step, chosen)]
             grow_rollouts = self.growing(step)

@@ -23,24 +23,29 @@ import torch
 
 from src.config import compose
 from src.run import build_run
-from tests.chaos import faults
+from tests.chaos import faults, judges, memory
 from tests.chaos.table import Table
-from tests.chaos.victims import PHASES, SETTINGS, begin, durations, results, start
+from tests.chaos.victims import PHASES, begin, durations, recipe, results, start
 
 QUICK_PHASES = ("backward", "checkpoint")
 QUICK_FILES = ("checkpoints/step_2/trainer_state.safetensors", "metrics.jsonl")
 
 
-def undisturbed(folder: Path) -> faults.Place:
+AGGREGATION = ("experiment=spiral", "algorithm.max_resamples=0")
+"""Another recipe: drafts and their aggregation are trained together."""
+
+
+def undisturbed(folder: Path, overrides: tuple[str, ...] = ()) -> faults.Place:
     """Run without a fault, measure the phases, and return the place for the tries."""
+    folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)  # forks of a process with threads may hang
-    build_run(compose("train", SETTINGS), folder)  # imports what a run needs
+    build_run(compose("train", recipe(*overrides)), folder)  # imports what a run needs
     whole, log, seconds = folder / "whole", folder / "log", folder / "seconds.json"
-    ended = start(begin(whole), log, durations(seconds))
+    ended = start(begin(whole, *overrides), log, durations(seconds))
     if ended.code:
         raise RuntimeError(f"the undisturbed run failed: {ended.output}")
     (folder / "tries").mkdir()
-    return faults.Place(folder / "tries", results(whole), json.loads(seconds.read_text()), random.Random())
+    return faults.Place(folder / "tries", results(whole), json.loads(seconds.read_text()), random.Random(), overrides)
 
 
 def chaos(folder: Path, kills: int, seed: int, quick: bool) -> Table:
@@ -69,6 +74,8 @@ def chaos(folder: Path, kills: int, seed: int, quick: bool) -> Table:
         for name in QUICK_FILES if quick else files:
             table.record(f"a file {how}", partial(faults.damaged, place, made, name, damage), place.log)
         print(f"a file {how}: {len(table.rows[f'a file {how}'].losses)} lost", flush=True)
+    attempt("clock jumps", 1 if quick else 3, partial(faults.clock_jumps, place))
+    attempt("memory exhausted in training", 1, partial(memory.out_of_memory, place, "backward", MemoryError))
     attempt("run directory copied", 1, partial(faults.moved, place, made, True))
     if quick:
         return table
@@ -79,7 +86,15 @@ def chaos(folder: Path, kills: int, seed: int, quick: bool) -> Table:
     attempt("SIGUSR1", few, partial(faults.signalled, place, [signal.SIGUSR1]))
     attempt("SIGSTOP and SIGCONT", few, partial(faults.paused, place))
     attempt("another number of threads", 1, partial(faults.more_threads, place, made))
-    attempt("judge's process killed", 2, partial(faults.judge_killed, place, 2))
+    attempt("judge's process killed", 2, partial(judges.judge_killed, place, 2))
+    attempt("memory exhausted in the judge", 2, partial(judges.judge_out_of_memory, place))
+    device = partial(torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB")
+    attempt("memory exhausted in training", 2, partial(memory.out_of_memory, place, "optimizer", device))
+    attempt("memory exhausted in the engine", 2, partial(memory.out_of_memory, place, "rollout", device))
+    other = undisturbed(folder / "aggregation", AGGREGATION)
+    other.rng = place.rng
+    for phase in ("rollout", "backward", "checkpoint"):
+        attempt(f"aggregation: SIGKILL during {phase}", 3, partial(faults.killed, other, phase))
     if mountable():
         attempt("full disk", few, partial(faults.full_disk, place))
         attempt("read-only directory", 2, partial(faults.read_only, place))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import random
 import resource
@@ -14,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.training.trainer import Trainer
 from src.utils import checkpoints
-from src.verifiers.sandbox import _ALIVE
 from tests.chaos.table import REFUSED, SURVIVED
 from tests.chaos.victims import (
     STEPS,
@@ -25,7 +25,6 @@ from tests.chaos.victims import (
     begin,
     differing,
     fork,
-    results,
     signals,
     start,
     wait,
@@ -34,12 +33,16 @@ from tests.chaos.victims import (
 
 @dataclass
 class Place:
-    """Where faults are tried: a folder, the results of the undisturbed run, and the seconds of each phase of it."""
+    """Where faults are tried: a folder, the results of the undisturbed run, and the seconds of each phase of it.
+
+    ``overrides`` change the recipe of the runs.
+    """
 
     folder: Path
     undisturbed: dict[str, Any]
     seconds: dict[str, list[float]]
     rng: random.Random
+    overrides: tuple[str, ...] = ()
 
     @property
     def run(self) -> Path:
@@ -59,7 +62,7 @@ class Place:
     def finished(self, run: Path, without: tuple[str, ...] = (), *overrides: str) -> str:
         """Resume a run, and compare its results with those of the undisturbed run."""
         if not (run / "summary.json").exists():
-            again = [f"resume={run}", *overrides] if checkpoints.steps(run) else begin(run, *overrides)
+            again = [f"resume={run}", *overrides] if checkpoints.steps(run) else begin(run, *self.overrides, *overrides)
             ended = start(again, self.log)
             if ended.code:
                 return f"exit code {ended.code} on resume"
@@ -82,7 +85,10 @@ def killed(place: Place, phase: str) -> str:
     """SIGKILL at a random moment of a phase, then resume."""
     for _ in range(20):  # the end of a run may come before the moment
         place.fresh()
-        if start(begin(place.run), place.log, place.moment(phase, [signal.SIGKILL])).code == -signal.SIGKILL:
+        if (
+            start(begin(place.run, *place.overrides), place.log, place.moment(phase, [signal.SIGKILL])).code
+            == -signal.SIGKILL
+        ):
             return place.finished(place.run)
     return "20 runs ended before they were killed"
 
@@ -263,27 +269,18 @@ def second_process(place: Place) -> str:
     return REFUSED if outcome == SURVIVED else outcome
 
 
-def judge_killed(place: Place, entry: int) -> str:
-    """The process that judges answers is killed before the answers of a step are judged."""
+def clock_jumps(place: Place) -> str:
+    """The clock of the machine is an hour ahead, then an hour behind, from one look to the next."""
     place.fresh()
 
     def fault() -> None:
-        score, count = Trainer.score, [0]
+        real, jumps = time.time, itertools.cycle([3600.0, -3600.0])
+        time.time = lambda: real() + next(jumps)
 
-        def killing(self: Trainer, rollouts: Any) -> Any:
-            count[0] += 1
-            for judge in list(_ALIVE) if count[0] == entry else []:
-                for worker in judge._idle:
-                    os.kill(worker.pid, signal.SIGKILL)
-                if judge._nursery is not None:
-                    judge._nursery.kill()
-            return score(self, rollouts)
-
-        Trainer.score = killing  # type: ignore[method-assign]
-
-    whole, hurt = place.folder / "whole", place.run
-    for run, how in ((whole, lambda: None), (hurt, fault)):
-        if (ended := start(begin(run, "verifier=math"), place.log, how)).code:
-            return f"exit code {ended.code}"
-    names = differing(hurt, results(whole))
-    return f"other {', '.join(names)}" if names else SURVIVED
+    ended = start(begin(place.run, "train.max_time=30"), place.log, fault)
+    if ended.code:
+        return f"exit code {ended.code}"
+    seconds = json.loads((place.run / "summary.json").read_text())["wall_clock_seconds"]
+    if not 0 < seconds < 600:
+        return f"a run of {seconds} s"
+    return compared(place.run, place, ("configuration",))  # train.max_time differs

@@ -29,7 +29,7 @@ from src.utils import files
 STEPS = 3
 SETTINGS = [
     *("debug=smoke", "tracking=none", "train.threads=1", f"train.steps={STEPS}", "train.rollouts_every=1"),
-    *("rounds=2", "evaluation.limit=2", "evaluation.keep_best=true", "benchmark.test_size=4", "seed=0"),
+    *("evaluation.limit=2", "evaluation.keep_best=true", "benchmark.test_size=4", "seed=0"),
 ]
 TIMED = ("time/", "tokens_per_second")
 PATIENCE = 120
@@ -64,9 +64,15 @@ class Ended:
         return self.code in (1, 2) and "Traceback" not in self.output and bool(self.output.strip())
 
 
+def recipe(*overrides: str) -> list[str]:
+    """The settings of a run: two rounds of MOTIF, or the experiment that ``overrides`` name."""
+    experiment = any(override.startswith("experiment=") for override in overrides)
+    return [*SETTINGS, *([] if experiment else ["rounds=2"]), *overrides]
+
+
 def begin(run: Path, *overrides: str) -> list[str]:
     """The arguments of a new run."""
-    return [*SETTINGS, *overrides, f"hydra.run.dir={run}"]
+    return [*recipe(*overrides), f"hydra.run.dir={run}"]
 
 
 def fork(arguments: list[str], log: Path, fault: Callable[[], None] = lambda: None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,5 +43,25 @@ def logged_steps(run: Path) -> list[int]:
         for one in records(file):
             if one.WhichOneof("record_type") == "history":
                 values = {item.key or ".".join(item.nested_key): item.value_json for item in one.history.item}
-                found += [int(values["step"])] if "loss" in values else []
+                found += [int(values["step"])] if "train/loss" in values else []
+    return found
+
+
+def content(run: Path) -> dict[str, Any]:
+    """What the W&B runs of a run directory hold: settings, metrics by step, rollout tables, step metrics by name."""
+    found: dict[str, Any] = {"runs": [], "config": {}, "history": {}, "tables": [], "axes": {}}
+    for file in sorted(run.glob("wandb/offline-run-*/*.wandb")):
+        for one in records(file):
+            kind = one.WhichOneof("record_type")
+            if kind == "run":
+                found["runs"].append(one.run)
+                found["config"] |= {item.key: json.loads(item.value_json) for item in one.run.config.update}
+            elif kind == "metric":
+                found["axes"][one.metric.name or one.metric.glob_name] = one.metric.step_metric
+            elif kind == "history":
+                values = {item.key or ".".join(item.nested_key): item.value_json for item in one.history.item}
+                values = {key: json.loads(value) for key, value in values.items()}
+                found["history"].setdefault(values["step"], {}).update(values)
+                if path := values.get("rollout/trees.path"):
+                    found["tables"].append(json.loads((file.parent / "files" / path).read_text()))
     return found

@@ -21,6 +21,7 @@ from src.models.loading import load_policy
 from src.rounds.growing import grow
 from src.run import build_run
 from src.solve import quoted
+from src.study import arguments as named
 from src.tracking.base import Tracker
 from src.train import restored
 from src.training.metrics_file import MetricsFile
@@ -179,6 +180,8 @@ def test_every_command_is_valid(path: Path, line: str, small_run: Path, data: Pa
         with pytest.raises(InputError, match="this run is complete"):
             resume(arguments)
         return
+    if module == "study":
+        arguments = named(arguments)
     overrides = [quoted(argument) for argument in arguments if argument not in SWEEPS]
     ends = [override for override in overrides if "carry=ends" in override or "carry=answer,ends" in override]
     problems: list[str] = []

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import src.evaluate
 import src.train
 from src import config as configuration
-from src.config import ROOT, compose
+from src.config import ROOT, compose, ended
 from src.evaluation import loop
 from src.tracking.base import Tracker
 from src.tracking.none import NoTracker
@@ -304,3 +305,34 @@ def test_an_evaluation_stops_before_its_chunk_ends(
     assert stop.value.code == 130
     assert calls == [1]
     assert "stopped by SIGINT; run the same command again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_a_run_without_memory_ends_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def fails() -> None:
+        raise error
+
+    assert ended(fails, tmp_path) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("stopped: memory ran out")
+    assert "No checkpoint was saved yet. Free memory, or lower train.micro_batch_tokens" in said
+    (tmp_path / "checkpoints" / "step_3").mkdir(parents=True)
+    assert ended(fails, tmp_path) == 1
+    assert f"step 3. Free memory and continue:\npython -m src.train resume={tmp_path}" in capsys.readouterr().err
+
+
+def test_other_errors_of_torch_keep_their_traceback(tmp_path: Path) -> None:
+    def fails() -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        ended(fails, tmp_path)

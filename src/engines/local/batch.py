@@ -66,7 +66,7 @@ class Batch:
         self.ends = np.fromiter(weights.end_tokens, dtype=np.int64)
         # Per row: the times of the first prompt token, of the first new token, and of the token limit.
         self.origin, self.start, self.deadline = (np.zeros(0, dtype=np.int64) for _ in range(3))
-        self.live, self.watched = np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)  # watched: ends at the closing tag
+        self.live, self.watched = np.zeros(0, dtype=bool), np.zeros(0, dtype=np.int8)  # 1: at </answer>, 2: elsewhere
         self.random = np.zeros((0, 1))  # [row, index of the new token]; the tables below are [row, column]
         self.tokens = np.zeros((0, 1), dtype=np.int64)
         self.logprobs, self.model_logprobs = np.zeros((0, 1)), np.zeros((0, 1))
@@ -161,7 +161,7 @@ class Batch:
     def _open(self, row: int, turn: Turn) -> None:
         sampling = turn.sampling
         self.turns[row] = turn
-        self.live[row], self.watched[row] = True, sampling.stop_at_answer
+        self.live[row], self.watched[row] = True, 2 if sampling.stop else sampling.stop_at_answer
         self.origin[row] = self.time - len(turn.prompt)
         self.start[row], self.deadline[row] = self.time, self.time + sampling.max_new_tokens
         self.temperature[row], self.top_p[row] = sampling.temperature, sampling.top_p
@@ -225,9 +225,8 @@ class Batch:
         self.time += 1
         self.end = max(self.end, min(self.time, self.cache.width))
         done = np.isin(new, self.ends)
-        watched = self.watched[:rows] & live
-        for row in np.flatnonzero(watched & np.isin(new, self.closing)).tolist() if watched.any() else ():
-            done[row] |= ANSWER_END in self.weights.codec.decode(self._written(self.tokens, row)[-len(ANSWER_END) :])
+        for row in np.flatnonzero(live & (self.watched[:rows] + np.isin(new, self.closing) > 1)).tolist():
+            done[row] |= self._stops(row)
         finished = np.flatnonzero(live & (done | (self.time >= self.deadline[:rows]))).tolist()
         turns = [self._close(row, bool(done[row])) for row in finished]
         if turns:
@@ -269,6 +268,12 @@ class Batch:
         turn = self.turns[row]
         assert turn is not None
         return turn
+
+    def _stops(self, row: int) -> bool:
+        """Whether a row has just written a text that it stops at."""
+        sampling, written = self._turn(row).sampling, self._written(self.tokens, row)
+        ends = filter(None, (ANSWER_END * sampling.stop_at_answer, sampling.stop))
+        return any(end in self.weights.codec.decode(written[-len(end) :]) for end in ends)
 
     def _written(self, table: NDArray[Any], row: int) -> list[Any]:
         """The entries of ``table`` for the new tokens of a row."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from src.engines.base import EngineSettings
+from src.settings import RunSettings
 
 if TYPE_CHECKING:
     from src.engines.local.engine import LocalEngine
@@ -23,6 +25,14 @@ class Local(EngineSettings):
 
     max_batch_tokens: int = Field(65536, ge=1)
     native: bool | Literal["auto"] = "auto"
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        least = run.rounds.turn_tokens if run.rounds is not None else 1
+        if self.max_batch_tokens < least:
+            yield (
+                f"engine.max_batch_tokens={self.max_batch_tokens} holds no whole turn: rounds.first_tokens and "
+                f"rounds.later_tokens let one take {least} tokens with its prompt; use {least} or more"
+            )
 
     @property
     def cache_tokens(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from src.engines.server.settings import VLLMServer, address
-from src.types import UnavailableError
+from src.utils.services import UnavailableError
 
 logger = logging.getLogger(__name__)
 

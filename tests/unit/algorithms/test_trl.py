@@ -118,7 +118,11 @@ class Trainer(trl.GRPOTrainer):
     def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
         ids = [[5] * (length - 1) + [5 if row in self.truncated else END] for row, length in enumerate(LENGTHS)]
         sampled = [row[:length].tolist() for row, length in zip(self.tensors["sampled"], LENGTHS, strict=True)]
-        return [[3, 4]] * len(ids), ids, None, [""] * len(ids), sampled, {}, None, None
+        own = None
+        if "environment" in self.tensors:
+            masks = zip(~self.tensors["environment"], LENGTHS, strict=True)
+            own = [row[:length].int().tolist() for row, length in masks]
+        return [[3, 4]] * len(ids), ids, own, [""] * len(ids), sampled, {}, None, None
 
     def _get_per_token_logps_and_entropies(self, model: Any, *_: Any, **options: Any) -> tuple[Any, Any, None]:
         if options.get("compute_entropy"):
@@ -149,6 +153,8 @@ def ours(algorithm: GRPO, tensors: dict[str, torch.Tensor], truncated: list[int]
     logprobs = tensors["logprobs"].clone().requires_grad_()
     mask = tensors["mask"].clone()
     mask[truncated] = False
+    if "environment" in tensors:
+        mask &= ~tensors["environment"]
     batch = Tokens(
         logprobs=logprobs,
         old=tensors["old"],
@@ -237,6 +243,19 @@ def test_loss_and_gradient_are_trls(name: str, seed: int) -> None:
     truncated = settings.get("truncated", [])
     loss, gradient = ours(algorithm, tensors, truncated)
     their_loss, their_gradient = Trainer(tensors, **{"truncated": [], **settings}).loss()
+    assert float(their_gradient.abs().max()) > 1e-3
+    torch.testing.assert_close(loss, their_loss, **EQUAL)
+    torch.testing.assert_close(gradient, their_gradient, **EQUAL)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_losses_with_tokens_of_an_environment_are_trls(name: str) -> None:
+    algorithm, settings = CASES[name]
+    tensors = case(7)
+    tensors["environment"] = (torch.arange(WIDTH) % 3 == 1).expand(len(LENGTHS), WIDTH)
+    loss, gradient = ours(algorithm, tensors, settings.get("truncated", []))
+    their_loss, their_gradient = Trainer(tensors, **{"truncated": [], **settings}).loss()
+    assert not gradient[tensors["environment"]].any()
     assert float(their_gradient.abs().max()) > 1e-3
     torch.testing.assert_close(loss, their_loss, **EQUAL)
     torch.testing.assert_close(gradient, their_gradient, **EQUAL)

@@ -266,6 +266,9 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["seed=0,1"], "seed=0,1: several values, where one run takes one. Sweep over them with -m, write a list as"),
         (["hydra/launcher=joblib"], "not installed; valid: basic, or .*pip install hydra-joblib-launcher"),
         (["engine.max_batch_tokens=0"], "engine.max_batch_tokens=0 must be 1 or more"),
+        (["engine.max_batch_tokens=40"], "engine.max_batch_tokens=40 holds no whole turn: .* use 41 or more"),
+        (["rounds.later_tokens=90", "engine.max_batch_tokens=90"], "use 91 or more"),
+        (["rounds.first_tokens=9999", "engine.max_batch_tokens=9"], "use 512 or more"),
         (["benchmark=math500"], "benchmark=math500 has nothing to train on"),
         (
             ["benchmark=gsm8k", "benchmark.source=nowhere"],

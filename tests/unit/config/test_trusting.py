@@ -42,6 +42,12 @@ def record(run: Path, text: str) -> Path:
         ),
         ("a: localhost\nverifier: {url: '${a}'}", "verifier.url=${a} is an address"),
         ("verifier: {url: thief.example}", "verifier.url=thief.example is an address"),
+        (
+            "engine: {urls: ['http://localhost:8000', 'http://thief.example:8000/v1']}",
+            "engine.urls=http://thief.example:8000/v1 is an address on another machine",
+        ),
+        ("a: localhost\nengine: {urls: ['${a}']}", "engine.urls=${a} is an address"),
+        ("a: [http://thief.example]\nengine: {urls: '${a}'}", "engine.urls=${a} is an address"),
         ("model: {pickled: true}", "model.pickled=True loads weights from pickles"),
         ("evaluation: {also: [{function: src.run.build_run}]}", "evaluation.also[0].function=src.run.build_run"),
     ],
@@ -56,6 +62,7 @@ def test_packages_that_the_user_names_are_allowed(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("MOTIF_PLUGINS", "my_lab,other")
     monkeypatch.setenv("MOTIF_PLUGINS", "judge.example pickled")
     text = "verifier: {url: 'https://judge.example/v1'}\nmodel: {pickled: true}\nb: {url: 'http://localhost:8000/v1'}"
+    text += "\nengine: {urls: ['http://judge.example:8000', 'http://127.0.0.1:8000']}"
     (tmp_path / "other").mkdir()
     assert load(record(tmp_path / "other", text)).model.pickled
     monkeypatch.setenv("MOTIF_PLUGINS", "my_lab,other")

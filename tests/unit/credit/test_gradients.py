@@ -28,6 +28,7 @@ from src.rewards.outcome import Outcome
 from src.rounds.aggregation import Aggregation
 from src.rounds.carry.answer import Answer
 from src.rounds.growing import grow
+from src.rounds.mixture import Mixture, Part
 from src.rounds.multi_round import MultiRound
 from src.rounds.prompts import Prompts
 from src.types import Children, OnToken, Path, Problem, Rollout, Status, Turn
@@ -318,3 +319,51 @@ def test_the_credit_of_drafts_is_that_of_their_sets() -> None:
         for number, turns in sets.items():
             for turn in turns:
                 assert found[turn.path] == pytest.approx(scorer(PROBLEM, turn.text) - f[number], abs=1e-12)
+
+
+class ChosenOfSeveral(Chosen):
+    """Writes the letter that is chosen for each rollout and path."""
+
+    def generate(self, turns: Sequence[Turn], children: Children, on_token: OnToken | None = None) -> list[Turn]:
+        waiting = list(turns)
+        while waiting:
+            turn = waiting.pop()
+            letter = self.letters.setdefault((turn.tree, *turn.path), 0)
+            text = f"<answer>{turn.carried}{LETTERS[letter]}</answer>"
+            waiting += children(replace(turn, status=Status.DONE, text=text, completion=(letter,), logprobs=(-1.0,)))
+        return []
+
+
+def test_the_expected_update_of_a_mixture_is_that_of_its_parts_over_all_rows() -> None:
+    """One problem by single rounds, one by trees of two rounds. The sum is divided by 1 + 2, the weight of all rows."""
+    parts = {"single": rounds(1, branching=[2]), "trees": rounds(2, branching=[2, 2])}
+    mixture = Mixture(
+        n=2,
+        prompts=Prompts(first="", later=""),
+        evaluated="trees",
+        parts={name: Part(strategy=strategy) for name, strategy in parts.items()},
+    )
+    problems = mixture.assigned([PROBLEM, replace(PROBLEM, id="q")])
+    assert [problem.part for problem in problems] == ["single", "trees"]  # type: ignore[attr-defined]
+    places: dict[Path, int] = {}
+    grow(ChosenOfSeveral(places), mixture, problems, Codec(), ())
+    algorithm, reward = GRPO(scale="none", baseline="leave_one_out"), Reward(terms={"outcome": Outcome()})
+    weights = policy(2)
+    total = torch.zeros((), dtype=torch.float64)
+    for letters in itertools.product(range(2), repeat=len(places)):
+        chosen = ChosenOfSeveral(dict(zip(sorted(places), letters, strict=True)))
+        rollouts = grow(chosen, mixture, problems, Codec(), ())
+        turns = {(turn.tree, turn.path): turn for rollout in rollouts for turn in rollout.turns}
+        chance = float(sum(logprob(weights, turn) for turn in turns.values()).exp().detach())  # type: ignore[union-attr]
+        rows = Siblings().rows(rollouts, reward.score(rollouts, scorer), algorithm.advantages).rows
+        assert {row.group for row in rows} == {(0, ()), (1, ()), (1, (0,)), (1, (1,))}
+        ones = torch.ones(len(rows), dtype=torch.float64)
+        shares = algorithm.shares(
+            ones, torch.tensor([row.weight for row in rows], dtype=torch.float64), torch.arange(len(rows))
+        )
+        for row, share in zip(rows, shares.tolist(), strict=True):
+            total = total + chance * share * row.advantage * logprob(weights, turns[row.tree, row.path])
+    found = by_round(dict(zip(weights, torch.autograd.grad(total, list(weights.values())), strict=True)), 2)
+    (single,), (first, second) = exact(1), exact(2)
+    torch.testing.assert_close(found[0], (single + first) / 3, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found[1], second / 3, rtol=0, atol=1e-12)

@@ -23,7 +23,8 @@ from src.engines.server.probing import Version
 from src.engines.server.settings import VLLMServer
 from src.models.policy import Policy
 from src.models.settings import Lora, ModelSettings
-from src.types import InputError, Sampling, Turn, UnavailableError, Writer
+from src.types import InputError, Sampling, Turn, Writer
+from src.utils.services import UnavailableError
 from tests.helpers.fake_vllm import FakeVLLM, error
 from tests.helpers.tiny_models import adapted, random_tokens, save_tiny, tiny_policy
 

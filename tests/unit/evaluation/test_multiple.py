@@ -67,11 +67,11 @@ def test_a_band_of_other_scores_is_chernoffs(value: float) -> None:
     assert 0 < found.low < rate < found.high < 1
 
 
-@pytest.mark.parametrize("looks", [5, 40])
+@pytest.mark.parametrize("looks", [5, 20])
 def test_all_looks_of_a_curve_are_inside_the_band_together(looks: int) -> None:
     """Accuracy rises while the same problems are asked again and again."""
     rng, missed = np.random.default_rng(2), 0
-    for _ in range(300):
+    for _ in range(100):
         ease = rng.normal(size=60)
         for look in range(1, looks + 1):
             level = -1 + 2 * look / looks
@@ -80,4 +80,4 @@ def test_all_looks_of_a_curve_are_inside_the_band_together(looks: int) -> None:
             if not found.low <= truth <= found.high:
                 missed += 1
                 break
-    assert missed / 300 <= 0.06
+    assert missed / 100 <= 0.06

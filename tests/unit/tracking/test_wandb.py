@@ -17,7 +17,7 @@ from src.types import InputError
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings or login of the machine."""
-    for name in ("MODE", "PROJECT", "DISABLED", "API_KEY", "BASE_URL"):
+    for name in ("MODE", "PROJECT", "DISABLED", "API_KEY", "BASE_URL", "TAGS", "DIR", "NAME", "RUN_GROUP", "JOB_TYPE"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
@@ -46,6 +46,46 @@ def test_variables_count_where_a_setting_is_not_given(monkeypatch: pytest.Monkey
         tracking()
 
 
+def test_names_groups_and_tags_come_from_settings_then_variables_then_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    job = tmp_path / "2026-11-26" / "sweep" / "1_seed-1"
+    job.mkdir(parents=True)
+    config = {"seed": 1, "choices": {"rounds": "3", "reward": "tree"}}
+    alone = Wandb().described_run(job, config)
+    assert (alone["group"], alone["name"]) == (None, "rounds-3_reward-tree_seed-1")
+    (job.parent / "sweep.json").write_text("{}")
+    found = Wandb().described_run(job, config)
+    assert (found["group"], found["job_type"]) == ("2026-11-26/sweep", "train")
+    assert (found["name"], found["tags"], found["dir"]) == ("1_seed-1", None, str(job))
+    for name, value in {"RUN_GROUP": "g", "JOB_TYPE": "j", "NAME": "n", "TAGS": "a,b", "DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    found = Wandb().described_run(job, config)
+    assert [found[key] for key in ("group", "job_type", "name", "tags", "dir")] == [
+        "g",
+        "j",
+        "n",
+        ["a", "b"],
+        str(tmp_path),
+    ]
+    given = Wandb(group="mine", job_type="study", name="x", tags=["t"]).described_run(job, config)
+    assert [given[key] for key in ("group", "job_type", "name", "tags")] == ["mine", "study", "x", ["t"]]
+
+
+def test_failures_of_wandb_are_said_once_and_stop_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Wandb().open(tmp_path, {}, {}, None) as tracker:
+        assert isinstance(tracker, WandbTracker)
+
+        def broken(*arguments: Any, **options: Any) -> None:
+            raise BrokenPipeError("the service has ended")
+
+        run, tracker._run = tracker._run, SimpleNamespace(log=broken, finish=broken)
+        tracker.log({"step": 1, "loss": 1.0})
+        tracker.log({"step": 2, "loss": 1.0})
+        tracker._run = run
+    assert caplog.text.count("the run goes on") == 1
+
+
 @pytest.mark.parametrize("variable", ["WANDB_DISABLED=true", "WANDB_MODE=disabled"])
 def test_a_disabled_tracker_writes_nothing(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(*variable.split("="))
@@ -61,7 +101,7 @@ def test_a_resumed_run_goes_on_counting_its_own_steps(tmp_path: Path) -> None:
         assert isinstance(tracker, WandbTracker)
         tracker.log({"step": 11, "loss": 1.0})
         assert tracker._run.step in (11, 12)
-        tracker.rollouts(11, [], [])
+        tracker.rollouts(11, [])
         tracker.log({"step": 12, "loss": 1.0})
         assert tracker._run.step in (12, 13)
 

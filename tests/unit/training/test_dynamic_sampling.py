@@ -12,6 +12,7 @@ import pytest
 from src.algorithms.grpo import GRPO
 from src.config import compose, resume
 from src.credit.first import First
+from src.rounds.mixture import Assigned
 from src.train import train
 from src.training.dynamic_sampling import Batch, collect
 from src.training.trainer import Trainer
@@ -51,6 +52,18 @@ class World:
         )
         credit = partial(First().rows, advantages=GRPO().advantages)
         return collect(first, more, waves, self.grow, self.score, credit)
+
+
+def test_a_problem_is_replaced_within_its_part_of_a_mixture() -> None:
+    world, credit = World(), partial(First().rows, advantages=GRPO().advantages)
+    texts = [("01", "a"), ("00", "a"), ("11", "b"), ("10", "b")]
+    first = [Assigned(f"p{place}", text, "", part=part) for place, (text, part) in enumerate(texts)]
+    spare = [Problem(f"s{place}", text, "") for place, text in enumerate(["00", "01", "10", "10"])]
+    found = collect(first, spare, 2, world.grow, world.score, credit)
+    assert world.asked == [["p0", "p1", "p2", "p3"], ["s0", "s1"], ["s2"]]
+    parts = [(tree.problem.id, tree.problem.part) for tree in found.rollouts]  # type: ignore[attr-defined]
+    assert parts[4:] == [("s0", "a"), ("s1", "b"), ("s2", "a")]
+    assert learned(found) == ["p0", "p3", "s1", "s2"]
 
 
 def learned(found: Batch) -> list[str]:

@@ -221,6 +221,26 @@ def test_the_order_of_rows_does_not_matter(policy, name):
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
+def test_tokens_of_an_environment_are_read_like_a_prompt(policy, name):
+    """A completion that starts with tokens of the environment gives the gradient of a longer prompt."""
+    rows = tree_rows(5)
+    given = [
+        replace(
+            row,
+            prompt=row.prompt[:-2],
+            completion=row.prompt[-2:] + row.completion,
+            logprobs=(0.0, 0.0, *row.logprobs),
+            mask=(False, False, *[True] * len(row.completion)),
+        )
+        if len(row.prompt) > 2
+        else row
+        for row in rows
+    ]
+    assert any(row.mask for row in given)
+    assert_same(gradient(policy, ALGORITHMS[name], given, 60), gradient(policy, ALGORITHMS[name], rows))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_padding_does_not_matter(policy, name):
     short = random_rows(3, [(2, 3), (3, 2)])
     long = [replace(row, weight=1e-300, path=(2,)) for row in random_rows(4, [(60, 50)])]

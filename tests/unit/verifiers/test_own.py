@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from src.benchmarks.base import Splits
 from src.benchmarks.reasoning_gym import ReasoningGym
-from src.types import Problem
+from src.run import check_judges
+from src.types import InputError, Problem
+from src.verifiers.judge import Judge
 from src.verifiers.own import CONSTANTS, Own
 
 PROBLEMS = [Problem(f"t-{n}", f"{n} + 1 =", str(n + 1)) for n in range(20)]
@@ -58,3 +61,14 @@ def test_no_number_is_no_answer_to_a_problem_about_numbers(answer: str) -> None:
     for problem in benchmark.load().train:
         assert benchmark.score(problem, f"<answer>\\boxed{{{answer}}}</answer>") == 0.0
         assert benchmark.score(problem, f"<answer>\\boxed{{{problem.answer}}}</answer>") == 1.0
+
+
+def test_a_judge_that_raises_on_a_trial_answer_is_refused_by_name() -> None:
+    def strict(problem: Problem, text: str) -> float:
+        return float(int(text.removeprefix("<answer>\\boxed{").removesuffix("}</answer>")) == int(problem.answer))
+
+    judges, splits = [Own()], Splits(PROBLEMS, [], {"test": PROBLEMS[:3]})
+    with pytest.raises(InputError) as caught:
+        check_judges(judges, {"own": Judge("own", strict)}, splits, "additions")
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["the split train", "the split test"]
+    assert "verifier=own raised ValueError on an answer to a problem of benchmark=additions" in str(caught.value)

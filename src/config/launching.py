@@ -79,7 +79,7 @@ def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
             job = _Job(command, task, sweep=True, folders=tuple(FOLDERS))
             marked = settings_of_swept_options(command, own, request.overrides)
             typed = arguments if given.multirun else ["--multirun", *arguments]
-            sweep = Sweep(command, arguments, request, own, configs)
+            sweep = Sweep(command, arguments, request, own, configs, marked)
             return sweep.run(lambda further: _under_hydra(job, _line(typed, request, marked, further)))
         directory = output_directory(command, [*own, *request.overrides], None)
         refuse_used([directory], configs)

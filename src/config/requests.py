@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.composing import hydra_section, jobs, quote_rounds
+from src.config.validating import tried
 from src.types import InputError
 
 
@@ -73,8 +74,9 @@ def requested(command: str, own: Sequence[str], typed: Sequence[str], multirun: 
         HydraException: an override cannot be parsed.
     """
     single = [text for text, one in zip(typed, parsed(typed), strict=True) if not one.is_sweep_override()]
+    of_swept_options = tried(command, [*own, *single])[1]
     try:
-        hydra = hydra_section(command, [*own, *single])
+        hydra = hydra_section(command, [*own, *(text for text in single if text not in of_swept_options)])
     except (HydraException, OmegaConfBaseException):  # composing the jobs reports all mistakes
         return Request(typed, quote_rounds(typed), multirun)
     if not (multirun or str(hydra.mode).endswith("MULTIRUN")):

@@ -57,7 +57,8 @@ def outcome(number: int, overrides: Sequence[str], directory: Path) -> Outcome:
     record, summary, tokens = job_records.read(directory), dict[str, Any](), None
     if (directory / "summary.json").is_file():
         summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-        tokens = sum(line.get("tokens/generated", 0) for line in read_jsonl(directory / "metrics.jsonl"))
+    if summary and (metrics := directory / "metrics.jsonl").is_file():
+        tokens = sum(line.get("tokens/generated", 0) for line in read_jsonl(metrics))
     status = record.get("status", "not run")
     if summary.get("complete"):
         status = "complete"

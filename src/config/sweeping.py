@@ -42,6 +42,7 @@ class Sweep:
     Attributes:
         arguments: the command line, without the command.
         own: overrides that every job is composed with, besides those of the request.
+        marked: overrides that Hydra gets with "++", which changes the names of directories.
     """
 
     command: str
@@ -49,6 +50,7 @@ class Sweep:
     request: Request
     own: Sequence[str]
     configs: Sequence[Config[Any]]
+    marked: Sequence[str] = ()
 
     def run(self, hydra: Callable[[Sequence[str]], Any]) -> int:
         """Run the jobs with ``hydra``, which takes further overrides. Returns the exit code: the first failed job's.
@@ -117,7 +119,8 @@ class Sweep:
         """Check the jobs' directories; returns them by number. A search does not know its directories."""
         if self.request.search:
             return []
-        overrides = [[*self.own, *further, *job] for job in self.request.jobs]
+        jobs = [[f"++{text}" if text in self.marked else text for text in job] for job in self.request.jobs]
+        overrides = [[*self.own, *further, *job] for job in jobs]
         directories = [output_directory(self.command, job, number) for number, job in enumerate(overrides)]
         refuse_used(directories, self.configs)
         return directories

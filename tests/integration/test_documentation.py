@@ -154,7 +154,9 @@ def test_every_code_block_names_its_language(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "line"), COMMANDS, ids=lambda value: str(value)[-90:])
-def test_every_command_is_valid(path: Path, line: str, small_run: Path, data: Path) -> None:
+def test_every_command_is_valid(
+    path: Path, line: str, small_run: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = shlex.split(line)
     while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         words.pop(0)
@@ -167,6 +169,9 @@ def test_every_command_is_valid(path: Path, line: str, small_run: Path, data: Pa
     if words[0] in ("source", ".venv/bin/pre-commit"):
         return
     if words[:2] == ["torchrun", "--nproc-per-node"]:  # the same command line in several processes
+        monkeypatch.setenv("RANK", "0")
+        monkeypatch.setenv("MASTER_ADDR", "localhost")
+        monkeypatch.setenv("WORLD_SIZE", words[2])
         words[:3] = ["python"]
     assert COMMAND.match(" ".join(words)), f"what is {line}?"
     kind, module = words[2].split(".", 1)

@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from src.evaluation.statistics import Z95, equal_differences, t_quantile
-
 
 class Name(NamedTuple):
     """Identifies an evaluation in a summary."""
@@ -49,6 +47,8 @@ def _older_name(key: str, benchmark: str) -> Name:
 
 def _with_t(change: Mapping[str, Any], problems: int | None) -> Mapping[str, Any]:
     """A change with the interval of Student's t; summaries that name the number of its problems have it already."""
+    from src.evaluation.statistics import Z95, equal_differences, t_quantile  # heavy: reading names needs no scipy
+
     if "problems" in change or problems is None or problems < 2:
         return change
     estimate, low, high = (change[part] for part in ("estimate", "low", "high"))

@@ -30,6 +30,7 @@ from src.optimizers.adamw import AdamW
 from src.rewards.base import Term
 from src.rounds.base import Carry, Search
 from src.rounds.multi_round import MultiRound
+from src.rounds.tool.base import Tool
 from src.tracking.base import Tracker, TrackerSettings
 from src.types import Problem, Row
 from src.verifiers.base import Verifier
@@ -47,6 +48,11 @@ class Longest(Search):
 
     def rank(self, pool, probed):
         return sorted(range(len(pool)), key=lambda index: -len(pool[index].text))
+
+
+class Backwards(Tool):
+    def run(self, text):
+        return text[::-1]
 
 
 class Digits(Term):
@@ -136,6 +142,7 @@ class Twice(MultiRound):
 
 YAML = {
     "rounds/carry/shout": "_target_: my_lab.Shout\nmark: '?'\n",
+    "rounds/tool/backwards": "_target_: my_lab.Backwards\nopening: <tool>\nclosing: </tool>\n",
     "rounds/search/longest": "_target_: my_lab.Longest\ncandidates: 2\nkeep: 1\n",
     "reward/digits": "_target_: src.rewards.base.Reward\nnormalise: after\nterms:\n"
     "  digits:\n    _target_: my_lab.Digits\n    weight: 1.0\n  outcome:\n    _target_: src.rewards.outcome.Outcome\n",
@@ -183,7 +190,7 @@ def train(laboratory: Path, run: Path, *overrides: str) -> subprocess.CompletedP
 
 EVERYTHING = [
     *("rounds=twice", "rounds/carry=shout", "reward=digits", "credit=everybody", "algorithm=plain", "optimizer=slow"),
-    *("benchmark=additions", "verifier=contains", "engine=mine"),
+    *("benchmark=additions", "verifier=contains", "engine=mine", "rounds/tool=backwards"),
 ]
 
 
@@ -191,7 +198,8 @@ def test_a_plug_in_of_every_kind_runs_from_outside_the_repository(laboratory: Pa
     assert {name.rpartition("/")[0] for name in YAML} >= {
         folder.relative_to(CONF).as_posix()
         for folder in CONF.rglob("*")
-        if folder.is_dir() and folder.name not in ("debug", "experiment", "table", "model", "prompts")
+        if folder.is_dir()
+        and folder.name not in ("debug", "experiment", "sweep", "study", "table", "model", "prompts", "parallel")
     }, "a group has no plug-in here"
     done = train(laboratory, tmp_path / "run", *EVERYTHING)
     assert done.returncode == 0, done.stdout + done.stderr

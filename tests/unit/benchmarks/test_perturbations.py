@@ -399,10 +399,10 @@ def test_runs_are_averaged_with_intervals_for_runs_and_for_problems(tmp_path: Pa
         record(tmp_path / str(seed), "easy-names", 1, anew, ["A", "B", "C", "D"])
     (row,) = plot.effects([tmp_path / "0", tmp_path / "1"])
     over_runs = 12.706204736 * 0.0625  # t at one degree of freedom, times the standard error of -0.125 and 0
-    over_problems = (1.959963985 * 0.75 / 2 + (1 - 0.05 ** (1 / 4))) / 2  # of -0.5, -0.5, -0.5, 1 and of four times 0
+    over_problems = (3.182446305 * 0.75 / 2 + (1 - 0.05 ** (1 / 4))) / 2  # of -0.5, -0.5, -0.5, 1 and of four times 0
     half = math.hypot(over_runs, over_problems)
-    assert half > 1 - 0.0625  # so that the lowest possible value cuts it
-    expected = (-0.0625, -1.0, -0.0625 + half)
+    assert half > 1 + 0.0625  # so that the lowest and the highest possible value cut it
+    expected = (-0.0625, -1.0, 1.0)
     assert (row.difference.estimate, row.difference.low, row.difference.high) == pytest.approx(expected)
 
 

@@ -35,7 +35,9 @@ PLACES = {"benchmark/table": "benchmark.train"}
 EXAMPLES = {"model.name": "embedded:tiny", "benchmark.task": "gcd", "name": "mine", "file": str(QUESTIONS)}
 """Example values of required settings, by dotted name or its last part."""
 
-MACHINE = re.compile("not installed|cannot compute on|no CUDA device|revision is null; use a commit")
+MACHINE = re.compile(
+    "not installed|cannot compute on|no CUDA device|revision is null; use a commit|this run was started with 1 process"
+)
 """Mistakes that come from packages, devices or data that this machine lacks."""
 
 

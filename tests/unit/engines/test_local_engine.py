@@ -645,7 +645,7 @@ def test_a_failure_during_generation_leaves_every_weight_unchanged(policy):
     assert_untouched(policy, before)
 
 
-@pytest.mark.parametrize("writer", list(Writer))
+@pytest.mark.parametrize("writer", [Writer.POLICY, Writer.BASE])
 def test_the_writing_context_gives_merged_or_base_weights(policy, writer):
     name = "model.layers.0.self_attn.q_proj"
     layer = policy.model.get_base_model().get_submodule(name)
@@ -659,7 +659,7 @@ def test_the_writing_context_gives_merged_or_base_weights(policy, writer):
 @pytest.mark.parametrize(
     "targets", [("q_proj", "v_proj", "down_proj"), ("k_proj", "o_proj", "gate_proj", "up_proj", "lm_head")]
 )
-@pytest.mark.parametrize("writer", list(Writer))
+@pytest.mark.parametrize("writer", [Writer.POLICY, Writer.BASE])
 def test_an_unmerged_adapter_gives_the_same_turns(tmp_path, monkeypatch, writer, targets):
     """Adapters are not merged into half-precision weights; tested in float64, where results must agree."""
     config = tiny_config(save_tiny(tmp_path), "float64").replace(lora=Lora(r=3, alpha=5, targets=targets))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -201,6 +202,9 @@ class Weights:
 
     def trained_hash(self) -> str:
         return "trained"
+
+    def gathered(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def stub(step: int, script: Callable[[Turn], str] = script, **settings: Any) -> Any:

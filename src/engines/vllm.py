@@ -158,7 +158,7 @@ class VLLMEngine:
             engine.remove_lora(old.lora_int_id)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._held = {Writer.BASE: None}
-        for writer in Writer if self.weights.start is not None else (Writer.POLICY,):
+        for writer in (Writer.POLICY, Writer.BASE) if self.weights.start is not None else (Writer.POLICY,):
             self._adapters += 1
             folder = self._folder / str(self._adapters)
             if writer == Writer.BASE:

@@ -213,6 +213,7 @@ def killed_halfway(place: Path, overrides: list[str], complete: int) -> None:
     shutil.rmtree(place)
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_with_the_same_command(tmp_path: Path) -> None:
     killed_halfway(tmp_path / "sweeps", ["seed=0", "optimizer.lr=0.0001,0.5,0.0002"], 1)
 

@@ -269,6 +269,7 @@ def command(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_job_once(tmp_path: Path) -> None:
     overrides = ["-m", "rounds=1,3", "reward=outcome,immediate", *SMALL, "train.steps=1", "evaluation.before=false"]
     done = command("src.train", *overrides, f"hydra.sweep.dir={tmp_path}")

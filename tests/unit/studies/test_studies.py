@@ -17,7 +17,11 @@ MISSING = re.compile(r"not installed|its weights are not installed|torch sees no
 """Mistakes that come from packages or devices that this machine lacks."""
 
 
-@pytest.mark.parametrize("name", NAMES)
+FAST = ("rounds", "table1-small")
+"""Studies that the fast suite composes; composing all takes minutes."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(one, marks=() if one in FAST else pytest.mark.slow) for one in NAMES])
 def test_every_run_and_warmup_of_a_study_is_valid(name: str, tmp_path: Path) -> None:
     study: Study = compose("study", [f"study={name}"]).settings.study
     assert study.question.endswith((".", "?"))

@@ -179,13 +179,12 @@ def output_directory(command: str, overrides: Sequence[str], number: int | None)
 
     ``None`` if its name contains the current time; such a directory is always new.
     """
-    with _initialized():
-        job = [] if number is None else [f"hydra.job.num={number}"]
-        hydra = hydra_compose(command, [*quote_rounds(overrides), *job], return_hydra_config=True).hydra
-        place = hydra.run if number is None else hydra.sweep
-        if "${now:" in str(OmegaConf.to_container(place, resolve=False)):
-            return None
-        return Path(place.dir) if number is None else Path(place.dir) / str(place.subdir)
+    job = [] if number is None else [f"hydra.job.num={number}"]
+    hydra = hydra_section(command, [*overrides, *job])
+    place = hydra.run if number is None else hydra.sweep
+    if "${now:" in str(OmegaConf.to_container(place, resolve=False)):
+        return None
+    return Path(place.dir) if number is None else Path(place.dir) / str(place.subdir)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from src.config.config import Config, compose, from_node
 from src.config.directories import refuse_used
 from src.config.ending import complain, ended, interrupted
 from src.config.job_records import attempted
-from src.config.requests import Request, parsed, requested
+from src.config.requests import Request, fixed, requested
 from src.config.runs import overlay
 from src.config.sweeping import Sweep, refuse_without_objective
 from src.config.validating import explained, tried
@@ -109,8 +109,7 @@ def settings_of_swept_options(command: str, own: Sequence[str], overrides: Seque
     Hydra composes a sweep once without its swept overrides, and refuses what is not a setting there. Each job has been
     composed before, so it is known to be one.
     """
-    fixed = [text for text, one in zip(overrides, parsed(overrides), strict=True) if not one.is_sweep_override()]
-    return list(tried(command, [*own, *fixed])[1])
+    return list(tried(command, [*own, *fixed(overrides)])[1])
 
 
 def configured(command: str, overrides: Sequence[str]) -> Config[Any]:

@@ -73,10 +73,12 @@ def requested(command: str, own: Sequence[str], typed: Sequence[str], multirun: 
     Raises:
         HydraException: an override cannot be parsed.
     """
-    single = [text for text, one in zip(typed, parsed(typed), strict=True) if not one.is_sweep_override()]
-    of_swept_options = tried(command, [*own, *single])[1]
+    single = [*own, *fixed(typed)]
     try:
-        hydra = hydra_section(command, [*own, *(text for text in single if text not in of_swept_options)])
+        try:
+            hydra = hydra_section(command, single)
+        except (HydraException, OmegaConfBaseException):  # settings that only the swept options have
+            hydra = hydra_section(command, tried(command, single)[0])
     except (HydraException, OmegaConfBaseException):  # composing the jobs reports all mistakes
         return Request(typed, quote_rounds(typed), multirun)
     if not (multirun or str(hydra.mode).endswith("MULTIRUN")):
@@ -108,6 +110,11 @@ def points(overrides: Sequence[str]) -> list[list[str]]:
 def parsed(overrides: Sequence[str]) -> list[Override]:
     """Parse overrides."""
     return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def fixed(overrides: Sequence[str]) -> list[str]:
+    """The overrides that are the same in all jobs."""
+    return [text for text, one in zip(overrides, parsed(overrides), strict=True) if not one.is_sweep_override()]
 
 
 def _values(override: Override) -> list[str]:

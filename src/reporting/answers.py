@@ -8,7 +8,7 @@ from typing import Any
 
 from src.evaluation.statistics import Interval
 from src.reporting.runs import Group, Run
-from src.reporting.tables import combine
+from src.reporting.tables import combine, percent
 from src.utils import tables
 
 ENDINGS = ("right", "right_of_stated", "wrong", "changed_to_wrong", "unanswered", "truncated")
@@ -66,8 +66,7 @@ def kept(groups: Iterable[Group]) -> str:
         if len(chosen) > 1:
             values = [Interval(run.summary["best"]["optimism"], *_bounds(run)) for run in chosen]
             mean = combine(values, -1, 1)
-            cells = [f"{100 * value:+.1f}" for value in (mean.estimate, mean.low, mean.high)]
-            rows.append([group.label, "mean", "", "", "", f"{cells[0]} [{cells[1]}, {cells[2]}]", ""])
+            rows.append([group.label, "mean", "", "", "", percent(mean, "+"), ""])
     if not rows:
         return ""
     heads = ["runs", "seed", "best step", "validation", "fresh answers", "optimism", "best minus last on test splits"]
@@ -85,14 +84,13 @@ def _chosen(run: Run) -> list[str]:
     best = run.summary["best"]
     changes = run.evaluations("last_to_best")
     tests = [
-        f"{name.label(changes)}, {name.rounds}: {100 * one['estimate']:+.1f} "
-        f"[{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
+        f"{name.label(changes)}, {name.rounds}: {percent(Interval(one['estimate'], one['low'], one['high']), '+')}"
         for name, one in changes.items()
     ]
     return [
         str(best["step"]),
         f"{100 * best['accuracy']:.1f}",
-        f"{100 * best['fresh_accuracy']:.1f} [{100 * best['fresh_low']:.1f}, {100 * best['fresh_high']:.1f}]",
+        percent(Interval(best["fresh_accuracy"], best["fresh_low"], best["fresh_high"])),
         f"{100 * best['optimism']:+.1f}",
         "; ".join(tests) or "the last step is the best",
     ]

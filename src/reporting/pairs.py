@@ -15,7 +15,7 @@ from src.evaluation.multiple import LEVEL, holm
 from src.evaluation.statistics import Interval, paired_difference, paired_p
 from src.reporting.evaluations import Name, record_files
 from src.reporting.runs import Group, Run
-from src.reporting.tables import over_seeds
+from src.reporting.tables import over_seeds, percent
 from src.utils import tables
 from src.utils.files import read_jsonl
 
@@ -169,6 +169,4 @@ def p_value(value: float) -> str:
 
 def points(value: Interval | None) -> str:
     """An interval in points, with its sign."""
-    if value is None:
-        return "-"
-    return f"{100 * value.estimate:+.1f} [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+    return percent(value, "+")

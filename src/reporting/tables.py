@@ -242,10 +242,10 @@ def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
             "runs": row.group,
             "test split": row.split,
             "rounds": str(row.rounds),
-            "base": _percent(row.base),
-            "trained": _percent(row.trained),
-            "corrected": _percent(row.corrected),
-            "change": f"({_percent(row.change, '+')})" if _below(row) else _percent(row.change, "+"),
+            "base": percent(row.base),
+            "trained": percent(row.trained),
+            "corrected": percent(row.corrected),
+            "change": f"({percent(row.change, '+')})" if _below(row) else percent(row.change, "+"),
             "tokens an answer": (
                 f"{row.tokens:.1f}" if row.base_tokens is None else f"{row.base_tokens:.1f} → {row.tokens:.1f}"
             ),
@@ -260,7 +260,8 @@ def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     return headings, [[line[name] for name in headings] for line in lines]
 
 
-def _percent(value: Interval | None, sign: str = "") -> str:
+def percent(value: Interval | None, sign: str = "") -> str:
+    """An interval in percent or, with the sign "+", in points."""
     if value is None:
         return "-"
     estimate, low, high = (f"{100 * number:{sign}.1f}" for number in (value.estimate, value.low, value.high))

@@ -105,7 +105,7 @@ def _other_verifiers(groups: Sequence[Group]) -> Iterator[str]:
             for verifier in found[0]:
                 if all(verifier in one for one in found):
                     mean = tables.over_runs([one[verifier] for one in found])
-                    rows.append([group.label, name.split, str(name.rounds), verifier, _percent(mean)])
+                    rows.append([group.label, name.split, str(name.rounds), verifier, tables.percent(mean)])
     if rows:
         yield "## By other verifiers"
         yield layout.markdown(["runs", "test split", "rounds", "verifier", "trained"], rows)
@@ -122,7 +122,7 @@ def _evaluations(study: Study, jobs: Sequence[Job]) -> Iterator[str]:
                     found.setdefault(key, []).append(one)
         rows = [
             [
-                *(run, what.split, str(what.rounds), _percent(tables.over_runs(some))),
+                *(run, what.split, str(what.rounds), tables.percent(tables.over_runs(some))),
                 f"{100 * statistics.fmean(one['majority'] for one in some):.1f}",
                 f"{statistics.fmean(one['tokens_per_answer'] for one in some):.1f}",
                 str(len(some)),
@@ -133,7 +133,3 @@ def _evaluations(study: Study, jobs: Sequence[Job]) -> Iterator[str]:
             yield f"## Evaluation: {name}"
             heads = ["runs", "test split", "rounds", "accuracy", "majority", "tokens an answer", "seeds"]
             yield layout.markdown(heads, rows)
-
-
-def _percent(value: Any) -> str:
-    return f"{100 * value.estimate:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from src.evaluation.answers import attempts, vote_calibration, votes_of
 from src.evaluation.judging import given_up, judged_records, second_opinion
 from src.evaluation.labelled import read_labelled, verifier_error, with_error
-from src.evaluation.measuring import flips
+from src.evaluation.measuring import VerifierError, flips
 from src.evaluation.results import Evaluated, Results, digest, problems_digest
 from src.evaluation.settings import Evaluation
 from src.evaluation.statistics import accuracy, majority, pass_at_k
@@ -36,6 +36,12 @@ def evaluate_tests(
     An evaluation that is already in ``results`` is read instead of sampled again. Base and trained policy use the same
     random streams. ``interrupt`` is called while turns are generated, and may raise to stop.
     """
+
+    @cache
+    def of_verifier(labelled: str) -> VerifierError:
+        scorer = next(iter(run.scorers.values()))
+        return run.world.lead(lambda: verifier_error(scorer, read_labelled(Path(labelled))))
+
     for split, rounds, problems, chains in _planned(run, settings):
         decided = decided_by(run, settings, split, problems, chains, trained=run.step > 0)
         result = run.world.lead(partial(results.find, digest(decided)))
@@ -52,8 +58,7 @@ def evaluate_tests(
                 flipped = asdict(flips(sampled.correct, again.correct))
                 measured["floor"] = {"problems_at_once": settings.floor, **flipped}
             if settings.labelled is not None:
-                rows, scorer = read_labelled(Path(settings.labelled)), next(iter(run.scorers.values()))
-                measured |= with_error(sampled.interval, run.world.lead(partial(verifier_error, scorer, rows)))
+                measured |= with_error(sampled.interval, of_verifier(settings.labelled))
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,

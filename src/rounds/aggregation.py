@@ -9,10 +9,10 @@ from pydantic import Field
 
 from src.rounds.base import Quoting, TokenCarry
 from src.rounds.carry.none import Nothing
-from src.rounds.prompts import bounded, fitted
-from src.rounds.sets import balanced, listed, ordered, unread
+from src.rounds.prompts import bounded
+from src.rounds.sets import balanced, longest, ordered, reader, unread
 from src.settings import RunSettings
-from src.types import Codec, InputError, Problem, Sampling, Turn, Writer
+from src.types import Codec, InputError, Problem, Sampling, Turn
 
 
 class Aggregation(Quoting):
@@ -137,37 +137,14 @@ class Aggregation(Quoting):
         new = []
         for place, members in enumerate(balanced(sorted(drafts), self.sets, self.sources, draw)):
             order = ordered(members, place, draw)
-            first = self._aggregation(problem, place, [drafts[path] for path in order], codec)
+            first = reader(self, problem, place, [drafts[path] for path in order], self, codec)
             new += [replace(first, path=(place, number)) for number in range(self.trajectories)]
         return [], new
-
-    def _aggregation(self, problem: Problem, place: int, drafts: Sequence[Turn], codec: Codec) -> Turn:
-        """The first turn of the prompt that quotes ``drafts`` in this order."""
-        texts = [self.carry.carry([draft], self.prompts) or "" for draft in drafts]  # type: ignore[union-attr]
-        parts = [fitted(text, self.progress_tokens, self.keep, codec) for text in texts]
-        carried = listed([text for text, _ in parts], self.draft)
-        prompt = self._ask(problem, carried, codec)
-        sampling = Sampling(self.later_tokens, self.later_temperature, self.later_top_p, self.stop_at_answer)
-        return Turn(
-            path=(place, 0),
-            prompt=prompt,
-            sampling=bounded(sampling, prompt, self.context, problem, 2),
-            writer=Writer(self.continuation),
-            final=True,
-            carried=carried,
-            carried_cut=any(cut for _, cut in parts),
-            sources=tuple(draft.path for draft in drafts),
-        )
-
-    def _ask(self, problem: Problem, carried: str, codec: Codec) -> tuple[int, ...]:
-        prompts = self.prompts if self.together is None else self.prompts.replace(later=self.together)
-        return codec.chat(prompts.messages(problem.question, carried, 2, 2))
 
     def check_problem(self, problem: Problem, codec: Codec) -> None:
         needed, where = len(codec.chat(self.prompts.messages(problem.question, None, 1, 1))), "its first prompt"
         if self.n > 1:
-            later = len(self._ask(problem, listed([""] * self.sources, self.draft), codec))
-            later += self.sources * self.progress_tokens
+            later = longest(self, problem, self.sources, self, codec)
             if later > needed:
                 needed = later
                 where = (

@@ -37,6 +37,7 @@ class Search(Section, ABC):
     """Beam search over rounds: keeps the best candidates of each round (tree of thoughts, arXiv 2305.10601)."""
 
     probes: ClassVar[bool]  # whether ranking needs probes
+    prunes: ClassVar[bool] = True  # whether each round drops candidates; otherwise each of them is continued once
     candidates: int = 4  # children of the question, and of every kept turn
     keep: int = 1  # beam width: turns of a round that are continued
 

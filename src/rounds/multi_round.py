@@ -64,7 +64,7 @@ class MultiRound(Quoting):
     def check_run(self, run: RunSettings) -> Iterable[str]:
         if run.reward is None:
             return
-        if self.search is not None and not isinstance(self.search, Aggregate) and self.n != 1 and self.probes < 1:
+        if self.search is not None and self.search.prunes and self.n != 1 and self.probes < 1:
             yield (
                 "rounds.search also prunes candidates in training, and without probes a pruned candidate has no value "
                 "estimate; use rounds.probes=1 or more, or search only at evaluation (src.evaluate rounds/search=…)"
@@ -92,7 +92,7 @@ class MultiRound(Quoting):
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> MultiRound:
         """The strategy for evaluation: ``samples`` independent chains of ``n`` rounds, or as many trees with a
         ``search``. The policy samples all rounds."""
-        probes = self.probes if self.search is not None and not isinstance(self.search, Aggregate) else 0
+        probes = self.probes if self.search is not None and self.search.prunes else 0
         return self.sampled(n, temperature, top_p, branching=(samples, *[1] * (n - 1)), probes=probes)
 
     def open(self, problem: Problem, codec: Codec) -> list[Turn]:
@@ -118,7 +118,7 @@ class MultiRound(Quoting):
         if self.search is None:
             return [], []
         by_path = {turn.path: turn for turn in turns}
-        keep = len(turns) if isinstance(self.search, Aggregate) else self.search.keep
+        keep = self.search.keep if self.search.prunes else len(turns)
         continued = {source for turn in turns if not turn.probe for source in turn.quoted}
         pool = [turn for turn in turns if turn.live and not turn.probe and turn.path not in continued]
         ends = _last_probe_turns(turns)
@@ -133,7 +133,7 @@ class MultiRound(Quoting):
         pruned = [turn for turn in turns if turn.live and not turn.probe and turn.path not in kept_paths]
         if self._population is not None:
             return pruned, self._population.readers(self, problem, kept, codec) if unfinished else []
-        copies = 1 if isinstance(self.search, Aggregate) else self.search.candidates
+        copies = self.search.candidates if self.search.prunes else 1
         lineages = [[by_path[turn.path[:length]] for length in range(1, turn.round + 1)] for turn in kept]
         new = [
             child

@@ -11,13 +11,12 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from src.rounds.base import Quoting, Search, TokenCarry
+from src.rounds.base import Quoting, Search
 from src.rounds.carry.none import Nothing
-from src.rounds.prompts import bounded, fitted
 from src.rounds.search.base import by_votes, thoughts
-from src.rounds.sets import balanced, listed, ordered, unread
+from src.rounds.sets import balanced, longest, ordered, reader, unread
 from src.settings import RunSettings
-from src.types import Codec, Path, Problem, Sampling, Turn, Writer
+from src.types import Codec, Path, Problem, Turn
 
 
 class Aggregate(Search):
@@ -29,6 +28,7 @@ class Aggregate(Search):
     """
 
     probes: ClassVar[bool] = False
+    prunes: ClassVar[bool] = False
     candidates: int = 16
     keep: int = Field(1, ge=1, le=1)  # answers that are accepted
     sources: int = Field(4, ge=1)  # candidates that a prompt quotes
@@ -77,13 +77,12 @@ class Aggregate(Search):
     def readers(self, strategy: Quoting, problem: Problem, pool: Sequence[Turn], codec: Codec) -> list[Turn]:
         """The candidates of the next round, each with the prompt that quotes its sources."""
         return [
-            self._reader(strategy, problem, place, members, codec) for place, members in enumerate(self._sets(pool))
+            reader(strategy, problem, place, members, self, codec) for place, members in enumerate(self._sets(pool))
         ]
 
     def longest(self, strategy: Quoting, problem: Problem, codec: Codec) -> tuple[int, str]:
         """The most tokens that a prompt with several candidates takes, and what it is."""
-        empty = listed([""] * self.sources, self.draft)
-        needed = len(self._ask(strategy, problem, strategy.n, empty, codec)) + self.sources * strategy.progress_tokens
+        needed = longest(strategy, problem, self.sources, self, codec)
         return needed, (
             f"a prompt with rounds.search.sources={self.sources} candidates of "
             f"rounds.progress_tokens={strategy.progress_tokens}"
@@ -101,36 +100,3 @@ class Aggregate(Search):
             [by_path[path] for path in ordered(members, place, draw)]
             for place, members in enumerate(balanced(list(by_path), len(by_path), size, draw))
         ]
-
-    def _reader(self, strategy: Quoting, problem: Problem, place: int, members: Sequence[Turn], codec: Codec) -> Turn:
-        number = members[0].round + 1
-        parts = [_handed_on(strategy, turn, codec) for turn in members]
-        carried = listed([text for text, _ in parts], self.draft)
-        prompt = self._ask(strategy, problem, number, carried, codec)
-        sampling = Sampling(
-            strategy.later_tokens, strategy.later_temperature, strategy.later_top_p, strategy.stop_at_answer
-        )
-        return Turn(
-            path=(place, *[0] * (number - 1)),
-            prompt=prompt,
-            sampling=bounded(sampling, prompt, strategy.context, problem, number),
-            writer=Writer(strategy.continuation),
-            final=number == strategy.n,
-            carried=carried,
-            carried_cut=any(cut for _, cut in parts),
-            sources=tuple(turn.path for turn in members),
-        )
-
-    def _ask(self, strategy: Quoting, problem: Problem, number: int, carried: str, codec: Codec) -> tuple[int, ...]:
-        prompts = strategy.prompts if self.together is None else strategy.prompts.replace(later=self.together)
-        return codec.chat(prompts.messages(problem.question, carried, number, strategy.n))
-
-
-def _handed_on(strategy: Quoting, turn: Turn, codec: Codec) -> tuple[str, bool]:
-    """The text that prompts quote of a candidate, and whether it was truncated."""
-    size = strategy.progress_tokens
-    if not isinstance(strategy.carry, TokenCarry):
-        return fitted(strategy.carry.carry([turn], strategy.prompts) or "", size, strategy.keep, codec)
-    tokens = strategy.carry.resume([turn], size)
-    text, cut = fitted(codec.decode(tokens), size, strategy.keep, codec)
-    return text, cut or len(tokens) < len(turn.completion)

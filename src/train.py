@@ -63,11 +63,8 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
             run.policy.shard(world.size // settings.parallel.shards, settings.parallel.shards)
         learner, state = world.together(lambda: restored(run, saved))
         copy = saved / checkpoint.METRICS if saved is not None else None
-        values, file, done = (
-            {**config.values, **about},
-            directory / checkpoint.METRICS,
-            state.step - bool(state.pending),
-        )
+        values, file = {**config.values, **about}, directory / checkpoint.METRICS
+        done = state.step - bool(state.pending)
         with (
             settings.tracking.open(directory, values, config.choices, state.tracker_id)
             if world.leads

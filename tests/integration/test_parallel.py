@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -157,12 +158,18 @@ def wait_for(run: Path, step: int) -> None:
 LONG = ["train.steps=500", "evaluation.before=false", "checkpoint.every=1"]
 
 
+def started(run: Path) -> list[subprocess.Popen[str]]:
+    """Two processes of a long run that has saved its second step."""
+    processes = start(["-m", "src.train", *SMALL, *LONG, f"hydra.run.dir={run}"])
+    wait_for(run, 2)
+    return processes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_any_process_stops_all_after_a_checkpoint(tmp_path: Path, rank: int) -> None:
     run = tmp_path / "run"
-    processes = start(["-m", "src.train", *SMALL, *LONG, f"hydra.run.dir={run}"])
-    wait_for(run, 2)
+    processes = started(run)
     processes[rank].send_signal(signal.SIGTERM)
     results = finish(processes)
     assert [code for code, _, _ in results] == [143, 143], results
@@ -175,8 +182,7 @@ def test_a_signal_to_any_process_stops_all_after_a_checkpoint(tmp_path: Path, ra
 @pytest.mark.parametrize("rank", [0, 1])
 def test_when_one_process_is_killed_the_other_ends(tmp_path: Path, rank: int) -> None:
     run = tmp_path / "run"
-    processes = start(["-m", "src.train", *SMALL, *LONG, f"hydra.run.dir={run}"])
-    wait_for(run, 2)
+    processes = started(run)
     processes[rank].kill()
     begin = time.monotonic()
     processes[1 - rank].wait(timeout=30)

@@ -17,6 +17,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 COMPUTING = threading.Lock()
+"""Also held to load models: two threads that do would leave transformers without weight tying for good."""
 
 
 class FakeVLLM:
@@ -123,8 +124,9 @@ class FakeVLLM:
             return 400, error("has already been loaded")
         if not Path(folder).is_dir():
             return 404, error(f"No adapter found for {folder}")
-        base = AutoModelForCausalLM.from_pretrained(self.folder, dtype=self.dtype)
-        self.adapters[name] = PeftModel.from_pretrained(base, folder).eval()
+        with COMPUTING:
+            base = AutoModelForCausalLM.from_pretrained(self.folder, dtype=self.dtype)
+            self.adapters[name] = PeftModel.from_pretrained(base, folder).eval()
         return 200, "Success"
 
     @torch.inference_mode()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -149,22 +149,25 @@ def quote_rounds(overrides: Sequence[str]) -> list[str]:
 
 def raw(command: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Compose the configuration of ``python -m src.<command> <overrides>`` without validating it."""
-    return _composed(command, overrides)[0]
+    return composed(command, overrides).node
 
 
-def chosen(command: str, overrides: Sequence[str] = ()) -> dict[str, str]:
-    """Return the option chosen in each config group."""
-    return _composed(command, overrides)[1]
+class Composition(NamedTuple):
+    """A configuration that is not validated, and the option chosen in each config group."""
+
+    node: DictConfig
+    choices: dict[str, str]
 
 
-def _composed(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+def composed(command: str, overrides: Sequence[str] = ()) -> Composition:
+    """Compose as ``raw`` does; return also the chosen options."""
     with _initialized():
         node = hydra_compose(command, quote_rounds(overrides), return_hydra_config=True)
     choices = own_choices(node.hydra.runtime.choices)
     OmegaConf.set_struct(node, False)
     del node["hydra"]
     OmegaConf.set_struct(node, True)
-    return node, choices
+    return Composition(node, choices)
 
 
 def hydra_section(command: str, overrides: Sequence[str]) -> DictConfig:

@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.composing import chosen
 from src.config.validating import examined, explained, validated
 from src.settings import Section
 from src.types import InputError
@@ -55,11 +54,11 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Config[Any]:
     Raises:
         InputError: lists all mistakes: unknown groups, options and keys, wrong types, invalid combinations.
     """
-    node, errors = explained(command, overrides)
+    (node, choices), errors = explained(command, overrides)
     settings, more = examined(command, node)
     if errors or more:
         raise InputError(*dict.fromkeys([*errors, *more]))
-    return Config(command, settings, node, chosen(command, overrides), list(overrides))
+    return Config(command, settings, node, choices, list(overrides))
 
 
 def from_node(command: str, node: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> Config[Any]:

@@ -109,7 +109,7 @@ def settings_of_swept_options(command: str, own: Sequence[str], overrides: Seque
     Hydra composes a sweep once without its swept overrides, and refuses what is not a setting there. Each job has been
     composed before, so it is known to be one.
     """
-    return list(tried(command, [*own, *fixed(overrides)])[1])
+    return list(tried(command, [*own, *fixed(overrides)])[2])
 
 
 def configured(command: str, overrides: Sequence[str]) -> Config[Any]:

@@ -78,7 +78,7 @@ def requested(command: str, own: Sequence[str], typed: Sequence[str], multirun: 
         try:
             hydra = hydra_section(command, single)
         except (HydraException, OmegaConfBaseException):  # settings that only the swept options have
-            hydra = hydra_section(command, tried(command, single)[0])
+            hydra = hydra_section(command, tried(command, single)[1])
     except (HydraException, OmegaConfBaseException):  # composing the jobs reports all mistakes
         return Request(typed, quote_rounds(typed), multirun)
     if not (multirun or str(hydra.mode).endswith("MULTIRUN")):

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.composing import chosen, groups, raw
+from src.config.composing import groups, raw
 from src.config.config import Config
 from src.config.migrating import migrated
 from src.config.reading import load, load_choices, load_overrides
@@ -68,7 +68,7 @@ def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
         raise InputError(f"{run}: not a training run (its configuration has no train section)")
     steps = node.train.steps
     if "tracking" in values:
-        option, errors = explained("train", [f"tracking={values.pop('tracking')}"])
+        (option, _), errors = explained("train", [f"tracking={values.pop('tracking')}"])
         if errors:
             raise InputError(*errors)
         OmegaConf.update(node, "tracking", option.tracking, merge=False)
@@ -150,7 +150,7 @@ def overlay(command: str, overrides: Sequence[str]) -> Config[Any]:
         raise InputError(*errors, "run= names no run directory")
     run = Path(runs[-1])
     base = load(run)
-    own, _ = explained(command, [])
+    own = raw(command)
     node = OmegaConf.create({})
     for name in map(str, own):
         place = base if name in base and name not in ("run", "checkpoint", "out", "_target_") else own
@@ -200,7 +200,7 @@ def _apply(command: str, node: DictConfig, override: Override, known: Sequence[s
             node.rounds.branching = None
         choices["rounds"] = str(value)
     elif group in known and not override.is_delete():
-        option, errors = explained(command, [text])
+        (option, found), errors = explained(command, [text])
         if errors:
             raise InputError(*errors)
         if group in EVERYWHERE:
@@ -211,7 +211,7 @@ def _apply(command: str, node: DictConfig, override: Override, known: Sequence[s
             OmegaConf.update(node, path, OmegaConf.select(option, path), merge=False, force_add=True)
         for name in [name for name in choices if name.startswith(f"{group}/")]:
             del choices[name]
-        choices |= {name: one for name, one in chosen(command, [text]).items() if name.startswith(f"{group}/")}
+        choices |= {name: one for name, one in found.items() if name.startswith(f"{group}/")}
         choices[group] = str(value)
     elif override.is_delete():
         parent, _, name = group.rpartition(".")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from src.config.building import FAILED, attempt, locate, section_of, sections
-from src.config.composing import CONF, groups, option, options, raw
+from src.config.composing import CONF, Composition, composed, groups, option, options, raw
 from src.settings import RunSettings, Section
 from src.types import InputError
 
@@ -98,17 +98,16 @@ def _plain(node: DictConfig, name: str) -> Any:
     return OmegaConf.to_container(value, resolve=True, throw_on_missing=False) if OmegaConf.is_config(value) else value
 
 
-def explained(command: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+def explained(command: str, overrides: Sequence[str]) -> tuple[Composition, list[str]]:
     """Compose with the overrides that Hydra accepts; return also a message for each override that it refuses."""
-    good, refused = tried(command, overrides)
-    return raw(command, good), [_explain(command, good, override, error) for override, error in refused.items()]
+    composition, good, refused = tried(command, overrides)
+    return composition, [_explain(command, good, override, error) for override, error in refused.items()]
 
 
-def tried(command: str, overrides: Sequence[str]) -> tuple[list[str], dict[str, Exception]]:
-    """Return the overrides that Hydra accepts together, and the others with its errors."""
+def tried(command: str, overrides: Sequence[str]) -> tuple[Composition, list[str], dict[str, Exception]]:
+    """Compose with the overrides that Hydra accepts together; return also these, and the others with its errors."""
     try:
-        raw(command, overrides)
-        return list(overrides), {}
+        return composed(command, overrides), list(overrides), {}
     except Exception:
         good: list[str] = []
         refused: dict[str, Exception] = {}
@@ -118,7 +117,7 @@ def tried(command: str, overrides: Sequence[str]) -> tuple[list[str], dict[str, 
                 good.append(override)
             except Exception as error:
                 refused[override] = error
-        return good, refused
+        return composed(command, good), good, refused
 
 
 def _explain(command: str, good: Sequence[str], override: str, error: Exception) -> str:
@@ -136,12 +135,12 @@ def _explain(command: str, good: Sequence[str], override: str, error: Exception)
         return f"{override}: {plugin}={missing} is not installed; valid: basic, or install the plug-in ({package})"
     if isinstance(error, MissingConfigException) or "Could not find" in str(error):
         return f"{override}: {group} has no option {value!r}; valid: {', '.join(options(group)) or 'none'}"
-    composed = raw(command, good)
+    node = raw(command, good)
     if group in groups() and value in ("null", "None", ""):
         return f"{override}: a group cannot be null; valid: {', '.join(options(group))}"
-    if group in groups() and group.partition("/")[0] not in composed:
-        return f"{override}: src.{command} has no section {group}; valid: {', '.join(map(str, composed))}"
-    known = sorted({*_keys(composed), *groups()})
+    if group in groups() and group.partition("/")[0] not in node:
+        return f"{override}: src.{command} has no section {group}; valid: {', '.join(map(str, node))}"
+    known = sorted({*_keys(node), *groups()})
     near = difflib.get_close_matches(key, known, 3, 0.5)
     if group not in known:
         return f"{override}: there is no setting {key!r}" + (f"; did you mean {', '.join(near)}?" if near else "")

@@ -74,8 +74,6 @@ def chaos(folder: Path, kills: int, seed: int, quick: bool) -> Table:
         for name in QUICK_FILES if quick else files:
             table.record(f"a file {how}", partial(faults.damaged, place, made, name, damage), place.log)
         print(f"a file {how}: {len(table.rows[f'a file {how}'].losses)} lost", flush=True)
-    attempt("clock jumps", 1 if quick else 3, partial(faults.clock_jumps, place))
-    attempt("memory exhausted in training", 1, partial(memory.out_of_memory, place, "backward", MemoryError))
     attempt("run directory copied", 1, partial(faults.moved, place, made, True))
     if quick:
         return table
@@ -88,6 +86,8 @@ def chaos(folder: Path, kills: int, seed: int, quick: bool) -> Table:
     attempt("another number of threads", 1, partial(faults.more_threads, place, made))
     attempt("judge's process killed", 2, partial(judges.judge_killed, place, 2))
     attempt("memory exhausted in the judge", 2, partial(judges.judge_out_of_memory, place))
+    attempt("clock jumps", 3, partial(faults.clock_jumps, place))
+    attempt("memory exhausted in training", 1, partial(memory.out_of_memory, place, "backward", MemoryError))
     device = partial(torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB")
     attempt("memory exhausted in training", 2, partial(memory.out_of_memory, place, "optimizer", device))
     attempt("memory exhausted in the engine", 2, partial(memory.out_of_memory, place, "rollout", device))

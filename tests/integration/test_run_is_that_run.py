@@ -107,6 +107,7 @@ def test_a_run_is_evaluated_with_its_own_settings(name: str, tmp_path: Path, mon
     assert contents(run) == own  # all summaries and records are bit-identical
 
 
+@pytest.mark.slow
 def test_every_tested_setting_changes_the_records(tmp_path: Path) -> None:
     """Otherwise the test above could pass with the wrong settings."""
     run = run_small(tmp_path / "run", *LEARNING)

@@ -26,7 +26,9 @@ def leaks(text: bytes) -> list[str]:
     [
         OFFLINE,
         [*OFFLINE, "+reward.terms.bad={_target_: src.rewards.length.Length, shape: round}"],
-        [*OFFLINE, "optimizer.lr=0.9", "train.max_grad_norm=1e30", "train.steps=3"],
+        pytest.param(
+            [*OFFLINE, "optimizer.lr=0.9", "train.max_grad_norm=1e30", "train.steps=3"], marks=pytest.mark.slow
+        ),
     ],
     ids=["a run", "a refused run", "a run that diverges"],
 )

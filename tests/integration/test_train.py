@@ -141,7 +141,7 @@ def test_lost_metrics_are_filled_and_lost_rollouts_are_said(
     assert not (run / "checkpoints" / ".step_5.tmp").exists()
 
 
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_killed_run_resumes_bit_for_bit(small_run: Path, tmp_path: Path, steps: int) -> None:
     run = tmp_path / "killed"
     process = start(run, "train.steps=4", "seed=0", "evaluation.before=true")

@@ -71,10 +71,10 @@ def test_every_file_is_a_command_or_an_option() -> None:
 
 def tried(command: str, overrides: list[str]) -> tuple[DictConfig, Any, list[str]]:
     """Compose with example values for required settings; return the configuration, its settings and its mistakes."""
-    node, mistakes = explained(command, overrides)
+    (node, _), mistakes = explained(command, overrides)
     asked = {key: f"{key} has no value; give one with {key}=…" for key in missing(node)}
     assert set(asked.values()) <= {*mistakes, *examined(command, node)[1]}
-    node, mistakes = explained(command, [*overrides, *(f"{key}={example(key)}" for key in asked if example(key))])
+    (node, _), mistakes = explained(command, [*overrides, *(f"{key}={example(key)}" for key in asked if example(key))])
     settings, more = examined(command, node)
     unknown = [asked[key] for key in missing(node)]
     return node, settings, [one for one in (*mistakes, *more) if one not in unknown and not MACHINE.search(one)]

@@ -342,7 +342,7 @@ def test_a_step_follows_its_settings(tmp_path: Path) -> None:
     for (case, name), way in ways.items():
         (only,) = found.numbers["steps"][name]
         spent = [value for phase, value in only["seconds"].items() if case == "whole step" or "rollout" in phase]
-        assert way["median_seconds"] == pytest.approx(sum(spent), abs=0.01)
+        assert way["median_seconds"] == pytest.approx(sum(spent), rel=0.1, abs=0.01)  # and what lies between the phases
         assert way["tokens"] == [only["tokens"]["rollout, round 1"] + only["tokens"]["rollout, round 2"]]
     assert "2 problems" in found.about
     assert "3 x 2 children" in found.about

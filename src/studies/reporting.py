@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.reporting import answers, pairs, plots, tables
+from src.reporting import aggregations, answers, pairs, plots, tables
 from src.reporting.evaluations import Name
 from src.reporting.runs import Group, read_run
 from src.studies.jobs import Job
@@ -32,7 +32,12 @@ def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folde
         write_text(folder / "results.csv", tables.comma_separated(rows))
         plots.save(plots.before_after(rows), folder / "before_after.png")
         plots.save(plots.curves(groups), folder / "curves.png")
-        for title, text in (("How answers end", answers.markdown(groups)), ("Choice of weights", answers.kept(groups))):
+        more = {
+            "How answers end": answers.markdown(groups),
+            "Aggregations": aggregations.markdown(groups),
+            "Choice of weights": answers.kept(groups),
+        }
+        for title, text in more.items():
             parts += [f"## {title}", text] if text else []
         parts += _other_verifiers(groups)
     parts += _evaluations(study, jobs)

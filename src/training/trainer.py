@@ -204,12 +204,9 @@ class Trainer:
             with run.policy.gathered():
                 run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
         return {
-            "validation/accuracy": accuracy.estimate,
-            "validation/low": accuracy.low,
-            "validation/high": accuracy.high,
+            **{f"validation/{name}": value for name, value in result.metrics.items()},
             "validation/band_low": looks.low,
             "validation/band_high": looks.high,
-            "validation/tokens_per_answer": result.summary["tokens_per_answer"],
         }
 
     def validated(self, stream: str) -> Evaluated:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from src.evaluation.answers import attempts, vote_calibration, votes_of
+from src.evaluation.controls import Sources
 from src.evaluation.graphs import Graph, summarized
 from src.evaluation.judging import second_opinion
 from src.evaluation.labelled import read_labelled, verifier_error, with_error
@@ -31,7 +32,12 @@ Progress = Callable[[str, int], Callable[[int], None]]
 
 
 def evaluate_tests(
-    run: Run, settings: Evaluation, results: Results, show: Progress, interrupt: Callable[[], None] | None = None
+    run: Run,
+    settings: Evaluation,
+    results: Results,
+    show: Progress,
+    interrupt: Callable[[], None] | None = None,
+    sources: Sources | None = None,
 ) -> Iterator[Evaluated]:
     """Evaluate every test split at every number of rounds with the policy's current weights.
 
@@ -46,17 +52,22 @@ def evaluate_tests(
 
     for split, rounds, problems, chains in _planned(run, settings):
         decided = decided_by(run, settings, split, problems, chains, trained=run.step > 0)
+        decided |= {"control": sources.described} if sources is not None else {}
         result = run.world.lead(partial(results.find, digest(decided)))
         if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             place = run.engine, chains, problems, run.codec, run.scorers
             with run.policy.gathered():
-                sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt, world=run.world)
+                sampled, records = evaluate(
+                    *place, seeds, progress=report, interrupt=interrupt, world=run.world, sources=sources
+                )
             measured: dict[str, Any] = {}
             if settings.floor is not None:
                 with run.policy.gathered():
-                    again, _ = evaluate(*place, seeds, settings.floor, interrupt=interrupt, world=run.world)
+                    again, _ = evaluate(
+                        *place, seeds, settings.floor, interrupt=interrupt, world=run.world, sources=sources
+                    )
                 flipped = asdict(flips(sampled.correct, again.correct))
                 measured["floor"] = {"problems_at_once": settings.floor, **flipped}
             if settings.labelled is not None:
@@ -133,13 +144,18 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     interrupt: Callable[[], None] | None = None,
     world: World = ALONE,
+    sources: Sources | None = None,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
     """Sample answers to ``problems`` and verify them.
 
     Each chain (first-round turn with its continuations) is one sample. With a search or an aggregation, each rollout is
     one sample. The first scorer decides correctness; the verdicts of the others are recorded under ``also``.
+    ``sources`` chooses what aggregations read; problems without enough such drafts are left out.
 
     Returns the results and one record per problem and sample.
+
+    Raises:
+        InputError: all problems would be left out.
     """
     verifier, *others = scorers
     correct: list[list[float]] = []
@@ -150,12 +166,14 @@ def evaluate(
     graphs: list[Graph] = []
     failed = failures(scorers.values())
 
-    def answered(some: Sequence[Problem]) -> list[Answered]:
-        return answer(engine, strategy, some, codec, scorers, key, interrupt)
+    def answered(some: Sequence[Problem]) -> list[Answered | None]:
+        return answer(engine, strategy, some, codec, scorers, key, interrupt, sources)
 
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
         for one in world.share(some, [len(problem.question) for problem in some], answered):
+            if one is None:
+                continue
             correct.append([record["correct"] for record in one.records])
             answers.append([record["answer"] for record in one.records])
             turns += one.turns
@@ -164,6 +182,8 @@ def evaluate(
             graphs += [one.graph] if one.graph is not None else []
         if progress is not None:
             world.agree(partial(progress, len(some)))
+    if sources is not None:
+        sources.check_covered(len(correct), len(problems), strategy.drafts(strategy.n))
     interval = accuracy(correct)
     count = len(correct[0])
     meant = [merged(row) for row in answers]
@@ -181,7 +201,7 @@ def evaluate(
         "votes": {str(k): votes_of(meant, correct, k) for k in range(1, count + 1)},
         "vote_calibration": vote_calibration(meant, correct),
         "attempts": attempts(records, changed),
-        "per_problem": [sum(row) for row in correct],
+        **({"per_problem": [sum(row) for row in correct]} if len(correct) == len(problems) else {}),
         "tokens_per_answer": sum(turn.generated for turn in turns) / (len(correct) * count),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
@@ -193,6 +213,8 @@ def evaluate(
         summary["also"] = {name: second_opinion(name, records, count) for name in others}
     if graphs:
         summary["graph"] = summarized(graphs)
+    if sources is not None:
+        summary["control"] = sources.named | {"problems": len(problems), "covered": len(correct)}
     return Evaluated(summary, correct), records
 
 

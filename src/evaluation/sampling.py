@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from src.evaluation.controls import Sources, Verdicts
 from src.evaluation.graphs import Graph, graph, judged_turns, quotes_several
 from src.evaluation.judging import given_up, judged_records
 from src.rounds.base import Strategy
 from src.rounds.growing import grow
 from src.types import Codec, Engine, Problem, Rollout, Scorer, Status, Turn
 from src.verifiers.judge import Asked, recalled
-
-Verdicts = Callable[[Sequence[tuple[Problem, Turn]]], list[float]]
-"""Verdicts on the own answers of turns."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,12 @@ def answer(
     scorers: Mapping[str, Scorer],
     key: tuple[object, ...],
     interrupt: Callable[[], None] | None = None,
-) -> list[Answered]:
+    sources: Sources | None = None,
+) -> list[Answered | None]:
     """Sample and verify answers to problems.
 
     Each chain (first-round turn with its continuations) is one answer. With a search or an aggregation, each rollout is
-    one answer.
+    one answer. A problem with too few drafts of the kind that ``sources`` asks for has no answers (``None``).
     """
     keys = [key] if not strategy.joins else [(*key, sample) for sample in range(strategy.samples)]
     first = next(iter(scorers.values()))
@@ -65,21 +64,28 @@ def answer(
     def verdicts(asked: Sequence[tuple[Problem, Turn]]) -> list[float]:
         return recalled(first, [(problem, turn.said) for problem, turn in asked], known)
 
-    forests = [grow(engine, strategy, problems, codec, one, interrupt=interrupt) for one in keys]
+    if sources is None:
+        forests = [grow(engine, strategy, problems, codec, one, interrupt=interrupt) for one in keys]
+        trees: list[list[Rollout] | None] = [list(own) for own in zip(*forests, strict=True)]
+        drafts = [[tree.level(1) for tree in own or ()] for own in trees]
+    else:
+        drafts, trees = sources.grow(engine, strategy, problems, codec, keys, verdicts, interrupt)
     votes = strategy.drafts(strategy.n) > 0
     grown = [
-        _Grown(problem, trees, sampled(trees), [tree.level(1) for tree in trees] if votes else [])
-        for problem, *trees in zip(problems, *forests, strict=True)
+        _Grown(problem, own, sampled(own), written if votes else [])
+        for problem, own, written in zip(problems, trees, drafts, strict=True)
+        if own is not None
     ]
     records = judged_records([(one.problem, one.chains) for one in grown], scorers)
     changed = given_up(first, [one.problem for one in grown], records)
     for one, judged in zip(grown, records, strict=True):
         answers = [(one.problem, chain[-1].said) for chain in one.chains]
         known |= zip(answers, (record["correct"] for record in judged), strict=True)
-    return [
+    found = iter(
         Answered([turn for tree in one.trees for turn in tree.turns], judged, lost, measured)
         for one, judged, lost, measured in zip(grown, records, changed, _graphs(grown, verdicts), strict=True)
-    ]
+    )
+    return [None if own is None else next(found) for own in trees]
 
 
 def _graphs(grown: Sequence[_Grown], verdicts: Verdicts) -> list[Graph | None]:

@@ -67,12 +67,14 @@ def _of_run(run: Run) -> Iterator[tuple[tuple[Name, str], Mapping[str, Any]]]:
     others = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     for name, summary in own.items():
         yield (name, "as written"), summary
+        controls = {}
         for other in others:
             decided = dict(other.get("decided_by", {}))
             if decided.pop("control", None) is not None and decided == summary["decided_by"]:
                 control = other["control"]
                 read = control["sources"].replace("_", " ") + (", by another run" if control["drafts"] else "")
-                yield (name, read), other
+                controls[read] = other
+        yield from (((name, read), other) for read, other in sorted(controls.items()))
 
 
 def _cells(found: Sequence[Mapping[str, Any]], places: Sequence[str]) -> list[str]:

@@ -163,7 +163,7 @@ def table(title: str) -> Table:
 
 def _aggregations(summaries: Sequence[Mapping[str, Any]]) -> Table:
     """How answers depend on the drafts that they read."""
-    shown = table("Aggregations in %: right if all drafts are wrong, wrong if some are right")
+    shown = table("Right if all drafts are wrong, wrong if some are right, in %")
     for heading in ("test split", "n", "if all wrong", "if some right", "draft vote", "in sequence"):
         shown.add_column(heading, no_wrap=heading != "test split")
     for summary in summaries:

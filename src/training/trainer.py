@@ -107,7 +107,8 @@ class Trainer:
         batch = self.sample(step)
         sampled = time.perf_counter()
         with record_function(PREFIX + "training"), naming(step, ids(batch.rollouts)):
-            update = self.learner.update(batch.credited.rows)
+            right = batch.right if self.settings.algorithm.imitation else []
+            update = self.learner.update(batch.credited.rows, right)
         counts = self.run.world.agree(lambda: (self._bad, self.judge.failures - failures))
         update["nonfinite"] += sum(bad for bad, _ in counts)
         end = time.perf_counter()

@@ -31,18 +31,24 @@ def markdown(groups: Iterable[Group]) -> str:
     for group in groups:
         for (name, read), summaries in _evaluations(group):
             found.append(([group.label, name.label(names), str(name.rounds), read], summaries))
+    first = 0 if any(about[0] for about, _ in found) else 1
+    heads = ("runs", "test split", "rounds", "drafts read")
+    text = table(heads[first:], [(about[first:], summaries) for about, summaries in found])
+    return f"{text}\n\n{NOTE}\n" if text else ""
+
+
+def table(heads: Sequence[str], found: Sequence[tuple[Sequence[str], Sequence[Mapping[str, Any]]]]) -> str:
+    """One row for each evaluation: the cells under ``heads``, and the measures of its summaries, one of each seed."""
     if not found:
         return ""
     most = max(len(one["graph"]["by_position"]) for _, summaries in found for one in summaries)
     places = [str(place + 1) for place in range(most)]
     rows = [[*about, *_cells(summaries, places)] for about, summaries in found]
-    heads = [
-        *("runs", "test split", "rounds", "drafts read", "accuracy", "problems", "tokens in sequence"),
-        *("tokens an answer", "draft vote", "all wrong, right", "some right, wrong"),
-        *(f"only source {place} right" for place in places),
-    ]
-    first = 0 if any(row[0] for row in rows) else 1
-    return f"{tables.markdown(heads[first:], [row[first:] for row in rows])}\n\n{NOTE}\n"
+    measures = (
+        *("accuracy", "problems", "tokens in sequence", "tokens an answer", "draft vote", "all wrong, right"),
+        *("some right, wrong", *(f"only source {place} right" for place in places)),
+    )
+    return tables.markdown([*heads, *measures], rows)
 
 
 def _evaluations(group: Group) -> Iterator[tuple[tuple[Name, str], list[Mapping[str, Any]]]]:

@@ -138,3 +138,11 @@ def _evaluations(study: Study, jobs: Sequence[Job]) -> Iterator[str]:
             yield f"## Evaluation: {name}"
             heads = ["runs", "test split", "rounds", "accuracy", "majority", "tokens an answer", "seeds"]
             yield layout.markdown(heads, rows)
+            graphs = [
+                ([run, what.split, str(what.rounds)], some)
+                for (run, what), some in found.items()
+                if all("graph" in one for one in some)
+            ]
+            if graphs:
+                yield aggregations.table(heads[:3], graphs)
+                yield aggregations.NOTE

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src import config as configuration
+
+if TYPE_CHECKING:
+    from src.evaluation.controls import Sources
+    from src.run import Run
 
 
 def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[str, Any]]:
@@ -45,7 +50,8 @@ def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[st
         results = Results(folder / f"step_{run.step}" if settings.run is not None else folder)
         try:
             show = console.evaluation(stop.check)
-            evaluations = list(evaluate_tests(run, settings.evaluation, results, show, stop.check))
+            sources = controlled(run) if settings.control.active else None
+            evaluations = list(evaluate_tests(run, settings.evaluation, results, show, stop.check, sources))
         except Stopped as stopped:
             console.note(f"{stopped}; run the same command again to continue with the first unfinished split.")
             raise SystemExit(stopped.code) from None
@@ -54,6 +60,27 @@ def evaluate(config: configuration.Config[Any], directory: Path) -> list[dict[st
     if settings.out is not None:
         write_json(Path(settings.out), summaries)
     return summaries
+
+
+def controlled(run: Run) -> Sources:
+    """What aggregations read instead of the policy's own drafts as they were written.
+
+    Raises:
+        InputError: the weights of ``control.drafts`` cannot be loaded.
+    """
+    from src.evaluation.controls import Sources
+    from src.run import build_run
+    from src.utils import checkpoints
+
+    control = run.settings.control
+    if control.drafts is None:
+        return Sources(control, run.engine)
+    place = Path(control.drafts)
+    model = configuration.recorded(place).settings.model
+    config = replace(run.config, settings=run.settings.replace(model=model))
+    writer = build_run(config, place, checkpoints.chosen(place, None), run.splits)
+    weights = {"base": writer.policy.base_hash, "trained": writer.policy.trained_hash()}
+    return Sources(control, writer.engine, weights)
 
 
 def job(config: configuration.Config[Any], directory: Path) -> None:

@@ -20,7 +20,7 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     settings = config.settings
     runs, left_out = find_runs(settings.runs)
 
-    from src.reporting import answers, pages, pairs, plots, tables  # heavy: nothing above needs them
+    from src.reporting import aggregations, answers, pages, pairs, plots, tables  # heavy: nothing above needs them
     from src.utils.files import write_text
 
     for line in left_out:
@@ -34,7 +34,12 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     against = pairs.pairs(groups)
     if against:
         write_text(out / "pairs.md", pairs.markdown(against))
-    for name, text in (("answers", answers.markdown(groups)), ("best", answers.kept(groups))):
+    texts = {
+        "answers": answers.markdown(groups),
+        "aggregations": aggregations.markdown(groups),
+        "best": answers.kept(groups),
+    }
+    for name, text in texts.items():
         if text:
             write_text(out / f"{name}.md", text)
     for name, figure in (("curves", plots.curves(groups)), ("before_after", plots.before_after(rows))):

@@ -81,7 +81,7 @@ def asked() -> Iterator[str]:
 
 def answer(run: Run, problem: Problem) -> str | None:
     """Generate and print the rounds for one problem. Returns the stated answer."""
-    from src.evaluation.loop import accepted
+    from src.evaluation.sampling import accepted
     from src.rounds.growing import grow
     from src.types import Status
     from src.verifiers.tags import stated_answer

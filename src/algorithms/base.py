@@ -38,6 +38,7 @@ class Algorithm(Section, ABC):
     kl_beta: float = 0.0
     kl_in: Literal["loss", "reward"] = "loss"
     entropy_bonus: float = 0.0
+    imitation: float = 0.0  # weight of the negative log-likelihood of right answers in the loss
     mask_truncated: bool = False  # truncated completions have no loss
     max_resamples: int = 0  # dynamic sampling: maximum number of extra waves that replace uninformative problems
     scale: Scale = "group"
@@ -65,6 +66,15 @@ class Algorithm(Section, ABC):
 
         They depend on the completion lengths, weights and trajectory numbers of the *whole* batch, so that the split
         into micro-batches does not change the gradient.
+        """
+
+    @abstractmethod
+    def imitation_shares(self, lengths: Tensor, weights: Tensor, trajectories: Tensor, right: Sequence[bool]) -> Tensor:
+        """Weights ``[rows]`` of the rows' summed negative log-likelihoods: ``imitation`` times the mean over the rows
+        that are ``right``, aggregated as the loss is, and 0 for all others.
+
+        Raises:
+            ValueError: it is not known which rows are right.
         """
 
     @abstractmethod

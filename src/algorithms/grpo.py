@@ -36,6 +36,7 @@ class GRPO(Algorithm):
     kl_in: Literal["loss", "reward"] = "loss"
     kl_unbiased: bool = False
     entropy_bonus: float = 0.0
+    imitation: float = Field(0.0, ge=0)
     correction: Literal["none", "token", "sequence"] = "none"
     correction_mode: Literal["truncate", "mask"] = "truncate"
     correction_floor: float = Field(0.0, ge=0)
@@ -75,6 +76,11 @@ class GRPO(Algorithm):
                 f"algorithm.max_resamples={self.max_resamples} samples more problems, but a step already uses all "
                 f"{available} (benchmark.train_size); lower train.problems or raise benchmark.train_size"
             )
+        if self.imitation and run.measuring is not None:
+            yield (
+                f"algorithm.imitation={self.imitation} imitates right answers, but what is measured here has no "
+                "verdicts; use algorithm.imitation=0"
+            )
 
     def advantages(self, values: Sequence[Sequence[float]]) -> list[list[float]]:
         from src.algorithms.formulas import group_advantages
@@ -107,6 +113,16 @@ class GRPO(Algorithm):
         from src.algorithms.formulas import row_shares
 
         return row_shares(self.aggregation, lengths, weights, trajectories, self.loss_batch, self.max_tokens)
+
+    def imitation_shares(self, lengths: Tensor, weights: Tensor, trajectories: Tensor, right: Sequence[bool]) -> Tensor:
+        shares = lengths.new_zeros(len(lengths))
+        if not self.imitation:
+            return shares
+        if len(right) != len(lengths):
+            raise ValueError(f"algorithm.imitation={self.imitation} needs to know which of the rows are right")
+        if chosen := [index for index, one in enumerate(right) if one]:
+            shares[chosen] = self.imitation * self.shares(lengths[chosen], weights[chosen], trajectories[chosen])
+        return shares
 
     def surrogate(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """The policy loss of each token, and which tokens are clipped; both ``[rows, tokens]`` or ``[rows, 1]``."""

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from src.evaluation.answers import attempts, vote_calibration, votes_of
-from src.evaluation.judging import given_up, judged_records, second_opinion
+from src.evaluation.controls import Sources
+from src.evaluation.graphs import Graph, summarized
+from src.evaluation.judging import second_opinion
 from src.evaluation.labelled import read_labelled, verifier_error, with_error
 from src.evaluation.measuring import VerifierError, flips
 from src.evaluation.results import Evaluated, Results, digest, problems_digest
+from src.evaluation.sampling import Answered, answer
 from src.evaluation.settings import Evaluation
 from src.evaluation.statistics import accuracy, majority, pass_at_k
 from src.rounds.base import Strategy
-from src.rounds.growing import ALONE, World, grow
+from src.rounds.growing import ALONE, World
 from src.run import Run
-from src.types import Codec, Engine, InputError, Problem, Rollout, Scorer, Status, Turn
+from src.types import Codec, Engine, InputError, Problem, Scorer, Status, Turn
 from src.verifiers.judge import failures
 from src.verifiers.tags import well_formed
 from src.verifiers.votes import merged
@@ -29,7 +32,12 @@ Progress = Callable[[str, int], Callable[[int], None]]
 
 
 def evaluate_tests(
-    run: Run, settings: Evaluation, results: Results, show: Progress, interrupt: Callable[[], None] | None = None
+    run: Run,
+    settings: Evaluation,
+    results: Results,
+    show: Progress,
+    interrupt: Callable[[], None] | None = None,
+    sources: Sources | None = None,
 ) -> Iterator[Evaluated]:
     """Evaluate every test split at every number of rounds with the policy's current weights.
 
@@ -44,17 +52,22 @@ def evaluate_tests(
 
     for split, rounds, problems, chains in _planned(run, settings):
         decided = decided_by(run, settings, split, problems, chains, trained=run.step > 0)
+        decided |= {"control": sources.described} if sources is not None else {}
         result = run.world.lead(partial(results.find, digest(decided)))
         if result is None:
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             place = run.engine, chains, problems, run.codec, run.scorers
             with run.policy.gathered():
-                sampled, records = evaluate(*place, seeds, progress=report, interrupt=interrupt, world=run.world)
+                sampled, records = evaluate(
+                    *place, seeds, progress=report, interrupt=interrupt, world=run.world, sources=sources
+                )
             measured: dict[str, Any] = {}
             if settings.floor is not None:
                 with run.policy.gathered():
-                    again, _ = evaluate(*place, seeds, settings.floor, interrupt=interrupt, world=run.world)
+                    again, _ = evaluate(
+                        *place, seeds, settings.floor, interrupt=interrupt, world=run.world, sources=sources
+                    )
                 flipped = asdict(flips(sampled.correct, again.correct))
                 measured["floor"] = {"problems_at_once": settings.floor, **flipped}
             if settings.labelled is not None:
@@ -131,13 +144,18 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     interrupt: Callable[[], None] | None = None,
     world: World = ALONE,
+    sources: Sources | None = None,
 ) -> tuple[Evaluated, list[dict[str, Any]]]:
     """Sample answers to ``problems`` and verify them.
 
     Each chain (first-round turn with its continuations) is one sample. With a search or an aggregation, each rollout is
     one sample. The first scorer decides correctness; the verdicts of the others are recorded under ``also``.
+    ``sources`` chooses what aggregations read; problems without enough such drafts are left out.
 
     Returns the results and one record per problem and sample.
+
+    Raises:
+        InputError: all problems would be left out.
     """
     verifier, *others = scorers
     correct: list[list[float]] = []
@@ -145,26 +163,27 @@ def evaluate(
     records: list[dict[str, Any]] = []
     changed: list[bool] = []  # whether an earlier round of a wrong answer was right
     turns: list[Turn] = []
+    graphs: list[Graph] = []
     failed = failures(scorers.values())
-    keys = [key] if not strategy.joins else [(*key, sample) for sample in range(strategy.samples)]
 
-    def answered(some: Sequence[Problem]) -> list[tuple[list[Turn], list[dict[str, Any]], list[bool]]]:
-        forests = [grow(engine, strategy, some, codec, one, interrupt=interrupt) for one in keys]
-        samples = [(problem, sampled(trees)) for problem, *trees in zip(some, *forests, strict=True)]
-        written = [[turn for tree in trees for turn in tree.turns] for trees in zip(*forests, strict=True)]
-        judged = judged_records(samples, scorers)
-        return list(zip(written, judged, given_up(scorers[verifier], some, judged), strict=True))
+    def answered(some: Sequence[Problem]) -> list[Answered | None]:
+        return answer(engine, strategy, some, codec, scorers, key, interrupt, sources)
 
     for start in range(0, len(problems), chunk):
         some = problems[start : start + chunk]
-        for written, judged, lost in world.share(some, [len(problem.question) for problem in some], answered):
-            correct.append([record["correct"] for record in judged])
-            answers.append([record["answer"] for record in judged])
-            turns += written
-            records += judged
-            changed += lost
+        for one in world.share(some, [len(problem.question) for problem in some], answered):
+            if one is None:
+                continue
+            correct.append([record["correct"] for record in one.records])
+            answers.append([record["answer"] for record in one.records])
+            turns += one.turns
+            records += one.records
+            changed += one.changed
+            graphs += [one.graph] if one.graph is not None else []
         if progress is not None:
             world.agree(partial(progress, len(some)))
+    if sources is not None:
+        sources.check_covered(len(correct), len(problems), strategy.drafts(strategy.n))
     interval = accuracy(correct)
     count = len(correct[0])
     meant = [merged(row) for row in answers]
@@ -182,7 +201,7 @@ def evaluate(
         "votes": {str(k): votes_of(meant, correct, k) for k in range(1, count + 1)},
         "vote_calibration": vote_calibration(meant, correct),
         "attempts": attempts(records, changed),
-        "per_problem": [sum(row) for row in correct],
+        **({"per_problem": [sum(row) for row in correct]} if len(correct) == len(problems) else {}),
         "tokens_per_answer": sum(turn.generated for turn in turns) / (len(correct) * count),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),
         "well_formed": statistics.fmean(well_formed(turn.text) for turn in turns),
@@ -192,43 +211,11 @@ def evaluate(
     }
     if others:
         summary["also"] = {name: second_opinion(name, records, count) for name in others}
+    if graphs:
+        summary["graph"] = summarized(graphs)
+    if sources is not None:
+        summary["control"] = sources.named | {"problems": len(problems), "covered": len(correct)}
     return Evaluated(summary, correct), records
-
-
-def sampled(trees: Sequence[Rollout]) -> list[list[Turn]]:
-    """The turns behind each answer to a problem, the answer last, without those that a search pruned."""
-    return [turns for tree in trees for turns in behind(tree)]
-
-
-def behind(rollout: Rollout) -> list[list[Turn]]:
-    """The turns behind each answer of a rollout: a chain, or if prompts quote several turns all that led to the last
-    one, by round and path."""
-    if all(len(turn.quoted) < 2 for turn in rollout.turns):
-        return [chain(rollout, first) for first in rollout.level(1) if first.status != Status.PRUNED]
-    last = rollout.turns[-1].round
-    return [[*_before(rollout, turn), turn] for turn in rollout.level(last) if turn.status != Status.PRUNED]
-
-
-def _before(rollout: Rollout, turn: Turn) -> list[Turn]:
-    """The turns that led to a turn: those that it quotes, those that they quote, and so on."""
-    found = set(turn.quoted)
-    for earlier in reversed(rollout.turns):  # turns come after their sources
-        if earlier.path in found:
-            found.update(earlier.quoted)
-    return [earlier for earlier in rollout.turns if earlier.path in found]
-
-
-def chain(rollout: Rollout, first: Turn) -> list[Turn]:
-    """Follow a first-round turn through its unpruned children to the end of the chain."""
-    turns = [first]
-    while children := [turn for turn in rollout.children(turns[-1].path) if turn.status != Status.PRUNED]:
-        turns.append(children[0])
-    return turns
-
-
-def accepted(rollout: Rollout) -> list[Turn]:
-    """Return the turns behind the answer: the first chain or aggregation that was not pruned, the answer last."""
-    return behind(rollout)[0]
 
 
 def _powers(limit: int) -> list[int]:

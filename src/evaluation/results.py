@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from src.evaluation.graphs import scalars
 from src.evaluation.statistics import Interval, paired_difference
 from src.types import Problem
 from src.utils.files import read_jsonl, write_json, write_jsonl
@@ -35,6 +36,12 @@ class Evaluated:
     def interval(self) -> Interval:
         """Accuracy with its 95 % interval."""
         return Interval(*(self.summary[part] for part in ("accuracy", "low", "high")))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The main numbers, for curves."""
+        numbers = {name: self.summary[name] for name in ("accuracy", "low", "high", "tokens_per_answer")}
+        return numbers | (scalars(self.summary["graph"]) if "graph" in self.summary else {})
 
 
 def digest(value: Any) -> str:

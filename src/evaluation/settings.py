@@ -9,6 +9,7 @@ from pydantic import Field
 
 from src.benchmarks.base import Benchmark
 from src.engines.base import EngineSettings
+from src.evaluation.controls import Control
 from src.models.settings import ModelSettings
 from src.rounds.base import Strategy
 from src.settings import RunSettings, Section
@@ -92,6 +93,7 @@ class EvaluateCommand(SamplingSections):
     threads: int = Field(0, ge=0)
     out: str | None = None
     evaluation: Evaluation
+    control: Control = Control()
 
 
 class SolveCommand(RunSettings):

@@ -57,7 +57,30 @@ def accuracy(correct: Sequence[Sequence[float]]) -> Interval:
     rate = statistics.fmean(means)
     if samples == problems or problems < 2:
         return wilson(rate, problems)
-    variance = statistics.variance(means) / problems
+    return _clustered(rate, statistics.variance(means) / problems, problems, samples)
+
+
+def ratio(counts: Sequence[tuple[int, int]]) -> Interval | None:
+    """Pooled proportion of ``(successes, trials)`` of each problem, with a 95 % interval clustered by problem.
+
+    Problems without trials do not count; without any trial, the proportion is undefined (``None``). The interval is
+    that of ``accuracy``, with the variance of a ratio of two sums (Cochran, *Sampling Techniques*, 1977, chapter 6). If
+    all problems have equally many trials, the two are equal.
+    """
+    counts = [(successes, trials) for successes, trials in counts if trials]
+    if not counts:
+        return None
+    problems, total = len(counts), sum(trials for _, trials in counts)
+    rate = sum(successes for successes, _ in counts) / total
+    independent = total**2 / sum(trials**2 for _, trials in counts)  # Kish's number of problems of equal size
+    if total == problems or problems < 2:
+        return wilson(rate, independent)
+    squares = sum((successes - rate * trials) ** 2 for successes, trials in counts)
+    return _clustered(rate, squares * problems / (problems - 1) / total**2, independent, total)
+
+
+def _clustered(rate: float, variance: float, problems: float, samples: int) -> Interval:
+    """Wilson's interval of a rate with this variance, at an effective size from ``problems`` to ``samples``."""
     if rate in (0.0, 1.0):  # no variance to estimate from: count one sample per problem
         return wilson(rate, problems)
     effective = rate * (1 - rate) / variance if variance > 0 else samples
@@ -124,7 +147,7 @@ def paired_p(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]
     return float(2 * stats.t.sf(abs(change) / error, len(changes) - 1))
 
 
-def t_quantile(count: int) -> float:
+def t_quantile(count: float) -> float:
     """The 97.5 % quantile of Student's t for a mean of ``count`` values."""
     return float(stats.t.ppf(0.975, count - 1))
 

@@ -20,7 +20,8 @@ from src.reporting.runs import Group, Run
 from src.utils import tables
 
 HEADINGS = (
-    *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "tokens an answer", "vote", "seeds"),
+    *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "tokens an answer"),
+    *("tokens in sequence", "vote", "seeds"),
 )
 NOTE = (
     "Accuracies in %, changes in points, with 95 % intervals in brackets. With one seed an interval is over problems. "
@@ -40,6 +41,10 @@ VOTE = (
 FLOOR = (
     "Changes in round brackets are below the measurement floor: the same weights under another layout of batches may "
     "differ by as much."
+)
+SEQUENCE = (
+    "Tokens in sequence: generated tokens of the longest chain of turns that ends in the answer, where prompts quote "
+    "several turns; turns that are read together are generated in parallel."
 )
 CORRECTED = "Corrected: for the verifier's errors on labelled answers, which the interval covers too."
 
@@ -63,6 +68,8 @@ class Result:
     vote: tuple[float, int] | None = None  # accuracy and number of votes of one round at the tokens of this row
     floor: float | None = None  # smaller changes may come from the layout of batches
     corrected: Interval | None = None  # for the verifier's errors
+    base_sequence: float | None = None  # tokens in sequence, where prompts quote several turns
+    sequence: float | None = None
 
 
 def results(groups: Iterable[Group]) -> list[Result]:
@@ -95,7 +102,16 @@ def _result(group: Group, name: Name, names: Collection[Name]) -> Result:
         vote=_vote(group.runs, name),
         floor=max((one["floor"]["high"] for one in after if "floor" in one), default=None),
         corrected=over_runs([one["corrected"] for one in after]) if all("corrected" in one for one in after) else None,
+        base_sequence=_sequence(before or []),
+        sequence=_sequence(after),
     )
+
+
+def _sequence(found: Sequence[Mapping[str, Any]]) -> float | None:
+    """Mean number of tokens in sequence; ``None`` if no prompt quotes several turns."""
+    if not found or not all("graph" in one for one in found):
+        return None
+    return statistics.fmean(one["graph"]["sequential_tokens"] for one in found)
 
 
 def by_problem(found: Sequence[Mapping[str, Any]]) -> NDArray[np.float64] | None:
@@ -198,6 +214,7 @@ def comma_separated(rows: Sequence[Result]) -> str:
     file = io.StringIO()
     heading = ["runs", "split", "rounds", "seeds", *names, "base_tokens_per_answer", "tokens_per_answer", *own]
     heading += ["vote", "votes"] if any(row.vote for row in rows) else []
+    heading += ["base_sequential_tokens", "sequential_tokens"] if any(row.sequence is not None for row in rows) else []
     writer = csv.DictWriter(file, heading, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
@@ -211,6 +228,8 @@ def comma_separated(rows: Sequence[Result]) -> str:
         }
         if any(one.vote for one in rows):
             record |= dict(zip(("vote", "votes"), row.vote or ("", ""), strict=True))
+        sequences = {"base_sequential_tokens": row.base_sequence, "sequential_tokens": row.sequence}
+        record |= {name: value for name, value in sequences.items() if value is not None}
         for part in parts:
             interval: Interval | None = getattr(row, part)
             if interval is not None:
@@ -224,6 +243,7 @@ def comma_separated(rows: Sequence[Result]) -> str:
 def _note(rows: Sequence[Result]) -> str:
     """What the numbers of a table are."""
     parts = [JOINT if any(row.joint for row in rows) else NOTE]
+    parts += [SEQUENCE] if any(row.sequence is not None for row in rows) else []
     parts += [VOTE] if any(row.vote for row in rows) else []
     parts += [FLOOR] if any(_below(row) for row in rows) else []
     parts += [CORRECTED] if any(row.corrected for row in rows) else []
@@ -246,9 +266,8 @@ def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
             "trained": percent(row.trained),
             "corrected": percent(row.corrected),
             "change": f"({percent(row.change, '+')})" if _below(row) else percent(row.change, "+"),
-            "tokens an answer": (
-                f"{row.tokens:.1f}" if row.base_tokens is None else f"{row.base_tokens:.1f} → {row.tokens:.1f}"
-            ),
+            "tokens an answer": _moved(row.base_tokens, row.tokens),
+            "tokens in sequence": "-" if row.sequence is None else _moved(row.base_sequence, row.sequence),
             "vote": f"{100 * row.vote[0]:.1f} ({row.vote[1]})" if row.vote else "-",
             "seeds": str(len(row.seed_numbers)),
         }
@@ -256,8 +275,14 @@ def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     ]
     present = {"runs": any(row.group for row in rows), "vote": any(row.vote for row in rows)}
     present["corrected"] = any(row.corrected for row in rows)
+    present["tokens in sequence"] = any(row.sequence is not None for row in rows)
     headings = [name for name in HEADINGS if present.get(name, True)]
     return headings, [[line[name] for name in headings] for line in lines]
+
+
+def _moved(before: float | None, after: float) -> str:
+    """A number of tokens, before and after training."""
+    return f"{after:.1f}" if before is None else f"{before:.1f} → {after:.1f}"
 
 
 def percent(value: Interval | None, sign: str = "") -> str:

@@ -109,6 +109,9 @@ class Aggregation(Quoting):
         """Independent samples per problem at evaluation: whole rollouts, or drafts if there are only these."""
         return self.rollouts if self.joins else self.responses
 
+    def drafts(self, n: int) -> int:
+        return self.sources if n > 1 and self.sources > 1 else 0
+
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> Aggregation:
         """The strategy for evaluation. With two rounds, each answer aggregates one set of drafts of its own; with one
         round, each draft is an answer."""

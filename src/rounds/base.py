@@ -119,6 +119,10 @@ class Strategy(Section, ABC):
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> Strategy:
         """The strategy for evaluation: ``samples`` independent answers after ``n`` rounds, all from the policy."""
 
+    def drafts(self, n: int) -> int:
+        """First-round drafts that each answer after ``n`` rounds reads in one prompt; 0 if no prompt quotes several."""
+        return 0
+
     @property
     def turn_tokens(self) -> int:
         """Tokens of a one-token prompt and the longest completion that a turn may write."""

@@ -31,12 +31,14 @@ def grow(
     depth: int | None = None,
     on_token: OnToken | None = None,
     interrupt: Callable[[], None] | None = None,
+    given: Sequence[Sequence[Turn]] | None = None,
 ) -> list[Rollout]:
     """Generate one finished rollout tree per problem, in the order of ``problems``.
 
     ``key`` seeds the sampling (run seed, step …): the same key gives the same trees. ``depth`` limits the number of
     rounds, for rewards that only need the first ones. ``on_token`` also gets the tokens of a tool's results.
-    ``interrupt`` is called after every finished turn and may raise.
+    ``interrupt`` is called after every finished turn and may raise. ``given`` holds the finished first-round turns of
+    each problem; the rollouts then start with these, and the strategy joins them.
     """
     grown: list[dict[Path, Turn]] = [{} for _ in problems]
     open_turns = [0] * len(problems)  # per tree: turns that are queued or being generated
@@ -62,6 +64,14 @@ def grow(
                 on_token(rest, token)
         return turn, [rest]
 
+    def settled(number: int) -> list[Turn]:
+        """The new turns of a tree in which nothing is being generated."""
+        tree = grown[number]
+        # Sorted by path, so that the join does not depend on which turn finished first.
+        pruned, new = strategy.settle(problems[number], sorted(tree.values(), key=_place), codec)
+        tree |= {one.path: replace(one, status=Status.PRUNED) for one in pruned}
+        return new
+
     def children(turn: Turn) -> list[Turn]:
         if interrupt is not None:
             interrupt()
@@ -76,13 +86,18 @@ def grow(
             new = strategy.extend(problem, _lineage(tree, turn), codec)
         open_turns[turn.tree] += len(new) - 1
         if open_turns[turn.tree] == 0 and depth is None:
-            # Sorted by path, so that the join does not depend on which turn finished first.
-            pruned, new = strategy.settle(problem, sorted(tree.values(), key=_place), codec)
-            tree |= {one.path: replace(one, status=Status.PRUNED) for one in pruned}
+            new = settled(turn.tree)
             open_turns[turn.tree] = len(new)
         return [stamp(turn.tree, child) for child in new]
 
-    roots = [stamp(tree, turn) for tree, problem in enumerate(problems) for turn in strategy.open(problem, codec)]
+    def first(number: int) -> list[Turn]:
+        """The first turns of a tree that are generated."""
+        if given is None:
+            return strategy.open(problems[number], codec)
+        grown[number].update((turn.path, replace(turn, tree=number)) for turn in given[number])
+        return settled(number)
+
+    roots = [stamp(tree, turn) for tree in range(len(problems)) for turn in first(tree)]
     for root in roots:
         open_turns[root.tree] += 1
     engine.generate(roots, children, on_token)

@@ -111,6 +111,9 @@ class Mixture(Strategy):
     def samples(self) -> int:
         return self.parts[self.evaluated].strategy.samples
 
+    def drafts(self, n: int) -> int:
+        return self.parts[self.evaluated].strategy.drafts(n)
+
     def open(self, problem: Problem, codec: Codec) -> list[Turn]:
         return self._of(problem).open(problem, codec)
 

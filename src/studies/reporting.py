@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.reporting import answers, pairs, plots, tables
+from src.reporting import aggregations, answers, pairs, plots, tables
 from src.reporting.evaluations import Name
 from src.reporting.runs import Group, read_run
 from src.studies.jobs import Job
@@ -32,7 +32,12 @@ def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folde
         write_text(folder / "results.csv", tables.comma_separated(rows))
         plots.save(plots.before_after(rows), folder / "before_after.png")
         plots.save(plots.curves(groups), folder / "curves.png")
-        for title, text in (("How answers end", answers.markdown(groups)), ("Choice of weights", answers.kept(groups))):
+        more = {
+            "How answers end": answers.markdown(groups),
+            "Aggregations": aggregations.markdown(groups),
+            "Choice of weights": answers.kept(groups),
+        }
+        for title, text in more.items():
             parts += [f"## {title}", text] if text else []
         parts += _other_verifiers(groups)
     parts += _evaluations(study, jobs)
@@ -133,3 +138,11 @@ def _evaluations(study: Study, jobs: Sequence[Job]) -> Iterator[str]:
             yield f"## Evaluation: {name}"
             heads = ["runs", "test split", "rounds", "accuracy", "majority", "tokens an answer", "seeds"]
             yield layout.markdown(heads, rows)
+            graphs = [
+                ([run, what.split, str(what.rounds)], some)
+                for (run, what), some in found.items()
+                if all("graph" in one for one in some)
+            ]
+            if graphs:
+                yield aggregations.table(heads[:3], graphs)
+                yield aggregations.NOTE

@@ -26,6 +26,17 @@ class Batch:
     dropped: int  # uninformative rollouts, replaced or not
     growing: float  # seconds spent generating rollouts
 
+    @property
+    def right(self) -> list[bool]:
+        """Whether each training row is a final answer that is right."""
+        found = {
+            (turn.tree, turn.path)
+            for rollout, score in zip(self.rollouts, self.scores, strict=True)
+            for turn in rollout.leaves()
+            if score.correct.get(turn.path, 0.0) >= 1
+        }
+        return [(row.tree, row.path) in found for row in self.credited.rows]
+
 
 def collect(
     problems: Sequence[Problem], spare: Sequence[Problem], waves: int, grow: Grow, score: Score, credit: Credit

@@ -31,6 +31,7 @@ class Batch:
 
     rows: Sequence[Row]
     shares: Tensor  # factor on each row's sum of token losses, ``[rows]``
+    imitated: Tensor  # factor on each row's negative log-likelihood, ``[rows]``
     advantages: list[Tensor]  # per token of each row; empty if the row has no loss
     old: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the policy before the first iteration
     reference: dict[int, Tensor] = field(default_factory=dict)  # log-probs of the base (adapter disabled)
@@ -62,8 +63,10 @@ class Learner:
     world: World = ALONE
     _sums: dict[str, float] = field(default_factory=dict)
 
-    def update(self, rows: Sequence[Row]) -> dict[str, float]:
+    def update(self, rows: Sequence[Row], right: Sequence[bool] = ()) -> dict[str, float]:
         """Take ``algorithm.iterations`` optimizer steps on ``rows``. Returns mean diagnostics.
+
+        ``right`` says for each row whether it is a right answer; only ``algorithm.imitation`` needs it.
 
         Raises:
             NumberError: a number is not finite, and ``on_nonfinite`` is "stop" or the weights are not finite either.
@@ -74,9 +77,9 @@ class Learner:
         for row in rows:
             if not math.isfinite(row.advantage):
                 self._refuse(NumberError(f"the advantage is {row.advantage}", row.tree, row.path))
-                rows, skipped = [], 1
+                rows, right, skipped = [], [], 1
                 break
-        batch = self.prepare(rows)
+        batch = self.prepare(rows, right)
         for _ in range(self.algorithm.iterations):
             self.optimizer.zero_grad(set_to_none=False)
             try:
@@ -121,7 +124,7 @@ class Learner:
         if not (all(self.world.agree(lambda: finite)) if self.policy.sharded else finite):
             raise NumberError("the update made weights that are not finite; lower optimizer.lr", fatal=True)
 
-    def prepare(self, rows: Sequence[Row]) -> Batch:
+    def prepare(self, rows: Sequence[Row], right: Sequence[bool] = ()) -> Batch:
         """Compute loss shares and token advantages of the whole batch, including a KL penalty in the reward.
 
         With ``algorithm.mask_truncated``, a truncated row has no loss and counts as if it had no tokens.
@@ -130,10 +133,8 @@ class Learner:
         weights = [row.weight for row in rows]
         numbers: dict[Any, int] = {}
         trajectories = torch.tensor([numbers.setdefault(row.trajectory, len(numbers)) for row in rows])
-        shares = self.algorithm.shares(
-            torch.tensor(lengths, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64), trajectories
-        )
-        batch = Batch(rows, shares, [])
+        sizes = torch.tensor(lengths, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64), trajectories
+        batch = Batch(rows, self.algorithm.shares(*sizes), self.algorithm.imitation_shares(*sizes, right), [])
         kl = None
         if self.algorithm.kl_beta and self.algorithm.kl_in == "reward":
             plan = self._micro_batches(rows, [i for i, length in enumerate(lengths) if length])
@@ -151,7 +152,8 @@ class Learner:
         with zero advantage are skipped if no other loss term needs them; they still count in every denominator.
         """
         others = self.algorithm.entropy_bonus or (self.algorithm.kl_beta and self.algorithm.kl_in == "loss")
-        needed = [i for i, tokens in enumerate(batch.advantages) if len(tokens) and (others or bool(tokens.any()))]
+        used = [bool(tokens.any() or share) for tokens, share in zip(batch.advantages, batch.imitated, strict=True)]
+        needed = [i for i, tokens in enumerate(batch.advantages) if len(tokens) and (others or used[i])]
         plan = self._micro_batches(batch.rows, needed)
 
         def own() -> None:
@@ -262,6 +264,8 @@ class Learner:
         losses, sums = algorithm.token_loss(Tokens(logprobs, old, sampled, advantages, mask, entropy, reference))
         share = batch.shares[group].to(logprobs)
         loss = (share[:, None] * losses * mask).sum()
+        if algorithm.imitation:
+            loss = loss - (batch.imitated[group].to(logprobs)[:, None] * logprobs * mask).sum()
 
         def check() -> None:
             if not bool(loss.isfinite()):

@@ -107,7 +107,8 @@ class Trainer:
         batch = self.sample(step)
         sampled = time.perf_counter()
         with record_function(PREFIX + "training"), naming(step, ids(batch.rollouts)):
-            update = self.learner.update(batch.credited.rows)
+            right = batch.right if self.settings.algorithm.imitation else []
+            update = self.learner.update(batch.credited.rows, right)
         counts = self.run.world.agree(lambda: (self._bad, self.judge.failures - failures))
         update["nonfinite"] += sum(bad for bad, _ in counts)
         end = time.perf_counter()
@@ -204,12 +205,9 @@ class Trainer:
             with run.policy.gathered():
                 run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
         return {
-            "validation/accuracy": accuracy.estimate,
-            "validation/low": accuracy.low,
-            "validation/high": accuracy.high,
+            **{f"validation/{name}": value for name, value in result.metrics.items()},
             "validation/band_low": looks.low,
             "validation/band_high": looks.high,
-            "validation/tokens_per_answer": result.summary["tokens_per_answer"],
         }
 
     def validated(self, stream: str) -> Evaluated:

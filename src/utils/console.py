@@ -143,6 +143,14 @@ class Console:
             cells += [*([passes] if wide else []), f"{100 * summary['majority']:.1f}"]
             shown.add_row(*cells, f"{summary['tokens_per_answer']:.1f}", size)
         self.console.print(shown)
+        if graphs := [summary for summary in summaries if "graph" in summary]:
+            self.console.print(_aggregations(graphs))
+        for summary in summaries:
+            if (control := summary.get("control")) and control["covered"] < control["problems"]:
+                self.note(
+                    f"{summary['split']}: {control['covered']} of {control['problems']} problems have enough drafts "
+                    f"for control.sources={control['sources']}; the others are left out"
+                )
         for name, values in summaries[-1].get("changed", {}).items() if summaries else ():
             self.note(f"changed from the run: {name}={values['here']} (in the run: {values['run']})")
         self.note(f"All answers, round by round, are in {folder}")
@@ -151,6 +159,21 @@ class Console:
 def table(title: str) -> Table:
     """Create a table without a frame, with two spaces between columns."""
     return Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+
+
+def _aggregations(summaries: Sequence[Mapping[str, Any]]) -> Table:
+    """How answers depend on the drafts that they read."""
+    shown = table("Right if all drafts are wrong, wrong if some are right, in %")
+    for heading in ("test split", "n", "if all wrong", "if some right", "draft vote", "in sequence"):
+        shown.add_column(heading, no_wrap=heading != "test split")
+    for summary in summaries:
+        graph = summary["graph"]
+        shares = (graph[name] for name in ("right_if_all_wrong", "wrong_if_some_right"))
+        cells = [f"{100 * share['estimate']:.1f} of {share['total']}" if share else "-" for share in shares]
+        vote = f"{100 * graph['draft_vote']['accuracy']:.1f}" if graph["draft_vote"] else "-"
+        place = f"{summary['benchmark']}/{summary['split']}", str(summary["rounds"])
+        shown.add_row(*place, *cells, vote, f"{graph['sequential_tokens']:.1f}")
+    return shown
 
 
 def _name(result: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -86,6 +86,13 @@ def verdicts(scorer: Scorer, asked: Sequence[Asked]) -> list[float]:
     return scorer.all(asked) if isinstance(scorer, Judge) else [scorer(*one) for one in asked]
 
 
+def recalled(scorer: Scorer, asked: Sequence[Asked], known: dict[Asked, float]) -> list[float]:
+    """The scorer's verdicts on texts, in order. Those in ``known`` are not asked for again; new ones are added."""
+    new = [one for one in dict.fromkeys(asked) if one not in known]
+    known |= zip(new, verdicts(scorer, new), strict=True)
+    return [known[one] for one in asked]
+
+
 def judged(scorer: Scorer, asked: Sequence[Asked]) -> Scorer:
     """A scorer that knows the verdicts on ``asked``, and remembers those that it is asked for."""
     known = dict(zip(asked, verdicts(scorer, asked), strict=True))

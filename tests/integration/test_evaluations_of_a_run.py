@@ -12,6 +12,7 @@ import pytest
 from src.config import overlay, recorded
 from src.evaluate import evaluate
 from src.evaluation import loop
+from src.evaluation.controls import Control, Sources
 from src.evaluation.results import Results
 from src.run import build_run
 from src.types import InputError
@@ -107,6 +108,54 @@ def test_a_missing_evaluation_of_the_base_is_an_error(run: Path) -> None:
     (results.folder / "chain-sum-hard_rounds3.json").unlink()
     with pytest.raises(InputError, match="the evaluation of the base on hard over 3 rounds is missing"):
         loop.evaluations_of_base(present, settings, results)
+
+
+AGGREGATION = [
+    *("rounds=aggregation", "rounds.responses=2", "rounds.sets=1", "rounds.sources=2", "evaluation.rounds=[2]"),
+    *("evaluation.limit=3", "~benchmark.tests.hard"),
+]
+
+
+def test_controls_change_what_aggregations_read(run: Path, tmp_path: Path, sampled: list[int]) -> None:
+    config = overlay("evaluate", [f"run={run}", *AGGREGATION])
+    present = build_run(config, run, run / "checkpoints" / "step_4")
+    results = Results(tmp_path / "results")
+    sources = {
+        "plain": None,
+        "shuffled": Sources(Control(sources="shuffled"), present.engine),
+        "wrong": Sources(Control(sources="oracle_wrong"), present.engine),
+        "own": Sources(Control(drafts="itself"), present.engine, {"base": "a", "trained": "b"}),
+    }
+
+    def evaluated_with(name: str) -> dict[str, Any]:
+        asked = present.settings.evaluation, results, lambda name, size: lambda done: None
+        (found,) = loop.evaluate_tests(present, *asked, sources=sources[name])
+        return found.summary
+
+    found = {name: evaluated_with(name) for name in sources}
+    assert len({one["key"] for one in found.values()}) == len({one["protocol"] for one in found.values()}) == 4
+    assert found["own"]["per_problem"] == found["plain"]["per_problem"]
+    assert found["own"]["graph"] == found["plain"]["graph"]
+    for name in ("shuffled", "own"):
+        assert found[name]["control"]["covered"] == found[name]["control"]["problems"] == 3
+    wrong = found["wrong"]
+    assert (wrong["graph"]["aggregations"], wrong["graph"]["wrong_if_some_right"]) == (2 * wrong["problems"], None)
+    assert wrong["accuracy"] == wrong["graph"]["right_if_all_wrong"]["estimate"]
+    sampled.clear()
+    assert evaluated_with("wrong") == wrong
+    assert sampled == []
+
+
+def test_another_run_writes_the_drafts(run: Path, tmp_path: Path) -> None:
+    earlier = Path(shutil.copytree(run, tmp_path / "earlier"))
+    (earlier / "summary.json").unlink()
+    shutil.rmtree(earlier / "checkpoints" / "step_4")
+    (found,) = evaluated(run, *AGGREGATION, f"control.drafts={earlier}")
+    decided = found["decided_by"]
+    assert decided["weights"]["base"] == decided["control"]["drafts"]["base"]
+    assert decided["weights"]["trained"] != decided["control"]["drafts"]["trained"]
+    assert found["control"] == {"sources": "as_written", "drafts": str(earlier), "problems": 3, "covered": 3}
+    assert found["changed"]["control.drafts"] == {"run": None, "here": str(earlier)}
 
 
 def test_a_population_search_answers_with_any_policy(run: Path) -> None:

@@ -15,7 +15,7 @@ from src.algorithms.formulas import group_advantages, kl_estimate, row_shares
 from src.algorithms.grpo import GRPO
 from src.algorithms.gspo import GSPO
 from src.models.policy import token_logprobs
-from tests.helpers.sections import mistakes
+from tests.helpers.sections import mistakes, run_mistakes
 from tests.helpers.tiny_models import kept_for_backward
 
 
@@ -655,3 +655,11 @@ def test_extreme_logits_have_finite_logprobs_and_gradients():
 def test_maxrl_divides_by_the_mean_and_skips_groups_without_success() -> None:
     found = group_advantages([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [-1.0, 0.5]], "group", "mean", 1e-4)
     assert found == [[3.0, -1.0, -1.0, -1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+
+
+def test_imitation_needs_verdicts():
+    (error,) = run_mistakes(GRPO(imitation=0.1), measuring=object())
+    assert "algorithm.imitation=0.1 imitates right answers, but what is measured here has no verdicts" in error
+    assert run_mistakes(GRPO(), measuring=object()) == []
+    assert run_mistakes(GRPO(imitation=0.1)) == []
+    assert mistakes(GRPO, imitation=-0.1)

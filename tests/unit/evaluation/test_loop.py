@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from src.evaluation import loop
-from src.evaluation.loop import accepted, chain, evaluate, evaluate_tests, evaluations_of_base
+from src.evaluation.loop import evaluate, evaluate_tests, evaluations_of_base
 from src.evaluation.results import Results, problems_digest
+from src.evaluation.sampling import accepted, chain
 from src.evaluation.settings import Evaluation
 from src.rounds.carry.answer import Answer
 from src.rounds.growing import ALONE

@@ -23,7 +23,7 @@ from src.config import ROOT, compose
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.multiple import holm
 from src.report import report
-from src.reporting import answers, page_data, pages, pairs, plots, tables
+from src.reporting import aggregations, answers, page_data, pages, pairs, plots, tables
 from src.reporting.runs import find_runs, grouped, newest, read_run
 from src.types import InputError
 from src.utils.files import write_json, write_jsonl
@@ -385,6 +385,57 @@ def test_the_table_of_answers_shows_how_they_end(tmp_path: Path) -> None:
     _, first, _ = markdown_tables.rows(answers.markdown(grouped(find_runs([f"{tmp_path}/*"])[0])))
     assert first[:3] == ["easy", "1", "50.0 → 50.0"]
     assert first[-1] == "7.0 → 7.0"
+
+
+def share(count: int, total: int) -> dict[str, float]:
+    return {"count": count, "total": total, "estimate": count / total, "low": 0.0, "high": 1.0}
+
+
+def aggregated(folder: Path, tokens: float) -> None:
+    """Add what evaluations of three rounds record if prompts quote two drafts, and the evaluation of a control."""
+    summary = json.loads((folder / "summary.json").read_text())
+    vote = {"accuracy": 0.7, "low": 0.6, "high": 0.8, "drafts": 2.5, "tokens": 28.0}
+    graph = {
+        **{"sequential_tokens": tokens, "total_tokens": 30.0, "aggregations": 8, "draft_vote": vote},
+        **{"right_if_all_wrong": share(1, 4), "wrong_if_some_right": None},
+        **{"by_right_sources": {"0": share(1, 4)}, "by_position": {"1": share(1, 2), "2": None}},
+    }
+    for part in ("before", "after"):
+        one = summary["evaluations"][part][1]
+        one |= {"graph": graph, "problems": 8, "decided_by": {"weights": part}}
+    write_json(folder / "summary.json", summary)
+    control = {"sources": "oracle_wrong", "drafts": None, "problems": 8, "covered": 5}
+    asked = {"weights": "after", "control": {"sources": "oracle_wrong", "drafts": None}}
+    other = {**one, "accuracy": 0.25, "problems": 5, "control": control, "decided_by": asked}
+    write_json(folder / "evaluation" / "step_3" / "control.json", other)
+    elsewhere = {**other, "decided_by": {**asked, "temperature": 0.5}}  # a control of another evaluation
+    write_json(folder / "evaluation" / "step_3" / "elsewhere.json", elsewhere)
+
+
+def test_the_table_of_aggregations_shows_controls_beside_the_runs_own_evaluation(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "a")
+    assert aggregations.markdown(grouped(find_runs([f"{tmp_path}/*"])[0])) == ""
+    assert "tokens in sequence" not in tables.markdown(rows_of(f"{tmp_path}/*"))
+    aggregated(folder, 12.0)
+    heads, *rows = markdown_tables.rows(aggregations.markdown(grouped(find_runs([f"{tmp_path}/*"])[0])))
+    measures = ["12.0", "30.0", "70.0 [60.0, 80.0] (2.5)", "25.0 [0.0, 100.0]", "-", "50.0 [0.0, 100.0]", "-"]
+    assert rows == [
+        ["easy", "3", "as written", "60.0 [58.0, 62.0]", "8", *measures],
+        ["easy", "3", "oracle wrong", "25.0 [58.0, 62.0]", "5 of 8", *measures],
+    ]
+    assert heads[-2:] == ["only source 1 right", "only source 2 right"]
+
+
+def test_tokens_in_sequence_are_a_column_of_the_results(tmp_path: Path) -> None:
+    for seed, tokens in ((0, 12.0), (1, 14.0)):
+        aggregated(fake_run(tmp_path / str(seed), seed), tokens)
+    rows = rows_of(f"{tmp_path}/*")
+    heads, first, second = markdown_tables.rows(tables.markdown(rows))
+    assert [row[heads.index("tokens in sequence")] for row in (first, second)] == ["-", "13.0 → 13.0"]
+    records = list(csv.DictReader(tables.comma_separated(rows).splitlines()))
+    assert [one["sequential_tokens"] for one in records] == ["", "13.0"]
+    found = markdown_tables.rows(aggregations.markdown(grouped(find_runs([f"{tmp_path}/*"])[0])))
+    assert [row[2] for row in found[1:]] == ["as written", "oracle wrong"]
 
 
 def test_groups_without_common_seeds_problems_or_records_are_not_paired(tmp_path: Path) -> None:

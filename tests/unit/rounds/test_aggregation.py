@@ -11,7 +11,7 @@ import pytest
 
 from src.config import compose
 from src.config.validating import validated
-from src.evaluation.loop import accepted, behind, sampled
+from src.evaluation.sampling import accepted, behind, sampled
 from src.rounds.aggregation import Aggregation, balanced
 from src.rounds.carry.answer import Answer
 from src.rounds.carry.none import Nothing

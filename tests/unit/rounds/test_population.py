@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.config import compose
-from src.evaluation.loop import accepted, behind
+from src.evaluation.sampling import accepted, behind
 from src.rounds.base import Carry, TokenCarry
 from src.rounds.carry.answer import Answer
 from src.rounds.carry.memory import Memory

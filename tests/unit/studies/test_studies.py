@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from src.config import CONF, compose, options, overlay
 from src.config.composing import raw
+from src.reporting import aggregations
+from src.studies import reporting
 from src.studies.jobs import composed, planned
 from src.studies.settings import Study
+from src.utils.files import write_json
+from tests.helpers import markdown_tables
 
 NAMES = options("study")
 MISSING = re.compile(r"not installed|its weights are not installed|torch sees no CUDA")
@@ -58,6 +64,29 @@ def test_equal_runs_of_two_studies_are_one(tmp_path: Path) -> None:
         folders |= {(job.run, job.seed): job.directory for job in planned(part, tmp_path)}
     assert folders["answer", 3] == folders["n3", 3] == folders["motif", 3]
     assert len(set(folders.values())) == 4
+
+
+def test_evaluations_that_read_several_drafts_have_a_table_of_measures(tmp_path: Path) -> None:
+    share = {"count": 1, "total": 4, "estimate": 0.25, "low": 0.1, "high": 0.5}
+    graph = {
+        **{"sequential_tokens": 12.0, "total_tokens": 30.0, "draft_vote": None},
+        **{"right_if_all_wrong": share, "wrong_if_some_right": None, "by_position": {"1": share, "2": None}},
+    }
+    numbers = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "majority": 0.5, "tokens_per_answer": 30.0, "problems": 8}
+    summary = {"benchmark": "sums", "split": "easy", "rounds": 2, **numbers}
+    files = {"plain": summary, "several": {**summary, "graph": graph}}
+    for name, content in files.items():
+        write_json(tmp_path / f"{name}.json", [content])
+    study: Any = SimpleNamespace(evaluations=dict.fromkeys(files))
+    jobs: Any = [
+        SimpleNamespace(evaluation=name, run="mine", complete=True, done=tmp_path / f"{name}.json") for name in files
+    ]
+    plain, _, several, _, measures, note = reporting._evaluations(study, jobs)
+    assert (plain, several, note) == ("## Evaluation: plain", "## Evaluation: several", aggregations.NOTE)
+    heads, row = markdown_tables.rows(measures)
+    assert heads[:4] == ["runs", "test split", "rounds", "accuracy"]
+    cells = ["50.0 [40.0, 60.0]", "8", "12.0", "30.0", "-", "25.0 [10.0, 50.0]", "-", "25.0 [10.0, 50.0]", "-"]
+    assert row == ["mine", "easy", "2", *cells]
 
 
 def test_the_studies_hold_only_settings_of_their_own() -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from src.algorithms.grpo import GRPO
 from src.config import compose, resume
+from src.credit.base import Credited
 from src.credit.first import First
 from src.rounds.mixture import Assigned
 from src.train import train
 from src.training.dynamic_sampling import Batch, collect
 from src.training.trainer import Trainer
-from src.types import Problem, Rollout, Sampling, Scores, Turn
+from src.types import Problem, Rollout, Row, Sampling, Scores, Turn
 from tests.conftest import run_small
 from tests.integration.test_train import adapter, metrics
 
@@ -52,6 +53,26 @@ class World:
         )
         credit = partial(First().rows, advantages=GRPO().advantages)
         return collect(first, more, waves, self.grow, self.score, credit)
+
+
+def test_right_rows_are_final_answers_that_are_right() -> None:
+    paths = [((0,), 0.5), ((1,), 1.0), ((2,), 1.0), ((0, 0), 1.0), ((0, 1), 0.0), ((1, 0), 1.0)]
+    sources = {(0, 0): ((0,), (1,)), (0, 1): ((0,), (1,)), (1, 0): ((1,),)}
+    trees = [
+        Rollout(
+            Problem(f"p{tree}", "", ""),
+            tuple(
+                Turn(path, (1,), Sampling(4), tree=tree, status="done", completion=(2,), sources=sources.get(path))
+                for path, _ in paths
+            ),
+        )
+        for tree in (0, 1)
+    ]
+    scores = [Scores({}, {}, dict(paths)), Scores({}, {}, dict.fromkeys(dict(paths), 0.0))]
+    rows = [Row.of(turn, 0.0, 1.0) for tree in trees for turn in tree.turns]
+    batch = Batch(trees, scores, Credited(rows, 0, 0), 0, 0.0)
+    found = [(row.tree, row.path) for row, right in zip(rows, batch.right, strict=True) if right]
+    assert found == [(0, (2,)), (0, (0, 0)), (0, (1, 0))]  # drafts that are quoted are no answers
 
 
 def test_a_problem_is_replaced_within_its_part_of_a_mixture() -> None:

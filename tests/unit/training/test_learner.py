@@ -62,10 +62,10 @@ def flat(tensors):
     return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
-def gradient(policy, algorithm, rows, tokens=ALL):
+def gradient(policy, algorithm, rows, tokens=ALL, right=()):
     policy.model.zero_grad(set_to_none=True)
     subject = learner(policy, algorithm, tokens)
-    subject.backward(subject.prepare(rows))
+    subject.backward(subject.prepare(rows, right))
     return flat(parameter.grad for parameter in policy.parameters())
 
 
@@ -323,6 +323,39 @@ def test_a_row_without_tokens_does_not_change_the_gradient(policy):
     empty = replace(rows[0], completion=(), logprobs=())
     result = gradient(policy, GRPO(aggregation="dapo"), [*rows, empty])
     assert_same(result, gradient(policy, GRPO(aggregation="dapo"), rows))
+
+
+@pytest.mark.parametrize("tokens", [ALL, 40])
+@pytest.mark.parametrize("aggregation", ["dapo", "grpo"])
+def test_imitation_adds_the_mean_negative_log_likelihood_of_right_answers(policy, aggregation, tokens):
+    """Of all tokens of right rows (dapo), or of the rows' means (grpo). A right row needs no advantage; with one, the
+    term has the gradient of a larger advantage."""
+    rows = tree_rows(3, [0.5, 0.0, -1.0, 0.0, 2.0, 0.0, 0.0, 1.0])
+    right = [True, True, False, False, True, False, False, False]
+    algorithm = CISPO(aggregation=aggregation, imitation=0.1)
+    counts = [1 if aggregation == "dapo" else len(row.completion) for row in rows]
+    sizes = [row.weight * len(row.completion) / count for row, count in zip(rows, counts, strict=True)]
+    chosen = sum(size for size, one in zip(sizes, right, strict=True) if one)
+    loss = 0.0
+    for row, count, one in zip(rows, counts, right, strict=True):
+        if one:
+            logprobs = plain_logprobs(policy, row.prompt, row.completion, row.temperature)
+            loss = loss - 0.1 * row.weight / count / chosen * logprobs.sum()
+    expected = flat(torch.autograd.grad(loss, policy.parameters()))
+    alone = [replace(row, advantage=0.0) for row in rows]
+    assert_same(gradient(policy, algorithm, alone, tokens, right), expected)
+    gain = 0.1 * sum(sizes) / chosen
+    gained = [replace(row, advantage=row.advantage + gain * one) for row, one in zip(rows, right, strict=True)]
+    expected = gradient(policy, CISPO(aggregation=aggregation), gained)
+    assert_same(gradient(policy, algorithm, rows, tokens, right), expected)
+
+
+def test_imitation_without_right_answers_changes_nothing_and_needs_to_know(policy):
+    rows = tree_rows(3)
+    none = gradient(policy, CISPO(imitation=0.1), rows, right=[False] * len(rows))
+    assert torch.equal(none, gradient(policy, CISPO(), rows))
+    with pytest.raises(ValueError, match=r"algorithm\.imitation=0\.1 needs to know which of the rows are right"):
+        gradient(policy, CISPO(imitation=0.1), rows)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -64,6 +64,29 @@ def test_the_table_of_evaluations_does_not_wrap(width: int) -> None:
     assert "changed from the run: rounds.n=5 (in the run: 3)" in lines
 
 
+def test_evaluations_of_aggregations_have_a_table_of_their_own() -> None:
+    console = Console()
+    file = screen(console, 80)
+    result = {
+        "benchmark": "sums",
+        "split": "hard",
+        "rounds": 2,
+        **NUMBERS,
+        "majority": 0.6,
+        "problems": 5,
+        "samples": 8,
+    }
+    shares = {"right_if_all_wrong": {"estimate": 0.25, "total": 8}, "wrong_if_some_right": None}
+    graph = {**shares, "draft_vote": {"accuracy": 0.7}, "sequential_tokens": 12.34}
+    control = {"sources": "oracle_wrong", "drafts": None, "problems": 8, "covered": 5}
+    console.evaluations([{**result, "graph": graph, "control": control}], Path("outputs/run/evaluation/step_4"))
+    lines = file.getvalue().splitlines()
+    (row,) = [line.split() for line in lines if "25.0 of 8" in line]
+    assert row == ["sums/hard", "2", "25.0", "of", "8", "-", "70.0", "12.3"]
+    (left_out,) = [line for line in lines if "control.sources=oracle_wrong" in line]
+    assert left_out.startswith("hard: 5 of 8 problems have enough drafts for control.sources=oracle_wrong")
+
+
 def test_the_bar_shows_step_and_time_left_at_80_columns() -> None:
     console = Console(150)
     file = screen(console, 80, terminal=True)

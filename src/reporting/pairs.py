@@ -97,27 +97,40 @@ def _common(
 def between(first: Group, second: Group) -> Iterator[Pair]:
     """The comparisons of two groups, one for each evaluation on the same problems."""
     paired = _paired(first, second)
-    tokens = statistics.fmean(generated(b) / generated(a) for a, b in paired) if paired else 0.0
-    for name, verdicts, problems, names in _common(paired):
-        before = [[mark for a, _ in verdicts for mark in a[problem]] for problem in problems]
-        after = [[mark for _, b in verdicts for mark in b[problem]] for problem in problems]
-        arrays = scores_of(verdicts, problems)
-        joint = joint_difference(*arrays) if arrays else None
-        if arrays is None or joint is None or joint.low == joint.high:  # no spread is no certainty
-            arrays = joint = None
-        changes = [paired_difference([*a.values()], [*b.values()]).estimate for a, b in verdicts]
-        yield Pair(
-            split=name.label(names),
-            rounds=name.rounds,
-            first=first.label,
-            second=second.label,
-            problems=paired_difference(before, after),
-            seeds=over_seeds(changes) if len(set(changes)) > 1 else None,
-            joint=joint,
-            detectable=detectable(paired_components(*arrays), *arrays[0].shape) if arrays else None,
-            tokens=tokens,
-            p=joint_p(*arrays) if arrays else paired_p(before, after),
-        )
+    for name, verdicts, _, names in _common(paired):
+        yield pair((name.label(names), name.rounds), (first.label, second.label), verdicts, more_tokens(paired))
+
+
+def more_tokens(paired: Sequence[tuple[Run, Run]]) -> float:
+    """Tokens that the second runs generated in training, as a multiple of the first runs'."""
+    return statistics.fmean(generated(b) / generated(a) for a, b in paired)
+
+
+def pair(
+    what: tuple[str, int], names: tuple[str, str], verdicts: Sequence[tuple[Verdicts, Verdicts]], tokens: float
+) -> Pair:
+    """The comparison of two groups, from the verdicts of each pair of runs on the same problems.
+
+    ``what`` is the test split and the number of rounds, ``names`` the groups, ``tokens`` as in ``Pair``.
+    """
+    problems = list(verdicts[0][0])
+    before = [[mark for a, _ in verdicts for mark in a[problem]] for problem in problems]
+    after = [[mark for _, b in verdicts for mark in b[problem]] for problem in problems]
+    arrays = scores_of(verdicts, problems)
+    joint = joint_difference(*arrays) if arrays else None
+    if arrays is None or joint is None or joint.low == joint.high:  # no spread is no certainty
+        arrays = joint = None
+    changes = [paired_difference([*a.values()], [*b.values()]).estimate for a, b in verdicts]
+    return Pair(
+        *what,
+        *names,
+        problems=paired_difference(before, after),
+        seeds=over_seeds(changes) if len(set(changes)) > 1 else None,
+        joint=joint,
+        detectable=detectable(paired_components(*arrays), *arrays[0].shape) if arrays else None,
+        tokens=tokens,
+        p=joint_p(*arrays) if arrays else paired_p(before, after),
+    )
 
 
 def scores_of(verdicts: Sequence[tuple[Verdicts, Verdicts]], problems: Sequence[tuple[str, str]]) -> Scores | None:

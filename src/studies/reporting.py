@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from src.reporting import aggregations, answers, pairs, plots, tables
-from src.reporting.evaluations import Name
 from src.reporting.runs import Group, read_run
+from src.studies import further
 from src.studies.jobs import Job
 from src.studies.registering import Plan
 from src.studies.running import spent
@@ -40,7 +37,7 @@ def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folde
         for title, text in more.items():
             parts += [f"## {title}", text] if text else []
         parts += _other_verifiers(groups)
-    parts += _evaluations(study, jobs)
+    parts += further.tables(study, plan, jobs, {run.path: run for group in groups for run in group.runs})
     write_text(folder / "report.md", "\n\n".join(part.strip("\n") for part in parts) + "\n")
     done = sum(job.complete for job in jobs)
     return f"{done} of {len(jobs)} jobs are done; the report is {folder / 'report.md'}"
@@ -114,35 +111,3 @@ def _other_verifiers(groups: Sequence[Group]) -> Iterator[str]:
     if rows:
         yield "## By other verifiers"
         yield layout.markdown(["runs", "test split", "rounds", "verifier", "trained"], rows)
-
-
-def _evaluations(study: Study, jobs: Sequence[Job]) -> Iterator[str]:
-    """A table for each further evaluation; means over seeds."""
-    for name in study.evaluations:
-        found: dict[tuple[str, Name], list[Mapping[str, Any]]] = {}
-        for job in jobs:
-            if job.evaluation == name and job.complete:
-                for one in json.loads(job.done.read_text(encoding="utf-8")):
-                    key = job.run, Name(one["benchmark"], one["split"], one["rounds"])
-                    found.setdefault(key, []).append(one)
-        rows = [
-            [
-                *(run, what.split, str(what.rounds), tables.percent(tables.over_runs(some))),
-                f"{100 * statistics.fmean(one['majority'] for one in some):.1f}",
-                f"{statistics.fmean(one['tokens_per_answer'] for one in some):.1f}",
-                str(len(some)),
-            ]
-            for (run, what), some in found.items()
-        ]
-        if rows:
-            yield f"## Evaluation: {name}"
-            heads = ["runs", "test split", "rounds", "accuracy", "majority", "tokens an answer", "seeds"]
-            yield layout.markdown(heads, rows)
-            graphs = [
-                ([run, what.split, str(what.rounds)], some)
-                for (run, what), some in found.items()
-                if all("graph" in one for one in some)
-            ]
-            if graphs:
-                yield aggregations.table(heads[:3], graphs)
-                yield aggregations.NOTE

@@ -12,7 +12,7 @@ import pytest
 from src.config import CONF, compose, options, overlay
 from src.config.composing import raw
 from src.reporting import aggregations
-from src.studies import reporting
+from src.studies import further
 from src.studies.jobs import composed, planned
 from src.studies.settings import Study
 from src.utils.files import write_json
@@ -73,15 +73,17 @@ def test_evaluations_that_read_several_drafts_have_a_table_of_measures(tmp_path:
         **{"right_if_all_wrong": share, "wrong_if_some_right": None, "by_position": {"1": share, "2": None}},
     }
     numbers = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "majority": 0.5, "tokens_per_answer": 30.0, "problems": 8}
+    numbers |= {"samples": 1, "per_problem": [1, 0] * 4, "decided_by": {"problems": {"sha256": "s"}}}
     summary = {"benchmark": "sums", "split": "easy", "rounds": 2, **numbers}
     files = {"plain": summary, "several": {**summary, "graph": graph}}
     for name, content in files.items():
         write_json(tmp_path / f"{name}.json", [content])
-    study: Any = SimpleNamespace(evaluations=dict.fromkeys(files))
+    study: Any = SimpleNamespace(evaluations=dict.fromkeys(files), comparisons=[])
     jobs: Any = [
-        SimpleNamespace(evaluation=name, run="mine", complete=True, done=tmp_path / f"{name}.json") for name in files
+        SimpleNamespace(evaluation=name, run="mine", seed=0, directory=tmp_path, complete=True, done=file)
+        for name, file in ((name, tmp_path / f"{name}.json") for name in files)
     ]
-    plain, _, several, _, measures, note = reporting._evaluations(study, jobs)
+    plain, _, several, _, measures, note = further.tables(study, SimpleNamespace(), jobs, {})  # type: ignore[arg-type]
     assert (plain, several, note) == ("## Evaluation: plain", "## Evaluation: several", aggregations.NOTE)
     heads, row = markdown_tables.rows(measures)
     assert heads[:4] == ["runs", "test split", "rounds", "accuracy"]
@@ -91,3 +93,30 @@ def test_evaluations_that_read_several_drafts_have_a_table_of_measures(tmp_path:
 
 def test_the_studies_hold_only_settings_of_their_own() -> None:
     assert set(raw("study", ["study=rounds"])) == {"_target_", "study", "root", "estimate", "device", "report"}
+
+
+def test_further_evaluations_of_planned_comparisons_are_compared(tmp_path: Path) -> None:
+    """Two seeds of two runs: the second is right on one problem more of four."""
+    marks = {"a": [[2, 0, 2, 0], [2, 0, 0, 0]], "b": [[2, 2, 2, 0], [2, 0, 2, 0]]}
+    jobs: list[Any] = []
+    for run, seeds in marks.items():
+        for seed, sums in enumerate(seeds):
+            one = {"benchmark": "sums", "split": "easy", "rounds": 2, "samples": 2, "per_problem": sums}
+            one |= {"accuracy": sum(sums) / 8, "low": 0.0, "high": 1.0, "majority": 0.5, "tokens_per_answer": 9.0}
+            one |= {"problems": 4, "decided_by": {"problems": {"sha256": "s"}}}
+            write_json(tmp_path / f"{run}{seed}.json", [one])
+            place, done = tmp_path / f"{run}{seed}", tmp_path / f"{run}{seed}.json"
+            jobs.append(
+                SimpleNamespace(evaluation="more", run=run, seed=seed, directory=place, complete=True, done=done)
+            )
+    tokens = {"a": 10.0, "b": 20.0}
+    runs: Any = {job.directory: SimpleNamespace(metrics=[{"tokens/generated": tokens[job.run]}]) for job in jobs}
+    study: Any = SimpleNamespace(evaluations={"more": None}, comparisons=[["a", "b"], ["a", "c"]])
+    plan: Any = SimpleNamespace(compares=lambda first, second: True)
+    _, table, title, compared = further.tables(study, plan, jobs, runs)
+    assert "| a | easy | 2 | 37.5" in re.sub(" +", " ", table)
+    assert title == "### Planned comparisons: more"
+    _, row = markdown_tables.rows(compared)
+    assert row[:4] == ["easy", "2", "a", "b"]
+    assert row[4].strip("()").startswith("+25.0 [")
+    assert row[8] == "x 2.00"

@@ -1,0 +1,107 @@
+"""The further evaluations of a study: a table of accuracies for each, and its planned comparisons."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.reporting import aggregations, pairs
+from src.reporting import tables as results
+from src.reporting.evaluations import Name
+from src.reporting.runs import Run
+from src.studies.jobs import Job
+from src.studies.registering import Plan
+from src.studies.settings import Study
+from src.utils import tables as layout
+
+Found = Mapping[tuple[str, Name], Mapping[int, tuple[Path, Mapping[str, Any]]]]
+"""By name of the run and evaluation: for each seed, the directory and the summary of the evaluation."""
+
+
+def tables(study: Study, plan: Plan, jobs: Sequence[Job], runs: Mapping[Path, Run]) -> Iterator[str]:
+    """The sections of a report on the further evaluations that are done; ``runs`` are the trained runs by directory."""
+    for name in study.evaluations:
+        found: dict[tuple[str, Name], dict[int, tuple[Path, Mapping[str, Any]]]] = {}
+        for job in jobs:
+            if job.evaluation == name and job.complete:
+                for one in json.loads(job.done.read_text(encoding="utf-8")):
+                    key = job.run, Name(one["benchmark"], one["split"], one["rounds"])
+                    found.setdefault(key, {})[job.seed] = job.directory, one
+        if found:
+            yield f"## Evaluation: {name}"
+            yield _accuracies(found)
+            if compared := list(_comparisons(study, plan, found, runs)):
+                yield f"### Planned comparisons: {name}"
+                yield pairs.markdown(pairs.adjusted(compared))
+            yield from _graphs(found)
+
+
+def _accuracies(found: Found) -> str:
+    """Means over seeds."""
+    rows = []
+    for (run, what), by_seed in found.items():
+        some = [one for _, one in by_seed.values()]
+        votes = [one["majority"] for one in some]
+        spread = results.over_seeds(votes) if len(set(votes)) > 1 else None
+        rows.append(
+            [
+                *(run, what.split, str(what.rounds), results.percent(results.over_runs(some))),
+                f"{100 * statistics.fmean(votes):.1f}" if spread is None else results.percent(spread),
+                f"{statistics.fmean(one['tokens_per_answer'] for one in some):.1f}",
+                *(str(some[0]["samples"]), str(len(some))),
+            ]
+        )
+    heads = [
+        "runs",
+        "test split",
+        "rounds",
+        "accuracy",
+        "majority (over seeds)",
+        "tokens an answer",
+        "samples",
+        "seeds",
+    ]
+    return layout.markdown(heads, rows)
+
+
+def _comparisons(study: Study, plan: Plan, found: Found, runs: Mapping[Path, Run]) -> Iterator[pairs.Pair]:
+    """The planned comparisons of trained runs that answered the same problems, with seeds in common."""
+    for first, second in study.comparisons:
+        if not plan.compares(first, second):
+            continue
+        for (run, what), before in found.items():
+            after = found.get((second, what), {})
+            common = sorted(before.keys() & after.keys())
+            if run != first or not common or any("per_problem" not in one for _, one in before.values()):
+                continue
+            both = [(before[seed], after[seed]) for seed in common]
+            if len({_problems(one) for two in both for _, one in two}) > 1:
+                continue
+            verdicts = [(_verdicts(a), _verdicts(b)) for (_, a), (_, b) in both]
+            tokens = pairs.more_tokens([(runs[a], runs[b]) for (a, _), (b, _) in both])
+            yield pairs.pair((what.split, what.rounds), (first, second), verdicts, tokens)
+
+
+def _problems(summary: Mapping[str, Any]) -> tuple[str, int]:
+    """What identifies the problems that were answered; a control may leave some out."""
+    return summary["decided_by"]["problems"]["sha256"], len(summary["per_problem"])
+
+
+def _verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
+    """The mean verdict on each problem, by its place."""
+    return {(str(place), ""): [total / summary["samples"]] for place, total in enumerate(summary["per_problem"])}
+
+
+def _graphs(found: Found) -> Iterator[str]:
+    """The measures of answers that read several drafts."""
+    graphs = [
+        ([run, what.split, str(what.rounds)], [one for _, one in by_seed.values()])
+        for (run, what), by_seed in found.items()
+        if all("graph" in one for _, one in by_seed.values())
+    ]
+    if graphs:
+        yield aggregations.table(["runs", "test split", "rounds"], graphs)
+        yield aggregations.NOTE

@@ -1,7 +1,8 @@
 """Rebuild a recorded study from its summaries: ``python -m experiments.recorded experiments/credit``.
 
 ``<study>/groups.json`` names each group of runs and the summaries in ``<study>/runs`` that belong to it. Writes
-``results.{md,csv,tex}`` and ``before_after.png``, and replaces the same table in the study's README.
+``results.{md,csv,tex}`` and ``before_after.png``, and replaces the same table in the study's README. A folder with
+``jobs.json`` is the record of ``python -m src.study <name> --record <folder>``; its ``report.md`` is written again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from src.reporting import plots, tables
 from src.reporting.runs import Group, Run
+from src.studies import recording
+from src.studies.recording import JOBS
 from src.utils.files import write_text
 
 TABLE = "| runs | test split |"
@@ -60,8 +63,11 @@ def rebuild(study: Path) -> dict[str, str]:
 def main() -> None:
     """Rebuild the studies that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("studies", nargs="+", type=Path, help="folders with groups.json")
+    parser.add_argument("studies", nargs="+", type=Path, help="folders with groups.json or jobs.json")
     for study in parser.parse_args().studies:
+        if (study / JOBS).is_file():
+            print(recording.rebuild(study))
+            continue
         for name, text in rebuild(study).items():
             write_text(study / name, text)
         plots.save(plots.before_after(tables.results(groups(study))), study / "before_after.png")

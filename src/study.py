@@ -1,4 +1,7 @@
-"""Run what is missing of a planned study, and report it: ``python -m src.study <name>``. Estimate: ``--estimate``."""
+"""Run what is missing of a planned study, and report it: ``python -m src.study <name>``. Estimate: ``--estimate``.
+
+``python -m src.study <name> --record <folder>`` copies what the report of the finished jobs reads.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,11 @@ def study(config: configuration.Config[Any], directory: Path) -> None:
         print(estimated(settings.study, jobs, root, settings.device))
         return
     folder = root / name
+    if settings.record is not None:
+        from src.studies.recording import record
+
+        print(record(name, settings.study, jobs, folder, Path(settings.record)))
+        return
     with locked(folder):
         plan = registered(folder, settings.study)
         code = 0 if settings.report else carried_out(settings.study, jobs, folder)
@@ -94,7 +102,11 @@ def arguments(given: Sequence[str]) -> list[str]:
     flags: list[str] = []
     overrides: list[str] = []
     for before, one in zip(["", *given], given, strict=False):
-        if one.startswith("--") and one.removeprefix("--") in FLAGS:
+        if before == "--record":
+            overrides.append(f"record={one}")
+        elif one == "--record":
+            continue
+        elif one.startswith("--") and one.removeprefix("--") in FLAGS:
             overrides.append(f"{one.removeprefix('--')}=true")
         elif one.startswith("-") or before in WITH_VALUE:
             flags.append(one)

@@ -6,6 +6,7 @@ import itertools
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,14 +166,25 @@ def markdown(found: Iterable[Pair]) -> str:
 
 
 def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
-    """The verdicts after training on each problem, by its id and question; empty if the records are deleted."""
+    """The verdicts after training on each problem, by its id and question.
+
+    If the records are deleted, the mean verdicts of the summary, by the problem's place; empty if it has none.
+    """
     summary = run.evaluations("after")[name]
     folder = run.path / "evaluation" / f"step_{summary['step']}"
     found: dict[tuple[str, str], list[float]] = {}
     for file in record_files(folder, name, summary):
         for record in read_jsonl(file):
             found.setdefault((record["id"], record["question"]), []).append(record["correct"])
-    return found
+    return found or {key: [mean] for key, mean in mean_verdicts(summary).items()}
+
+
+def mean_verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """The mean verdict on each problem, by the hash of all problems and the problem's place; empty if unknown."""
+    if "per_problem" not in summary:
+        return {}
+    every = summary["decided_by"]["problems"]["sha256"]
+    return {(str(place), every): total / summary["samples"] for place, total in enumerate(summary["per_problem"])}
 
 
 def p_value(value: float) -> str:

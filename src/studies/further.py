@@ -75,24 +75,18 @@ def _comparisons(study: Study, plan: Plan, found: Found, runs: Mapping[Path, Run
         for (run, what), before in found.items():
             after = found.get((second, what), {})
             common = sorted(before.keys() & after.keys())
-            if run != first or not common or any("per_problem" not in one for _, one in before.values()):
+            if run != first or not common:
                 continue
             both = [(before[seed], after[seed]) for seed in common]
-            if len({_problems(one) for two in both for _, one in two}) > 1:
-                continue
             verdicts = [(_verdicts(a), _verdicts(b)) for (_, a), (_, b) in both]
+            if not verdicts[0][0] or any(one.keys() != verdicts[0][0].keys() for two in verdicts for one in two):
+                continue  # other problems, or a control left some out
             tokens = pairs.more_tokens([(runs[a], runs[b]) for (a, _), (b, _) in both])
             yield pairs.pair((what.split, what.rounds), (first, second), verdicts, tokens)
 
 
-def _problems(summary: Mapping[str, Any]) -> tuple[str, int]:
-    """What identifies the problems that were answered; a control may leave some out."""
-    return summary["decided_by"]["problems"]["sha256"], len(summary["per_problem"])
-
-
 def _verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
-    """The mean verdict on each problem, by its place."""
-    return {(str(place), ""): [total / summary["samples"]] for place, total in enumerate(summary["per_problem"])}
+    return {problem: [mean] for problem, mean in pairs.mean_verdicts(summary).items()}
 
 
 def _graphs(found: Found) -> Iterator[str]:

@@ -92,6 +92,7 @@ class StudyCommand(Section):
     estimate: bool = False
     device: str | None = None
     report: bool = False
+    record: str | None = None
 
     def check(self) -> Iterable[str]:
         if self.device is not None and not self.estimate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from src.config import ROOT
 from src.evaluation.statistics import Interval
 from src.reporting.evaluations import Name, evaluations
 from src.reporting.tables import over_seeds, results
+from src.studies import recording
 from tests.helpers import markdown_tables
 
 EXPERIMENTS = ROOT / "experiments"
 STUDIES = sorted(file.parent for file in EXPERIMENTS.rglob("groups.json"))
+PLANNED = sorted(file.parent for file in EXPERIMENTS.rglob(recording.JOBS))
 
 
 def table_rows(study: Path) -> list[list[str]]:
@@ -34,6 +37,14 @@ def test_the_tables_of_a_study_are_rebuilt_from_its_summaries(study: Path) -> No
         assert (study / name).read_text(encoding="utf-8") == text, name
     recorded = list((study / "runs").glob("*.json"))
     assert sorted(run.path for group in groups(study) for run in group.runs) == sorted(recorded), "each run counts once"
+
+
+@pytest.mark.parametrize("study", PLANNED, ids=lambda study: study.name)
+def test_the_report_of_a_planned_study_is_rebuilt_from_its_record(study: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(study, tmp_path / study.name))
+    recording.rebuild(copy)
+    for name in ("report.md", "results.csv"):
+        assert (copy / name).read_text(encoding="utf-8") == (study / name).read_text(encoding="utf-8"), name
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: str(study.relative_to(EXPERIMENTS)))

@@ -19,6 +19,7 @@ from src.config import ROOT
 from src.estimating.devices import device_named
 from src.studies import running
 from src.studies.jobs import Job, planned
+from src.studies.recording import rebuild
 from src.studies.registering import registered
 from src.studies.settings import Study
 from src.study import arguments, study
@@ -89,6 +90,21 @@ def test_the_report_has_the_planned_comparison(whole: tuple[Path, Path]) -> None
     assert "**Not run:**" not in text
     assert {file.name for file in (root / "mine").iterdir()} >= {"plan.json", "results.csv", "before_after.png"}
     assert len(results(root)) == 2
+
+
+def test_a_recorded_study_is_rebuilt_after_its_settings_have_changed(
+    whole: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    conf, root = whole
+    assert launched(conf, root, "--record", str(tmp_path / "record")) == 0
+    assert "2 of 2 jobs are done" in capfd.readouterr().out
+    text = (tmp_path / "record" / "report.md").read_text()
+    assert "| one" in text.partition("## Planned comparisons")[2]
+    assert not list((tmp_path / "record").rglob("*.safetensors"))
+    moved = Path(shutil.move(tmp_path / "record", tmp_path / "moved"))
+    (moved / "report.md").unlink()
+    rebuild(moved)
+    assert (moved / "report.md").read_text() == text
 
 
 def test_a_study_that_was_stopped_twice_equals_the_undisturbed_one(

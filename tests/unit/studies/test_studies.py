@@ -92,7 +92,15 @@ def test_evaluations_that_read_several_drafts_have_a_table_of_measures(tmp_path:
 
 
 def test_the_studies_hold_only_settings_of_their_own() -> None:
-    assert set(raw("study", ["study=rounds"])) == {"_target_", "study", "root", "estimate", "device", "report"}
+    assert set(raw("study", ["study=rounds"])) == {
+        "_target_",
+        "study",
+        "root",
+        "estimate",
+        "device",
+        "report",
+        "record",
+    }
 
 
 def test_further_evaluations_of_planned_comparisons_are_compared(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("studies", nargs="+", type=Path, help="folders with groups.json or jobs.json")
     for study in parser.parse_args().studies:
         if (study / JOBS).is_file():
-            print(recording.rebuild(study))
+            recording.rebuild(study)
             continue
         for name, text in rebuild(study).items():
             write_text(study / name, text)

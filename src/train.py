@@ -142,7 +142,8 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
     """Return the learner and the state of a run: new ones, or those of the checkpoint ``saved``.
 
     Raises:
-        InputError: the configuration was edited since the checkpoint was saved, or the best weights are damaged.
+        InputError: the configuration was edited since the checkpoint was saved, the state is not that of such a run, or
+            the best weights are damaged.
     """
     from src.models.sharding import sharded_state
     from src.training import checkpoint
@@ -167,12 +168,17 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
     if saved is None:
         return learner, State()
     content = checkpoint.load_state(saved)
-    if content["state"]["best"]:
-        intact_best(run.directory)
-    configuration.refuse_changes(run.directory, content["settings"], run.config.values)
-    optimizer.load_state_dict(sharded_state(content["optimizer"], run.policy.parameters()))
-    schedule.load_state_dict(content["schedule"])
-    return learner, State(**content["state"])
+    try:
+        if content["state"]["best"]:
+            intact_best(run.directory)
+        configuration.refuse_changes(run.directory, content["settings"], run.config.values)
+        optimizer.load_state_dict(sharded_state(content["optimizer"], run.policy.parameters()))
+        schedule.load_state_dict(content["schedule"])
+        return learner, State(**content["state"])
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{saved}: holds no state of this run ({type(error).__name__}: {error})") from error
 
 
 def base_results(run: Run) -> list[Any]:

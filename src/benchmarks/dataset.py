@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,9 @@ from src.benchmarks.table import Table
 from src.settings import RunSettings
 from src.types import InputError, Problem
 from src.verifiers.equivalence import Equivalence
+
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""Names of repositories. ``datasets`` takes other names for a local folder or for one of its own loaders."""
 
 SHOWN = 10
 """Maximum number of data errors in a message; further ones are only counted."""
@@ -95,9 +99,14 @@ class Dataset(Benchmark):
         """The local file of a table, or the name of its repository.
 
         Raises:
-            InputError: the file does not exist, or the table has no file or revision.
+            InputError: the file does not exist, or the table has no file, repository or revision.
         """
         if self.source is None and table.hub is not None:
+            if not REPOSITORY.fullmatch(table.hub) or Path(table.hub).exists():
+                raise InputError(
+                    f"benchmark.{where}.hub={table.hub} is not a repository on the Hugging Face hub (owner/name); read "
+                    "local files with benchmark.source=<folder>"
+                )
             if table.revision is None:
                 raise InputError(f"benchmark.{where}.revision is null; use a commit of {table.hub}")
             return table.hub

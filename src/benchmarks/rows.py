@@ -50,7 +50,7 @@ def _jsonl(path: Path) -> Rows:
                 row = json.loads(line.decode("utf-8"), parse_constant=_not_a_number)
             except UnicodeDecodeError as error:
                 row = f"not UTF-8 (byte {error.start + 1} of line {number}); save the file as UTF-8"
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 row = f"not JSON ({error})"
             yield row if isinstance(row, (dict, str)) else "not a JSON object"
 
@@ -58,7 +58,7 @@ def _jsonl(path: Path) -> Rows:
 def _json(path: Path) -> Rows:
     try:
         rows = json.loads(_text(path), parse_constant=_not_a_number)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(rows, list):
         raise InputError(f"{path} does not hold a JSON array of rows; save one JSON object per line as .jsonl")

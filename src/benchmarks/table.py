@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -112,14 +113,21 @@ def _text(value: Any, column: str) -> str:
     """The text of a value that is a text or a number.
 
     Raises:
-        InputError: it is a record, a list or a truth value.
+        InputError: it is a record, a list, a truth value, no finite number, or a text that is not valid Unicode.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         inner = f"; name its field, e.g. {column}.{next(iter(value))}" if isinstance(value, Mapping) and value else ""
         raise InputError(
             f"the column {column} holds a {type(value).__name__}, where a text or a number is needed{inner}"
         )
-    return str(value).strip()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"the column {column} holds {value}, where a text or a finite number is needed")
+    text = str(value).strip()
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"the column {column} is not valid Unicode ({error.reason})") from error
+    return text
 
 
 def _question(value: Any, column: str) -> str:

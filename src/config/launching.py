@@ -17,15 +17,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.composing import CONF, FOLDERS, output_directory, own_choices, quote_rounds, register
+from src.config.composing import CONF, FOLDERS, output_directory, own_choices, register
 from src.config.config import Config, compose, from_node
 from src.config.directories import refuse_used
 from src.config.ending import complain, ended, interrupted
 from src.config.job_records import attempted
 from src.config.requests import Request, fixed, requested
 from src.config.runs import overlay
+from src.config.showing import refuse_flags, shows, to_show
 from src.config.sweeping import Sweep, refuse_without_objective
-from src.config.validating import explained, tried
+from src.config.validating import tried
 from src.parallel.settings import launched
 from src.types import InputError
 from src.utils.run_lock import locked
@@ -56,15 +57,13 @@ def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
         return complain(InputError(alone), "nothing was run") if os.environ["RANK"] == "0" else 2
     given = get_args_parser().parse_args(arguments)
     own = []
-    if given.config_dir:
-        FOLDERS.append(Path(given.config_dir).resolve())
-        own = [f"hydra.searchpath=[file://{FOLDERS[-1]}]"]
     try:
-        if any((given.help, given.hydra_help, given.cfg, given.info, given.shell_completion)):
-            passive = Request(given.overrides, quote_rounds(given.overrides))
-            if not given.multirun and (errors := explained(command, [*own, *passive.overrides])[1]):
-                raise InputError(*errors)  # Hydra would answer some of them with a traceback
-            return _under_hydra(_Job(command, task), _line(arguments, passive))
+        refuse_flags(given)
+        if given.config_dir:
+            FOLDERS.append(Path(given.config_dir).resolve())
+            own = [f"hydra.searchpath=[file://{FOLDERS[-1]}]"]
+        if shows(given):
+            return _under_hydra(_Job(command, task), _line(arguments, to_show(command, own, given)))
         request = requested(command, own, given.overrides, given.multirun)
         configs = [configured(command, [*own, *job]) for job in request.jobs]
         if request.search:

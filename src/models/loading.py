@@ -48,10 +48,11 @@ def _from_pretrained(kind: Any, config: ModelSettings, **options: Any) -> Any:
         return kind.from_pretrained(
             location(config.name), revision=config.revision or "main", trust_remote_code=False, **options
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, UnpicklingError) as error:
+        said = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
         raise InputError(
-            f"model.name={config.name}: cannot be loaded ({str(error).splitlines()[0]}). Valid: embedded:tiny, a "
-            "folder with a checkpoint, or a name on the Hugging Face hub if this machine can reach it."
+            f"model.name={config.name}: cannot be loaded ({said}). Valid: embedded:tiny, a folder with a checkpoint, "
+            "or a name on the Hugging Face hub if this machine can reach it."
         ) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -16,8 +17,8 @@ logger = logging.getLogger(__name__)
 TODAY = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro %}"
 """Fixed date for chat templates that contain the current one, so that runs are reproducible."""
 
-SEAMS = tuple(map(chr, range(0xE000, 0xE010)))
-"""Candidate separators (Unicode's private use area); one that does not occur in a text marks where it is split."""
+SEAMS = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+"""Candidate separators: Unicode's private use areas. One that does not occur in a text marks where it is split."""
 
 
 class TokenizerCodec:
@@ -134,9 +135,7 @@ def _unused(texts: Iterable[str]) -> str:
         InputError: the texts contain all of ``SEAMS``.
     """
     characters = set().union(*map(set, texts))
-    seam = next((seam for seam in SEAMS if seam not in characters), None)
+    seam = next((seam for seam in map(chr, chain(*SEAMS)) if seam not in characters), None)
     if seam is None:
-        raise InputError(
-            "a prompt contains all 16 characters U+E000 to U+E00F (Unicode's private use area); remove at least one"
-        )
+        raise InputError("a prompt contains every character of Unicode's private use areas; remove at least one")
     return seam

@@ -21,7 +21,7 @@ import src.evaluate
 import src.train
 from src import config as configuration
 from src.config import ROOT, compose, ended
-from src.evaluation import loop
+from src.evaluation import sampling
 from src.tracking.base import Tracker
 from src.tracking.none import NoTracker
 from src.train import train
@@ -289,7 +289,7 @@ def test_ctrl_c_is_a_sentence(command: str, tmp_path: Path, capsys: pytest.Captu
 def test_an_evaluation_stops_before_its_chunk_ends(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    grow, calls = loop.grow, list[int]()
+    grow, calls = sampling.grow, list[int]()
 
     def stopping(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
@@ -298,7 +298,7 @@ def test_an_evaluation_stops_before_its_chunk_ends(
         calls.append(2)
         return rollouts
 
-    monkeypatch.setattr(loop, "grow", stopping)
+    monkeypatch.setattr(sampling, "grow", stopping)
     overrides = [f"run={small_run}", "benchmark.test_size=4", "evaluation.samples=3"]
     with pytest.raises(SystemExit) as stop:
         configuration.launch("evaluate", src.evaluate.job, overrides)

@@ -10,7 +10,7 @@ import pytest
 
 from src import config as configuration
 from src.config import compose
-from src.evaluation.loop import accepted
+from src.evaluation.sampling import accepted
 from src.rounds.growing import grow
 from src.run import build_run
 from src.solve import job, quoted, solve

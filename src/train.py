@@ -208,8 +208,7 @@ def job(config: configuration.Config[Any], directory: Path) -> float | None:
     if (directory / "summary.json").exists():
         print(f"{directory}: already complete, skipped")
         return objective(json.loads((directory / "summary.json").read_text(encoding="utf-8")))
-    parallel.call(config, directory)
-    return objective(train(config, directory))
+    return objective(parallel.call(train, config, directory))
 
 
 def objective(summary: Mapping[str, Any]) -> float | None:
@@ -249,8 +248,7 @@ def resumed(config: configuration.Config[Any], directory: Path) -> None:
 
     with locked(directory):
         configuration.store(directory, config)
-        parallel.call(config, directory)
-        train(config, directory)
+        parallel.call(train, config, directory)
 
 
 if __name__ == "__main__":

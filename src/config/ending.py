@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from src.errors import causes
 from src.types import InputError
 from src.utils import checkpoints
 from src.utils.services import UnavailableError
@@ -82,7 +83,7 @@ def complain(error: Exception, outcome: str = "") -> int:
 
 def _not_written(error: BaseException) -> str | None:
     """Why a file could not be written, if an error or one of its causes says so."""
-    for one in _causes(error):
+    for one in causes(error):
         if isinstance(one, OSError) and one.errno in REASONS:
             return REASONS[one.errno]
         for text, reason in TEXTS.items():
@@ -100,14 +101,8 @@ def _out_of_memory(error: BaseException) -> bool:
         isinstance(one, MemoryError)
         or type(one).__name__ == "OutOfMemoryError"
         or (isinstance(one, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(one))
-        for one in _causes(error)
+        for one in causes(error)
     )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _one_line(error: BaseException) -> str:

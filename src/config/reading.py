@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,18 @@ class DamagedError(InputError):
     """A file of a recorded run cannot be read as what it should be."""
 
 
-def load(run: Path) -> DictConfig:
-    """Load the configuration of a recorded run, migrated to current names.
+def load(run: Path, replaced: Sequence[str] = ()) -> DictConfig:
+    """Load the configuration of a recorded run, migrated to current names, without the settings in ``replaced``.
 
     Raises:
         InputError: the folder is not a run directory, or its configuration is damaged or names code that the user did
             not.
     """
     values = values_of(run)
+    for name in replaced:
+        section, _, key = name.partition(".")
+        if isinstance(values.get(section), dict):
+            values[section].pop(key, None)
     trusted(values, str(run / ".hydra" / "config.yaml"))
     return OmegaConf.create(values)
 

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.config.composing import hydra_section, jobs, quote_rounds
 from src.config.validating import tried
+from src.parallel.settings import launched
 from src.types import InputError
 
 
@@ -72,6 +73,7 @@ def requested(command: str, own: Sequence[str], typed: Sequence[str], multirun: 
 
     Raises:
         HydraException: an override cannot be parsed.
+        InputError: the jobs would start in other processes, but this command runs on several itself.
     """
     single = [*own, *fixed(typed)]
     try:
@@ -83,6 +85,12 @@ def requested(command: str, own: Sequence[str], typed: Sequence[str], multirun: 
         return Request(typed, quote_rounds(typed), multirun)
     if not (multirun or str(hydra.mode).endswith("MULTIRUN")):
         return Request(typed, quote_rounds(typed))
+    if (processes := launched()) > 1 and not str(hydra.launcher.get("_target_", "")).endswith(".BasicLauncher"):
+        name = hydra.runtime.choices["hydra/launcher"]
+        raise InputError(
+            f"hydra/launcher={name} starts a process for each job, but this command was started on {processes} "
+            "processes; leave out hydra/launcher, or start the command with python -m src.train"
+        )
     keys = {text.lstrip("+~").partition("=")[0] for text in typed}
     params = [f"{key}={_text(value)}" for key, value in _params(hydra).items() if key not in keys]
     search = not str(hydra.sweeper.get("_target_", "")).endswith(".BasicSweeper")

@@ -21,7 +21,10 @@ from src.config.validating import examined, explained, not_understood, validated
 from src.types import InputError
 from src.utils.files import write_text
 
-RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", "engine.urls", "tracking")
+SERVERS = "engine.urls"
+"""Setting with the addresses of the servers of ``engine=vllm-server``, which may be others on a resume."""
+
+RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", SERVERS, "tracking")
 
 TRAINED = ("model.name", "model.revision", "model.lora", "model.adapter")
 """Settings that the trained weights depend on; they cannot be overridden with ``run=``."""
@@ -63,7 +66,7 @@ def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
         )
     values = dict(argument.split("=", 1) for argument in arguments)
     run = Path(values.pop("resume"))
-    node = load(run)
+    node = load(run, [name for name in (SERVERS,) if name in values])  # addresses that are replaced need no trust
     if "train" not in node:
         raise InputError(f"{run}: not a training run (its configuration has no train section)")
     steps = node.train.steps

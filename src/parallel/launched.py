@@ -5,8 +5,10 @@ Process 0 reads the command line and calls the others for every job; they do not
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import pickle
 import sys
 import time
 import traceback
@@ -15,10 +17,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from src.errors import causes
 from src.parallel.lifeline import Lifeline, connected
-from src.parallel.processes import LostProcess, Processes
+from src.parallel.processes import Call, LostProcess, Processes, Superseded, sendable
 from src.parallel.settings import launched
-from src.rounds.growing import ALONE, World
+from src.rounds.growing import ALONE, Result, World
 
 WAIT = timedelta(hours=6)
 """Longest wait for another process in an exchange. It is long because a process may wait for a slow one; a process that
@@ -27,7 +30,13 @@ has ended is noticed at once."""
 FOLLOWED = 15.0
 """Seconds that a process waits for process 0 to end it, after the exchange between them failed."""
 
-_now: dict[str, Any] = {}  # the world and the lifeline of this process, once started
+ENTANGLED = (
+    "the job before failed in one process while others were exchanging tensors with it, so no other job can begin; run "
+    "the same command again"
+)
+"""Message of process 0 when it cannot go on with a sweep."""
+
+_now: dict[str, Any] = {}  # the world and the lifeline of this process, once started; whether it is entangled
 
 
 def world() -> World:
@@ -74,25 +83,62 @@ def run(lead: Callable[[], int], task: Callable[[Any, Path], Any]) -> int:
 
 
 def _follow(processes: Processes, task: Callable[[Any, Path], Any]) -> int:
-    """Run the tasks that process 0 calls for, until it ends this process. Returns after an error of this process."""
+    """Run the tasks that process 0 calls for, until it ends this process. Returns after an error of this process.
+
+    An error of one task is raised in the processes that are still at it; then this process waits for the next task.
+    """
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (process 0 prints)
     logging.disable(logging.WARNING)
+    call: Call | None = None
+    ended: Exception = RuntimeError("no job has begun")
     while True:
+        config = None
         try:
-            config, directory = processes.broadcast(None)
+            config, directory = (call or processes.wait(ended)).job
+            call, ended = None, RuntimeError(f"process {processes.rank} has ended this job")
+            processes.raised = None
             task(config, directory)
         except LostProcess:
             time.sleep(FOLLOWED)  # the lifeline ends this process, with the exit code of process 0
             return 1
         except KeyboardInterrupt:
             return 130
-        except (Exception, SystemExit) as error:
-            if not isinstance(error, SystemExit) and error is not processes.raised:
+        except SystemExit:  # a stop of all processes
+            pass
+        except Superseded as superseded:
+            call = superseded.call
+        except Exception as error:
+            if config is None or _entangled(processes, config, error):
                 traceback.print_exc()
                 return 1
+            ended = pickle.loads(pickle.dumps(sendable(error, processes.rank)))  # a traceback would hold the weights
+        gc.collect()
 
 
-def call(config: Any, directory: Path) -> None:
-    """Make the other processes run their task with this configuration and directory."""
-    if isinstance(processes := world(), Processes):
-        processes.broadcast((config, directory.resolve()))
+def call(task: Callable[[Any, Path], Result], config: Any, directory: Path) -> Result:
+    """Run a task in all processes; called by process 0, or by a single process. Returns its own result.
+
+    Raises:
+        SystemExit: the task before has failed in such a way that the other processes cannot begin another one.
+    """
+    processes = world()
+    if not isinstance(processes, Processes):
+        return task(config, directory)
+    if _now.get("entangled"):
+        raise SystemExit(ENTANGLED)
+    processes.raised = None
+    processes.call((config, directory.resolve()))
+    try:
+        return task(config, directory)
+    except Exception as error:
+        _now["entangled"] = _entangled(processes, config, error)
+        raise
+
+
+def _entangled(processes: Processes, config: Any, error: Exception) -> bool:
+    """Whether other processes may wait for this one in an exchange that only its end can break off.
+
+    Exchanges of tensors (sums of gradients, passes of sharded weights) cannot carry the error of one process.
+    """
+    shared = processes.raised is not None and any(one is processes.raised for one in causes(error))
+    return (processes.summing or config.settings.parallel.shards > 1) and not shared

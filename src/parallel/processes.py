@@ -24,7 +24,22 @@ class LostProcess(SystemExit):
     """Another process of the run ended unexpectedly, so this one ends with exit code 1 and a message."""
 
     def __init__(self, cause: Exception) -> None:
-        super().__init__(f"{LOST} ({str(cause).splitlines()[0]})")
+        super().__init__(f"{LOST} ({(str(cause).splitlines() or [''])[0]})")
+
+
+@dataclass(frozen=True)
+class Call:
+    """What process 0 sends to the others to begin a job."""
+
+    job: Any
+
+
+class Superseded(Exception):  # noqa: N818 (not an error of this process)
+    """Process 0 has left the job of this process and calls for another one."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__("process 0 has left this job")
+        self.call = call
 
 
 @dataclass
@@ -33,7 +48,8 @@ class Processes(World):
 
     rank: int
     size: int
-    raised: Exception | None = None  # the last error that all processes raised together
+    raised: Exception | None = None  # the last error of this job that all processes raised together
+    summing: bool = False  # whether this process is inside a sum of gradients, or failed there
     sent: int = 0  # bytes that this process has contributed to exchanges
 
     def gather(self, value: Any) -> list[Any]:
@@ -52,14 +68,23 @@ class Processes(World):
             raise LostProcess(error) from error
         return [pickle.loads(one) for one in values]
 
-    def broadcast(self, value: Any) -> Any:
-        """Return process 0's value in every process."""
-        return self.gather(value if self.leads else None)[0]
+    def call(self, job: Any) -> None:
+        """Begin a job: ``wait`` returns ``job`` in the other processes. Those still at an earlier job leave it."""
+        self.gather(Call(job))
+
+    def wait(self, ended: Exception) -> Call:
+        """Wait until process 0 calls for a job. Processes that are still at the job before raise ``ended``."""
+        while not isinstance(message := self.gather((None, ended))[0], Call):
+            pass  # process 0 was at the job before
+        return message
 
     def agree(self, function: Callable[[], Result]) -> list[Result]:
         """Call ``function`` in every process and return all results, by rank.
 
         An error in one process is raised in all of them: the first error by rank, or else the first ``Stopped``.
+
+        Raises:
+            Superseded: process 0 has left this job.
         """
         result: Result | None = None
         failure: Exception | None = None
@@ -67,7 +92,9 @@ class Processes(World):
             result = function()
         except Exception as error:
             failure = error
-        outcomes: list[tuple[Any, Any]] = self.gather((result, failure and _sendable(failure, self.rank)))
+        outcomes: list[Any] = self.gather((result, failure and sendable(failure, self.rank)))
+        if isinstance(outcomes[0], Call):
+            raise Superseded(outcomes[0])
         failures = [(rank, failed) for rank, (_, failed) in enumerate(outcomes) if failed is not None]
         if failures:
             rank, failed = min(failures, key=lambda one: (isinstance(one[1], Stopped), one[0]))
@@ -117,6 +144,7 @@ class Processes(World):
             return [parameter.grad is not None for parameter in parameters]
 
         some = [any(flags) for flags in zip(*self.agree(present), strict=True)]
+        self.summing = True
         gradients = []
         for parameter, used in zip(parameters, some, strict=True):
             if used and parameter.grad is None:
@@ -133,6 +161,7 @@ class Processes(World):
                 raise LostProcess(error) from error
             for gradient, total in zip(bucket, torch.split(flat, [one.numel() for one in bucket]), strict=True):
                 gradient.copy_(total.view_as(gradient))
+        self.summing = False
 
 
 def _buckets(tensors: Sequence[Any]) -> Iterator[list[Any]]:
@@ -148,7 +177,7 @@ def _buckets(tensors: Sequence[Any]) -> Iterator[list[Any]]:
         yield bucket
 
 
-def _sendable(error: Exception, rank: int) -> Exception:
+def sendable(error: Exception, rank: int) -> Exception:
     """Return ``error`` with its traceback as a note; as a ``RuntimeError`` if it cannot be pickled."""
     if not isinstance(error, Stopped):
         error.add_note(f"in process {rank}:\n{''.join(traceback.format_tb(error.__traceback__))}")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from src.utils.checkpoints import latest, steps
 from tests.conftest import SMALL, run_small
 from tests.helpers.processes import finish, start, train_on
+from tests.integration.test_sweeps import FAILING, table
 from tests.integration.test_train import metrics
 
 SHORT = ["train.steps=3", "train.problems=3", "evaluation.limit=3", "evaluation.every=2", "checkpoint.every=1"]
@@ -218,6 +219,27 @@ def test_a_sweep_on_two_processes_runs_every_job(tmp_path: Path) -> None:
     results = finish(start(["-m", "src.train", *overrides]))
     assert [code for code, _, _ in results] == [0, 0], results
     assert len(list(tmp_path.glob("*/summary.json"))) == 2
+
+
+ONE_FAILS = FAILING.replace("== 0.5", 'in (0.5, {"0": 0.25, "1": 0.125}[os.environ["RANK"]])').replace(
+    "import", "import os,", 1
+)
+"""``src.train``, where updates fail: at the learning rate 0.5 in both processes, at 0.25 and 0.125 in one."""
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_in_one_process_or_both_takes_down_no_other(tmp_path: Path) -> None:
+    short = [*SHORT[:-1], "evaluation.before=false", "evaluation.limit=1"]
+    rates = ["optimizer.lr=0.5,0.25,0.125,0.0002", "seed=0", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    results = finish(start(["-c", ONE_FAILS, "-m", *SMALL, *short, *rates]))
+    assert [code for code, _, _ in results] == [1, 1], results
+    assert "1 of 4 jobs complete" in results[0][1]
+    assert results[0][2].count("Traceback") == 3, "each error once"
+    assert results[1][1:] == ("", "")
+    rows = table(tmp_path / "sweep")
+    assert [row["error"] for row in rows] == [*["ValueError: the update broke"] * 3, ""]
+    alone = run_small(tmp_path / "alone", *short, "optimizer.lr=0.0002", "seed=0")
+    assert_equal_runs(alone, tmp_path / "sweep" / rows[-1]["directory"])
 
 
 def test_other_commands_refuse_several_processes() -> None:

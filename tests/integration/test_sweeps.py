@@ -178,6 +178,18 @@ def test_an_interval_without_a_search_is_refused(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "sweep").exists()
 
 
+def test_jobs_in_other_processes_are_refused_on_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    elsewhere = "hydra.launcher._target_=hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
+    assert launch("-m", "seed=0,1", elsewhere, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 2
+    said = capsys.readouterr().err
+    assert "starts a process for each job, but this command was started on 2 processes" in said
+    assert not (tmp_path / "sweep").exists()
+
+
 def killed_halfway(place: Path, overrides: list[str], complete: int) -> None:
     """Start a sweep, kill its process once some jobs are complete, start it again, and compare with an undisturbed one.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from src.config import compose, resume
 from src.config.runs import load
 from src.types import InputError
 
@@ -68,3 +69,11 @@ def test_packages_that_the_user_names_are_allowed(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("MOTIF_PLUGINS", "my_lab,other")
     run = record(tmp_path, "a: {_target_: my_lab.A}\nb: {_target_: src.optimizers.adamw.AdamW}")
     assert load(run).a._target_ == "my_lab.A"
+
+
+def test_addresses_that_a_resume_replaces_need_no_trust(tmp_path: Path) -> None:
+    compose("train", ["engine=vllm-server", "engine.urls=['http://node1.example:8000']"]).write(tmp_path)
+    with pytest.raises(InputError, match=r"engine\.urls=http://node1\.example:8000 is an address on another machine"):
+        resume([f"resume={tmp_path}"])
+    _, config = resume([f"resume={tmp_path}", "engine.urls=['http://node2.example:8000']"])
+    assert config.settings.engine.urls == ["http://node2.example:8000"]

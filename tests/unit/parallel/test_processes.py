@@ -10,7 +10,6 @@ from src.parallel.processes import _buckets
 from tests.helpers.processes import finish, start
 
 BOTH = """
-import os, sys
 import torch
 from src.parallel import world
 from src.types import InputError
@@ -82,17 +81,66 @@ assert one.grad.tolist() == [1.0, 2.0] and two.grad.tolist() == [1.0, 1.0] and u
 assert two.grad.dtype == torch.bfloat16
 w.accumulate([unused], lambda: None)
 assert unused.grad is None
-from src.parallel.launched import _now
-w.agree(lambda: None)
-if w.leads:
-    _now["lifeline"].closing.set()
-os._exit(0)
+"""
+
+JOBS = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from src import parallel
+from src.types import NumberError
+
+def config(name, shards=1):
+    return SimpleNamespace(name=name, settings=SimpleNamespace(parallel=SimpleNamespace(shards=shards)))
+
+def fail(text):
+    raise ValueError(text)
+
+def task(config, directory):
+    w = parallel.world()
+    if config.name == "all fail outside of an exchange":
+        fail("broken")
+    if config.name == f"process {w.rank} fails while the others are in an exchange":
+        fail(f"broken in {w.rank}")
+    if config.name == "all fail in an exchange, and name the place":
+        try:
+            w.agree(lambda: fail("broken") if w.rank else None)
+        except ValueError as error:
+            raise NumberError("step 1: broken") from error
+    if config.name == "a stop":
+        raise SystemExit(124)
+    assert w.agree(lambda: (config.name, w.rank)) == [(config.name, rank) for rank in range(w.size)]
+    if config.name == f"process {w.rank} fails after the last exchange":
+        fail(f"broken in {w.rank}")
+    return config.name
+
+def ends(name, text=None, **settings):
+    try:
+        assert parallel.call(task, config(name, **settings), Path()) == name and text is None
+    except (ValueError, NumberError, SystemExit) as error:
+        assert str(error) == text, (name, error)
+    assert parallel.call(task, config("well"), Path()) == "well"
+
+def lead():
+    ends("all fail outside of an exchange", "broken")
+    ends("process 0 fails while the others are in an exchange", "broken in 0")
+    ends("process 1 fails while the others are in an exchange", "broken in 1")
+    ends("all fail in an exchange, and name the place", "step 1: broken")
+    ends("all fail in an exchange, and name the place", "step 1: broken", shards=2)
+    ends("a stop", "124")
+    ends("process 0 fails after the last exchange", "broken in 0")
+    ends("process 1 fails after the last exchange")
+    ends("process 0 fails while the others are in an exchange", "broken in 0", shards=2)
+
+sys.exit(parallel.run(lead, task))
 """
 
 
-def test_two_processes_share_work_and_errors() -> None:
-    for code, _, errors in finish(start(["-c", BOTH])):
-        assert code == 0, errors
+def test_two_processes_share_work_and_errors_and_run_a_job_after_one_that_failed() -> None:
+    results = finish(start(["-c", BOTH + JOBS]))
+    assert [code for code, _, _ in results] == [1, 1], results
+    assert "the job before failed in one process while others were exchanging tensors" in results[0][2]
+    assert "Traceback" not in "".join(errors for _, _, errors in results)
 
 
 def test_one_process_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:

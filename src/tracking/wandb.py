@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import netrc
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from src.settings import RunSettings
+from src.tracking.background import Background
 from src.tracking.base import Tracker, TrackerSettings
 from src.tracking.names import COUNTERS, Counting, default_name, results, sweep_of
 from src.verifiers.tags import stated_answer
@@ -19,8 +21,11 @@ logger = logging.getLogger(__name__)
 INIT_SECONDS = 10
 """Time limit for reaching W&B, after which a run is recorded offline."""
 
-FINISH_SECONDS = 30
+FINISH_SECONDS = 20
 """Time limit for uploading what is left at the end of a run; it can be uploaded later with ``wandb sync``."""
+
+CLOSE_SECONDS = 30
+"""Time limit for handing over what is left at the end of a run and uploading it."""
 
 TURN = ("path", "round", "status", "carried", "text", "value", "correct", "advantage", "tokens")
 """Columns of the rollout table that are entries of a turn in ``rollouts/step_*.jsonl``."""
@@ -81,7 +86,11 @@ def _logged_in() -> bool:
 
 
 class WandbTracker(Tracker):
-    """Tracker that records into one W&B run. If W&B cannot be reached, it records offline and says so."""
+    """Tracker that records into one W&B run. If W&B cannot be reached, it records offline and says so.
+
+    Online, W&B's client is called in a thread of its own: some calls wait for an answer of the server (those with a
+    table), for minutes if the network has gone away.
+    """
 
     def __init__(self, settings: Wandb, run: Path, config: Mapping[str, Any], id: str | None) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
@@ -95,19 +104,25 @@ class WandbTracker(Tracker):
             "resume": "allow" if id else None,
             "config": dict(config),
             "settings": wandb.Settings(
-                console="off", disable_git=True, init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
+                console="off",
+                disable_git=True,
+                init_timeout=INIT_SECONDS,
+                finish_timeout=FINISH_SECONDS,
+                finish_timeout_raises=True,
+                reinit="create_new",  # the run before in this process may still be waiting for the network
             ),
         }
-        mode, problem = settings.used_mode, ""
+        mode, problem, self._unreached = settings.used_mode, "", False
         if mode == "online" and not (os.environ.get("WANDB_API_KEY") or _logged_in()):
             problem = "tracking.mode=online needs an API key: run `wandb login`, or set WANDB_API_KEY"
         try:
             self._run = wandb.init(mode="offline" if problem else mode, **options)
-        except wandb.errors.Error as error:
+        except Exception as error:  # W&B's own, and others if it is not W&B that answers
             if mode != "online" or problem:
                 raise
-            problem = f"W&B cannot be reached ({str(error).splitlines()[0]})"
+            problem, self._unreached = f"W&B cannot be reached ({_one_line(error)})", True
             self._run = wandb.init(mode="offline", **options)
+        self._background = Background() if mode == "online" and not problem else None
         if problem:
             logger.warning("%s; this run is recorded offline: upload it with `wandb sync`", problem)
         for counter in COUNTERS:
@@ -119,7 +134,7 @@ class WandbTracker(Tracker):
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         named = self._counting.named(metrics)
-        self._try(lambda: self._run.log(named, step=metrics.get("step")))
+        self._record(lambda: self._run.log(named, step=metrics.get("step")))
 
     def rollouts(self, step: int, trees: Sequence[Mapping[str, Any]]) -> None:
         terms = list(dict.fromkeys(name for tree in trees for turn in tree["turns"] for name in turn["scores"]))
@@ -139,15 +154,26 @@ class WandbTracker(Tracker):
             for turn in tree["turns"]
         ]
         table = self._wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
-        self._try(lambda: self._run.log({"step": step, "rollout/trees": table}, step=step))
+        self._record(lambda: self._run.log({"step": step, "rollout/trees": table}, step=step))
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
-        self._try(lambda: self._run.summary.update({**summary, **results(summary)}))
+        self._record(lambda: self._run.summary.update({**summary, **results(summary)}))
         if self._settings.artifacts:
-            self._try(self._upload)
+            self._record(self._upload)
 
     def close(self, exit_code: int) -> None:
-        self._try(lambda: self._run.finish(exit_code=exit_code))
+        self._record(lambda: self._run.finish(exit_code=exit_code))
+        if self._background is not None and not self._background.finish(CLOSE_SECONDS):
+            self._failed(f"its server did not take everything within {CLOSE_SECONDS} s")
+        if self._unreached or (self._background is not None and self._broken):
+            self._end_service(exit_code)
+
+    def _end_service(self, exit_code: int) -> None:
+        """End W&B's process, which would go on trying for minutes; at its end, this process would wait for it."""
+        with contextlib.suppress(Exception, SystemExit):  # it may have ended already
+            setup: Any = self._wandb.setup()
+            setup.ensure_service()._proc._process.kill()
+            self._wandb.teardown(exit_code)
 
     def _upload(self) -> None:
         """Record the reported weights (the adapter, with LoRA) as an artifact of the run."""
@@ -155,15 +181,26 @@ class WandbTracker(Tracker):
         artifact.add_dir(str(self._folder / "model"))
         self._run.log_artifact(artifact)
 
+    def _record(self, action: Callable[[], object]) -> None:
+        """Record something: offline at once, online when it is its turn."""
+        if self._background is None:
+            self._try(action)
+        elif not self._background.add(lambda: self._try(action)):
+            self._failed("too many records wait for its server")
+
     def _try(self, action: Callable[[], object]) -> None:
-        """Record something. W&B's own failures do not stop a run: the first is said, and its files have everything."""
+        """Perform an action. W&B's failures do not stop a run, whatever their type."""
         try:
             action()
-        except (self._wandb.errors.Error, OSError) as error:
-            if not self._broken:
-                logger.warning(
-                    "W&B failed (%s: %s); the run goes on, and its own files hold everything",
-                    type(error).__name__,
-                    (str(error).splitlines() or [""])[0],
-                )
+        except Exception as error:
+            self._failed(f"{type(error).__name__}: {_one_line(error)}")
+
+    def _failed(self, reason: str) -> None:
+        """Say the first failure; the run's own files have everything."""
+        if not self._broken:
             self._broken = True
+            logger.warning("W&B failed (%s); the run goes on, and its own files hold everything", reason)
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,6 +150,62 @@ def test_without_a_connection_the_run_is_recorded_offline(
     assert modes == ["online", "offline"]
     assert caplog.text.count("recorded offline") == 1
     assert "W&B cannot be reached (Run initialization has timed out" in caplog.text
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A W&B run that goes on online. Its calls wait until ``answers`` is set; ``logged`` holds the steps."""
+    import wandb
+
+    run = SimpleNamespace(answers=threading.Event(), logged=[], id="x", define_metric=lambda *names, **others: None)
+    run.finish = lambda exit_code: run.answers.wait()
+    run.log = lambda values, step: run.answers.wait() and run.logged.append(step)
+    monkeypatch.setattr(wandb, "init", lambda **options: run)
+    monkeypatch.setattr(WandbTracker, "_end_service", lambda self, code: setattr(run, "ended", code))
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    return run
+
+
+def test_online_a_server_that_does_not_answer_delays_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, online: SimpleNamespace
+) -> None:
+    monkeypatch.setattr("src.tracking.wandb.CLOSE_SECONDS", 0.1)
+    begin = time.perf_counter()
+    with Wandb(mode="online").open(tmp_path, {}, {}, None) as tracker:
+        for step in range(1, 5):
+            tracker.rollouts(step, [])
+            tracker.log({"step": step, "loss": 1.0})
+    assert time.perf_counter() - begin < 2
+    (record,) = caplog.records
+    assert record.message.startswith("W&B failed (its server did not take everything within 0.1 s); the run goes on")
+    assert online.ended == 0
+    online.answers.set()
+
+
+def test_online_everything_is_recorded_in_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, online: SimpleNamespace
+) -> None:
+    with Wandb(mode="online").open(tmp_path, {}, {}, None) as tracker:
+        for step in range(1, 5):
+            tracker.rollouts(step, [])
+            tracker.log({"step": step, "loss": 1.0})
+        online.answers.set()
+    assert online.logged == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert not caplog.records
+    assert not hasattr(online, "ended")
+
+
+def test_too_many_waiting_records_are_dropped_and_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, online: SimpleNamespace
+) -> None:
+    monkeypatch.setattr("src.tracking.wandb.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("src.tracking.background.WAITING", 2)
+    with Wandb(mode="online").open(tmp_path, {}, {}, None) as tracker:
+        for step in range(1, 9):
+            tracker.log({"step": step, "loss": 1.0})
+    assert caplog.text.count("W&B failed (too many records wait for its server)") == 1
+    assert len(caplog.records) == 1
+    online.answers.set()
 
 
 def test_a_host_that_cannot_be_reached_costs_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

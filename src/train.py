@@ -46,7 +46,7 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
     from src.training.trainer import Trainer, logged
     from src.utils import checkpoints
     from src.utils.console import Console
-    from src.utils.environment import make_deterministic, peak_memory
+    from src.utils.environment import frozen_objects, make_deterministic, peak_memory
     from src.utils.files import write_json
     from src.utils.signals import Stopped, StopRequest
 
@@ -70,6 +70,7 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
             if world.leads
             else Tracker() as tracker,
             MetricsFile(file, done, copy) if world.leads else NoMetrics() as metrics,
+            frozen_objects(),
         ):
             if metrics.repaired:
                 console.note(metrics.repaired)

@@ -33,16 +33,18 @@ SETTINGS = [
 BLOCKS = 20
 """Means over so many blocks of steps are fitted, since neighbouring steps are not independent."""
 
-BOUNDS = {"memory": 2048.0, "handles": 0.001, "threads": 0.001, "children": 0.001, "disk": 4096.0}
+BOUNDS = {"memory": 2048.0, "blocks": 2.0, "handles": 0.001, "threads": 0.001, "children": 0.001, "disk": 4096.0}
 """Largest slope per step that counts as flat: bytes, or numbers; of the disk, the lines of a step and some slack."""
 
 
 def usage(run: Path) -> dict[str, float]:
-    """What this process uses: bytes of resident memory and of the run directory; open files, threads, children."""
+    """What this process uses: bytes of resident memory and of the run directory; blocks of memory in use by Python
+    objects; open files, threads, children."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     tasks = Path("/proc/self/task").iterdir()
     return {
         "memory": pages * os.sysconf("SC_PAGE_SIZE"),
+        "blocks": sys.getallocatedblocks(),
         "handles": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
         "threads": threading.active_count(),
         "children": sum(len((task / "children").read_text().split()) for task in tasks),

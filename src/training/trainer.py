@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import time
@@ -189,8 +190,7 @@ class Trainer:
 
     def interrupt(self) -> None:
         """Raise ``Stopped`` if a stop was requested."""
-        if self.stop.requested is not None:
-            raise self.stop.requested
+        self.stop.check()
 
     def validate(self) -> dict[str, float]:
         """Evaluate on the validation split if it is due at this step; save the weights if they are the best so far."""
@@ -238,17 +238,17 @@ class Trainer:
 
     def save(self) -> None:
         """Save a checkpoint of the last completed step."""
-        state = self.state
+        run, state, keep = self.run, self.state, self.settings.checkpoint.keep
         state.seconds = self.seconds
         content = {
-            "settings": self.run.config.values,
+            "settings": run.config.values,
             "state": vars(state) | {"best": dict(state.best), "pending": dict(state.pending)},
             "optimizer": whole_state(self.learner.optimizer.state_dict(), keep=self.run.world.leads),
             "schedule": self.learner.schedule.state_dict(),
         }
-        run, keep = self.run, self.settings.checkpoint.keep
         with run.policy.gathered():
             run.world.lead(lambda: checkpoint.save(run.directory, state.step, run.policy, content, keep))
+        gc.collect()  # milliseconds, since ``frozen_objects`` exempts the libraries
 
 
 def ids(rollouts: Sequence[Rollout]) -> dict[int, str]:

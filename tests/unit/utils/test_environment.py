@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from src.config import ROOT
-from src.utils.environment import recorded_environment
+from src.utils.environment import frozen_objects, recorded_environment
 
 
 @pytest.mark.parametrize("content", [b"", b'{"threads": 3', b"\xff", b"[]"])
@@ -46,3 +47,16 @@ def test_freed_memory_is_reused_without_page_faults():
         for how in ("keep", "leave")
     }
     assert pages["keep"] < 20 < pages["leave"]  # "leave" is 32 if the kernel uses pages of 2 MiB
+
+
+def test_all_objects_are_visited_often_although_the_libraries_hold_many() -> None:
+    libraries = [[] for _ in range(300_000)]
+    gc.collect()
+    with frozen_objects():
+        before = gc.get_stats()[2]["collections"]
+        for _ in range(20):
+            kept = [[] for _ in range(7_000)]
+            del kept
+        assert gc.get_stats()[2]["collections"] > before
+        assert gc.get_freeze_count() >= len(libraries)
+    assert gc.get_freeze_count() == 0

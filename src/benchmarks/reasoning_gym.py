@@ -54,8 +54,13 @@ class ReasoningGym(Benchmark):
     verify_seconds: float = Field(2.0, gt=0)
 
     def check(self) -> Iterable[str]:
-        if max(self.train_size, self.validation_size, self.test_size) * 20 > SEED_STRIDE:
-            yield f"a split of benchmark={self.name} can have at most {SEED_STRIDE // 20} problems; lower its size"
+        sizes = {"train": self.train_size, "validation": self.validation_size, "test": self.test_size}
+        for split, size in sizes.items():
+            if size * 20 > SEED_STRIDE:
+                yield (
+                    f"benchmark.{split}_size={size}: a split of benchmark={self.name} can have at most "
+                    f"{SEED_STRIDE // 20} problems; lower it"
+                )
         taken = sorted({"train", "validation"} & set(self.tests))
         yield from (f"benchmark.tests.{name}: a test split cannot be named {name}" for name in taken)
         if not self.tests:

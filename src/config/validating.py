@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -34,6 +35,7 @@ def validated(command: str, node: DictConfig) -> Any:
     return settings
 
 
+@cache
 def command_class(command: str) -> type[Section]:
     """Return the class of a command's settings, which ``conf/<command>.yaml`` names."""
     kind: type[Section] = locate(OmegaConf.select(OmegaConf.load(CONF / f"{command}.yaml"), "_target_"))

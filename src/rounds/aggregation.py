@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from src.rounds.base import Quoting, TokenCarry
+from src.rounds.base import MOST_ROUNDS, Quoting, TokenCarry
 from src.rounds.carry.none import Nothing
 from src.rounds.prompts import bounded
 from src.rounds.sets import balanced, longest, ordered, reader, unread
@@ -26,7 +26,7 @@ class Aggregation(Quoting):
     ``progress_tokens`` of the prompt. ``n=1`` samples the drafts alone.
     """
 
-    n: int = Field(2, ge=1)
+    n: int = Field(2, ge=1, le=MOST_ROUNDS)
     sets: int = Field(4, ge=1)
     sources: int = Field(4, ge=1)
     rollouts: int = Field(1, ge=1)

@@ -13,6 +13,9 @@ from src.rounds.tool.base import Tool
 from src.settings import RunSettings, Section
 from src.types import Codec, Path, Problem, Turn
 
+MOST_ROUNDS = 10_000
+"""Largest number of rounds: widths are listed by round."""
+
 
 class Carry(Section, ABC):
     """A carry rule: selects the text of earlier rounds that the next prompt quotes."""
@@ -151,7 +154,7 @@ class Quoting(Strategy):
     """
 
     carry: Carry | TokenCarry
-    context: int
+    context: int = Field(ge=2)
     first_tokens: int = Field(ge=1)
     later_tokens: int = Field(ge=1)
     progress_tokens: int = Field(ge=1)

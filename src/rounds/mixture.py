@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from src.rounds.base import Strategy
+from src.rounds.base import MOST_ROUNDS, Strategy
 from src.settings import RunSettings, Section
 from src.types import Codec, Problem, Turn
 
@@ -36,7 +36,7 @@ class Mixture(Strategy):
     ``n``, ``responses``, ``trajectories`` and ``first_tokens`` are values that the parts of an option refer to.
     """
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, le=MOST_ROUNDS)
     responses: int = Field(8, ge=1)
     trajectories: int = Field(1, ge=1)
     first_tokens: int = Field(1, ge=1)
@@ -65,10 +65,10 @@ class Mixture(Strategy):
         if run.reward is None:
             return
         if run.train is not None and not all(count.is_integer() for count in self._counts(run.train.problems)):
-            shares = ", ".join(f"{name} {part.share:g}" for name, part in self.parts.items())
+            shares = ", ".join(f"rounds.parts.{name}.share={part.share:g}" for name, part in self.parts.items())
             yield (
-                f"train.problems={run.train.problems} cannot be divided by the shares of rounds.parts ({shares}); "
-                "change one of them so that every part grows a whole number of problems"
+                f"train.problems={run.train.problems} cannot be divided by {shares}; change one of them so that every "
+                "part grows a whole number of problems"
             )
         for name, part in self.parts.items():
             if part.share:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from src.rounds.base import Quoting, TokenCarry
+from src.rounds.base import MOST_ROUNDS, Quoting, TokenCarry
 from src.rounds.prompts import bounded, fitted
 from src.rounds.search.aggregate import Aggregate
 from src.settings import RunSettings
@@ -27,7 +27,7 @@ class MultiRound(Quoting):
     ``continuation`` selects the weights that sample rounds 2..n in training.
     """
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, le=MOST_ROUNDS)
     probes: int = Field(0, ge=0)
     branching: Sequence[int] | None = None
     ending: Literal["fixed", "concludes"] = "fixed"

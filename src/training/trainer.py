@@ -147,8 +147,7 @@ class Trainer:
         begin = time.perf_counter()
         rollouts = self.growing(step)(picked)
         growing = time.perf_counter() - begin
-        scores = self.score(rollouts)
-        return Batch(rollouts, scores, self.credit(rollouts, scores), 0, growing)
+        return Batch(rollouts, scores := self.score(rollouts), self.credit(rollouts, scores), 0, growing)
 
     def growing(self, step: int) -> Callable[[Sequence[Problem]], list[Rollout]]:
         """Return the function that generates the rollouts of a step: one round deep if the reward needs no more."""
@@ -190,7 +189,8 @@ class Trainer:
 
     def interrupt(self) -> None:
         """Raise ``Stopped`` if a stop was requested."""
-        self.stop.check()
+        if self.stop.requested is not None:
+            raise self.stop.requested
 
     def validate(self) -> dict[str, float]:
         """Evaluate on the validation split if it is due at this step; save the weights if they are the best so far."""

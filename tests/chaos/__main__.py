@@ -23,7 +23,7 @@ import torch
 
 from src.config import compose
 from src.run import build_run
-from tests.chaos import faults, judges, memory
+from tests.chaos import faults, judges, memory, servers
 from tests.chaos.table import Table
 from tests.chaos.victims import PHASES, begin, durations, recipe, results, start
 
@@ -95,6 +95,10 @@ def chaos(folder: Path, kills: int, seed: int, quick: bool) -> Table:
     other.rng = place.rng
     for phase in ("rollout", "backward", "checkpoint"):
         attempt(f"aggregation: SIGKILL during {phase}", 3, partial(faults.killed, other, phase))
+    with servers.Server(folder / "servers") as server:
+        served = undisturbed(folder / "served", server.overrides)
+        served.rng = place.rng
+        attempt("vLLM server killed", few, partial(servers.server_killed, served, server))
     if mountable():
         attempt("full disk", few, partial(faults.full_disk, place))
         attempt("read-only directory", 2, partial(faults.read_only, place))

@@ -27,7 +27,7 @@ class FakeVLLM:
     ``raw`` gives log-probs before temperature. ``requests`` holds the path, body and headers of all requests.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, port: int = 0, context: int = 128) -> None:
         self.folder, self.dtype = folder, dtype
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -36,7 +36,7 @@ class FakeVLLM:
         self.answers: dict[str, list[tuple[int, str]]] = {}
         self.serves = lambda name: name
         self.raw = self.hangs = False
-        self.context, self.port, self.key = 128, 0, ""
+        self.context, self.port, self.key = context, port, ""
         self.spoil = lambda answer: answer
         self.start()
 

@@ -160,7 +160,7 @@ BAD = {
     "evaluation.keep_best=7": "evaluation.keep_best=7: must be true or false",
     "reward.normalise=never": "reward.normalise='never': must be one of after, before",
     "rounds.keep=middle": "rounds.keep='middle': must be one of head, tail",
-    "rounds=0": "rounds.n=0 must be 1 or more",
+    "rounds=0": "rounds.n=0 must be in [1, 10000]",
     "optimizer.lr=0": "optimizer.lr=0 must be in (0, 1]",
     "rounds.top_p=0.9": "rounds.top_p=0.9 truncates the sampling distribution of trained turns",
     "rounds.responses=1": "a group of 1",

@@ -272,7 +272,7 @@ def test_all_mistakes_come_in_one_error(other_run: Path) -> None:
         "evaluation.smaples: there is no such setting; valid: samples",
         "~benchmark.tests.far: there is no setting 'benchmark.tests.far'",
         "model.lora.r=8: run=",
-        "rounds.n=0 must be 1 or more",
+        "rounds.n=0 must be in [1, 10000]",
         "seed=1,2: several values are a sweep",
         "evaluation.rounds=[1: cannot be parsed",
     ]

@@ -55,7 +55,7 @@ def test_the_evaluated_part_answers() -> None:
 
 
 REFUSED = {
-    "train.problems=5": "train.problems=5 cannot be divided by the shares of rounds.parts (chains 1, single 1)",
+    "train.problems=5": "train.problems=5 cannot be divided by rounds.parts.chains.share=1, rounds.parts.single.share",
     "rounds.parts.chains.strategy.continuation=base": "rounds.parts.chains: continuation=base needs the",
     "rounds/search@rounds.parts.chains.strategy.search=vote": "rounds.parts.chains: a search prunes",
     "+rounds/search=vote": "rounds/search searches with one strategy",

@@ -31,6 +31,7 @@ def values(n: int = 2, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"n": 10**13}, "n=10000000000000 must be in [1, 10000]"),
         ({"branching": [3]}, "rounds.branching=[3] must be 2 numbers"),
         ({"branching": [3, 2, 1]}, "rounds.branching=[3, 2, 1] must be 2 numbers"),
         ({"branching": []}, "rounds.branching=[] must be 2 numbers"),

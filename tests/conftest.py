@@ -8,12 +8,24 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of several tests at once would wait for each other
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from src.config import compose
 from src.train import train
+
+
+@pytest.fixture(autouse=True)
+def no_log_handlers_left() -> Iterator[None]:
+    """Remove the handlers that Hydra added during a test: their streams are closed with it."""
+    before = list(logging.root.handlers)
+    yield
+    for handler in [one for one in logging.root.handlers if one not in before and type(one).__module__ == "logging"]:
+        logging.root.removeHandler(handler)
+
 
 SMALL = ["debug=smoke", "tracking=none", "train.threads=1", "evaluation.limit=4"]
 """Overrides of a run that takes seconds."""

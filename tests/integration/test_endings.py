@@ -195,10 +195,10 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, rate: float, error: BaseException) 
     """Make every update at this learning rate fail."""
     update = Learner.update
 
-    def failing(self: Learner, rows: Any) -> Any:
+    def failing(self: Learner, *rows: Any) -> Any:
         if self.optimizer.param_groups[0]["initial_lr"] == rate:
             raise error
-        return update(self, rows)
+        return update(self, *rows)
 
     monkeypatch.setattr(Learner, "update", failing)
 

@@ -37,10 +37,10 @@ FAILING = """
 import runpy
 from src.training.learner import Learner
 update = Learner.update
-def failing(self, rows):
+def failing(self, *rows):
     if self.optimizer.param_groups[0]["initial_lr"] == 0.5:
         raise ValueError("the update broke\\nat the second line")
-    return update(self, rows)
+    return update(self, *rows)
 Learner.update = failing
 runpy.run_module("src.train", run_name="__main__", alter_sys=True)
 """
@@ -69,10 +69,10 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> None:
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
     update = Learner.update
 
-    def fails(self: Learner, rows: Any) -> Any:
+    def fails(self: Learner, *rows: Any) -> Any:
         if self.optimizer.param_groups[0]["initial_lr"] == 0.5:
             raise ValueError("the update broke\nat the second line")
-        return update(self, rows)
+        return update(self, *rows)
 
     monkeypatch.setattr(Learner, "update", fails)
 

@@ -120,7 +120,7 @@ def test_targets_that_are_no_section_class_are_refused(target: Any, text: str) -
         (
             MultiRound,
             {**ROUNDS, "n": 0, "carry": {"_target_": "src.rounds.carry.tail.Tail", "head": 1.0}, "top_p": 0.0},
-            ["it.carry.head=1.0 must be in [0, 1)", "it.n=0 must be 1 or more", "it.top_p=0.0 must be in (0, 1]"],
+            ["it.carry.head=1.0 must be in [0, 1)", "it.n=0 must be in [1, 10000]", "it.top_p=0.0 must be in (0, 1]"],
         ),
     ],
 )

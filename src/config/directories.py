@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ def refuse_used(directories: Sequence[Path | None], configs: Sequence[Config[Any
         raise InputError(*problems)
 
 
+def _cut(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether the settings ``there`` are the beginning of those ``here``; the last value may be cut."""
+    return len(there) < len(here) and all(there[key] == here.get(key) for key in list(there)[:-1])
+
+
 def refuse_other_run(directory: Path, node: DictConfig, free: tuple[str, ...] = RESUMED) -> None:
     """Check that a directory holds no run, or one with the settings of the composed configuration ``node``.
 
@@ -63,6 +68,8 @@ def refuse_other_run(directory: Path, node: DictConfig, free: tuple[str, ...] = 
         if checkpoints.steps(directory):
             raise
         return  # killed while it was written: nothing was trained, so the run starts again
+    if not checkpoints.steps(directory) and _cut(there, here):
+        return
     differing = [
         f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
         for key in sorted({*there, *here})

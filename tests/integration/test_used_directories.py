@@ -12,6 +12,7 @@ import src.evaluate
 import src.train
 from src import config as configuration
 from src.config import compose
+from src.config.directories import refuse_other_run
 from src.train import main, train
 from src.types import InputError
 from tests.conftest import SMALL, run_small
@@ -102,6 +103,23 @@ def test_a_configuration_that_was_cut_before_training_is_written_again(
     shutil.copy(config, new / ".hydra" / "config.yaml")
     assert launch(*QUICK, f"hydra.run.dir={new}") == 0
     assert configuration.load(new) == compose("train", QUICK).node
+
+
+@pytest.mark.parametrize("lines", [0, 1, 30])
+def test_a_configuration_that_was_cut_between_lines_is_written_again(run: Path, tmp_path: Path, lines: int) -> None:
+    """It is valid YAML, but not whole."""
+    new = tmp_path / "new"
+    (new / ".hydra").mkdir(parents=True)
+    whole = (run / ".hydra" / "config.yaml").read_text().splitlines(keepends=True)
+    (new / ".hydra" / "config.yaml").write_text("".join(whole[:lines]))
+    node = compose("train", QUICK).node
+    refuse_other_run(new, node)
+    if lines == 30:  # the seed is in the second line
+        with pytest.raises(InputError, match="other settings"):
+            refuse_other_run(new, compose("train", [*QUICK, "seed=7"]).node)
+    (new / "checkpoints" / "step_1").mkdir(parents=True)
+    with pytest.raises(InputError, match="other settings|it holds no settings"):
+        refuse_other_run(new, node)
 
 
 @pytest.mark.parametrize("how", ["run again", "resume", "sweep"])

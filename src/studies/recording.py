@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from src import config as configuration
+from src.config.reading import load_choices
 from src.studies.jobs import Job
 from src.studies.registering import PLAN, registered
 from src.studies.reporting import write_report
@@ -16,7 +18,9 @@ from src.types import InputError
 from src.utils.files import write_json
 
 JOBS = "jobs.json"
-OF_A_RUN = ("summary.json", "metrics.jsonl", ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml")
+OF_A_RUN = ("summary.json", "metrics.jsonl", ".hydra/config.yaml", ".hydra/overrides.yaml")
+HYDRA = ".hydra/hydra.yaml"
+"""Hydra's settings, of which only the choices of options are copied: the rest are paths of one machine."""
 
 
 def record(name: str, study: Study, jobs: Sequence[Job], folder: Path, target: Path) -> str:
@@ -40,6 +44,9 @@ def record(name: str, study: Study, jobs: Sequence[Job], folder: Path, target: P
             _copy(job.done, target / result)
             for file in OF_A_RUN if job.kind == "train" else ():
                 _copy(job.directory / file, target / place / file)
+            if job.kind == "train":
+                choices = {"hydra": {"runtime": {"choices": dict(load_choices(job.directory))}}}
+                write_json(target / place / HYDRA, choices)  # JSON is YAML
     write_json(target / JOBS, {"study": name, "jobs": described})
     return rebuild(target)
 
@@ -49,7 +56,7 @@ def rebuild(target: Path) -> str:
     found = json.loads((target / JOBS).read_text(encoding="utf-8"))
     latest = json.loads((target / PLAN).read_text(encoding="utf-8"))
     settings = latest["amendments"][-1]["study"] if latest["amendments"] else latest["study"]
-    study = Study(**{key: value for key, value in settings.items() if key != "_target_"})
+    study = configuration.build(settings, Study)
     jobs = [_job(one, target) for one in found["jobs"]]
     return write_report(found["study"], study, registered(target, study), jobs, target)
 

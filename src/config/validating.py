@@ -103,7 +103,18 @@ def _plain(node: DictConfig, name: str) -> Any:
 def explained(command: str, overrides: Sequence[str]) -> tuple[Composition, list[str]]:
     """Compose with the overrides that Hydra accepts; return also a message for each override that it refuses."""
     composition, good, refused = tried(command, overrides)
-    return composition, [_explain(command, good, override, error) for override, error in refused.items()]
+    errors = [_explain(command, good, override, error) for override, error in refused.items()]
+    return composition, [*errors, *_without_effect(composition.node, good)]
+
+
+def _without_effect(node: DictConfig, overrides: Sequence[str]) -> Iterator[str]:
+    """A message for each empty mapping given to a setting with entries: Hydra merges both, which changes nothing."""
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        held = OmegaConf.select(node, key, throw_on_missing=False) if value.replace(" ", "") == "{}" else None
+        if isinstance(held, DictConfig) and held:
+            first = str(next(iter(held)))
+            yield f"{override}: an empty mapping changes nothing; remove entries one by one, e.g. ~{key}.{first}"
 
 
 def tried(command: str, overrides: Sequence[str]) -> tuple[Composition, list[str], dict[str, Exception]]:

@@ -118,7 +118,7 @@ def test_a_configuration_that_was_cut_between_lines_is_written_again(run: Path, 
         with pytest.raises(InputError, match="other settings"):
             refuse_other_run(new, compose("train", [*QUICK, "seed=7"]).node)
     (new / "checkpoints" / "step_1").mkdir(parents=True)
-    with pytest.raises(InputError, match="other settings|it holds no settings"):
+    with pytest.raises(InputError, match=r"other settings|it holds no settings"):
         refuse_other_run(new, node)
 
 

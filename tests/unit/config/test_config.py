@@ -260,6 +260,7 @@ def test_all_mistakes_are_reported_together_and_nothing_is_loaded(monkeypatch: p
         (["benchmark.verify_seconds=0"], "benchmark.verify_seconds=0 must be above 0"),
         (["benchmark.threshold=2"], r"benchmark.threshold=2 must be in \(0, 1\]"),
         (["+benchmark.tests.train={}"], "a test split cannot be named train"),
+        (["reward.terms={}"], "reward.terms={}: an empty mapping changes nothing; remove entries one by one"),
         (["~reward.terms.outcome", "~reward.terms.format"], "reward.terms is empty"),
         (["reward=overlong", "reward.terms.overlong.buffer=0"], r"reward.terms.overlong.buffer=0 must be in \(0, 1\]"),
         (["reward=unrepetitive", "reward.terms.repetition.size=0"], "reward.terms.repetition.size=0 must be 1 or more"),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
 import threading
 import time
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.helpers.local_server import LocalServer
 
 COMPUTING = threading.Lock()
 """Also held to load models: two threads that do would leave transformers without weight tying for good."""
@@ -43,18 +43,9 @@ class FakeVLLM:
     def start(self) -> None:
         """Start, or start again on the same port as a new process would: without adapters."""
         self.adapters = {}
-        self.connections: list[socket.socket] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                super().setup()
-                server.connections.append(self.connection)
-
-            def log_message(self, *arguments: object) -> None: ...
-
             def do_GET(self) -> None:
                 self.reply({})
 
@@ -76,24 +67,16 @@ class FakeVLLM:
                 self.end_headers()
                 self.wfile.write(data)
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self.http.daemon_threads = True
-        self.http.handle_error = lambda request, address: None  # clients may leave before the answer
-        self.port = self.http.server_address[1]
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
+        self.http = LocalServer(Handler, self.port)
+        self.port = self.http.port
 
     def stop(self) -> None:
         """Stop as a killed process does: with all its connections."""
-        self.http.shutdown()
-        for connection in self.connections:
-            with contextlib.suppress(OSError):  # closed by the other side
-                connection.shutdown(socket.SHUT_RDWR)
-        self.http.server_close()
+        self.http.stop()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.http.url
 
     def paths(self) -> list[str]:
         return [path for path, _, _ in self.requests]

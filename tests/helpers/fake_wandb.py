@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import socket
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.helpers.local_server import LocalServer
 
 
 class FakeWandb:
@@ -18,18 +17,9 @@ class FakeWandb:
     def __init__(self) -> None:
         self.requests: list[str] = []
         self.silent = False
-        self.connections: list[socket.socket] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                super().setup()
-                server.connections.append(self.connection)
-
-            def log_message(self, *arguments: object) -> None: ...
-
             def do_GET(self) -> None:
                 self.reply({})
 
@@ -52,22 +42,12 @@ class FakeWandb:
                 self.end_headers()
                 self.wfile.write(data)
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.http.handle_error = lambda request, address: None  # clients may leave before the answer
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        self.open = True
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+        self.http = LocalServer(Handler)
+        self.url = self.http.url
 
     def die(self) -> None:
         """Close all connections and refuse new ones."""
-        if self.open:
-            self.open = False
-            self.http.shutdown()
-            self.http.server_close()
-        for connection in self.connections:
-            with contextlib.suppress(OSError):  # closed by the other side
-                connection.shutdown(socket.SHUT_RDWR)
+        self.http.stop()
 
     def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
         if operation == "ServerFeaturesQuery":

@@ -24,6 +24,11 @@ class Plan:
     first: Mapping[str, Any]
     amendments: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def latest(self) -> Mapping[str, Any]:
+        """The study as it is now."""
+        return self.amendments[-1]["study"] if self.amendments else self.first
+
     def compares(self, first: str, second: str) -> bool:
         """Whether the comparison of two runs was planned."""
         return any({first, second} == set(pair) for pair in self.first["comparisons"])
@@ -53,16 +58,25 @@ def registered(folder: Path, study: Study) -> Plan:
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(file, {"registered": now, "study": described, "amendments": []})
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        plan = Plan(found["registered"], found["study"], tuple(found["amendments"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{file}: damaged: {error}. Restore it, or start the study in another root=<folder>"
-        ) from error
-    latest = plan.amendments[-1]["study"] if plan.amendments else plan.first
-    if latest == described:
+    plan = read(folder)
+    if plan.latest == described:
         return plan
     amendments = (*plan.amendments, {"time": now, "study": described})
     write_json(file, {"registered": plan.registered, "study": plan.first, "amendments": list(amendments)})
     return Plan(plan.registered, plan.first, amendments)
+
+
+def read(folder: Path) -> Plan:
+    """Read the registered plan of a study.
+
+    Raises:
+        InputError: its file is damaged.
+    """
+    file = folder / PLAN
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return Plan(found["registered"], found["study"], tuple(found["amendments"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file}: damaged: {error}. Restore it, or start the study in another root=<folder>"
+        ) from error

@@ -105,6 +105,12 @@ def test_a_recorded_study_is_rebuilt_after_its_settings_have_changed(
     (moved / "report.md").unlink()
     rebuild(moved)
     assert (moved / "report.md").read_text() == text
+    plan = json.loads((moved / "plan.json").read_text())
+    del plan["study"]["warmups"]  # as if studies had not had them then
+    (moved / "plan.json").write_text(json.dumps(plan))
+    rebuild(moved)
+    assert (moved / "report.md").read_text() == text
+    assert json.loads((moved / "plan.json").read_text()) == plan
 
 
 def test_a_study_that_was_stopped_twice_equals_the_undisturbed_one(

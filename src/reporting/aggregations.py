@@ -31,9 +31,7 @@ def markdown(groups: Iterable[Group]) -> str:
     for group in groups:
         for (name, read), summaries in _evaluations(group):
             found.append(([group.label, name.label(names), str(name.rounds), read], summaries))
-    first = 0 if any(about[0] for about, _ in found) else 1
-    heads = ("runs", "test split", "rounds", "drafts read")
-    text = table(heads[first:], [(about[first:], summaries) for about, summaries in found])
+    text = table(("runs", "test split", "rounds", "drafts read"), found)
     return f"{text}\n\n{NOTE}\n" if text else ""
 
 
@@ -48,7 +46,7 @@ def table(heads: Sequence[str], found: Sequence[tuple[Sequence[str], Sequence[Ma
         *("accuracy", "problems", "tokens in sequence", "tokens an answer", "draft vote", "all wrong, right"),
         *("some right, wrong", *(f"only source {place} right" for place in places)),
     )
-    return tables.markdown([*heads, *measures], rows)
+    return tables.labelled([*heads, *measures], rows)
 
 
 def _evaluations(group: Group) -> Iterator[tuple[tuple[Name, str], list[Mapping[str, Any]]]]:

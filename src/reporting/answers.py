@@ -40,11 +40,8 @@ def markdown(groups: Iterable[Group]) -> str:
                 cells = [_moved(before, after, "attempts", ending) for ending in ENDINGS]
                 cells.append(_moved(before, after, "vote_calibration", "error"))
                 rows.append([group.label, name.label(names), str(name.rounds), *cells])
-    if not rows:
-        return ""
     heads = ["runs", "test split", "rounds", *(ending.replace("_", " ") for ending in ENDINGS), "vote error"]
-    first = 0 if any(row[0] for row in rows) else 1
-    return f"{tables.markdown(heads[first:], [row[first:] for row in rows])}\n\n{NOTE}\n"
+    return f"{tables.labelled(heads, rows)}\n\n{NOTE}\n" if rows else ""
 
 
 def _moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], part: str, key: str) -> str:
@@ -67,11 +64,8 @@ def kept(groups: Iterable[Group]) -> str:
             values = [Interval(run.summary["best"]["optimism"], *_bounds(run)) for run in chosen]
             mean = combine(values, -1, 1)
             rows.append([group.label, "mean", "", "", "", percent(mean, "+"), ""])
-    if not rows:
-        return ""
     heads = ["runs", "seed", "best step", "validation", "fresh answers", "optimism", "best minus last on test splits"]
-    first = 0 if any(row[0] for row in rows) else 1
-    return f"{tables.markdown(heads[first:], [row[first:] for row in rows])}\n\n{KEPT}\n"
+    return f"{tables.labelled(heads, rows)}\n\n{KEPT}\n" if rows else ""
 
 
 def _bounds(run: Run) -> tuple[float, float]:

@@ -61,6 +61,17 @@ def _with_t(change: Mapping[str, Any], problems: int | None) -> Mapping[str, Any
     return {**change, "low": max(-1.0, estimate - half), "high": min(1.0, estimate + half)}
 
 
+def mean_verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """The mean verdict on each problem of an evaluation, by the problem's place and the hash of all problems.
+
+    Empty if the summary does not hold them, as those of older versions.
+    """
+    if "per_problem" not in summary:
+        return {}
+    every = summary["decided_by"]["problems"]["sha256"]
+    return {(str(place), every): total / summary["samples"] for place, total in enumerate(summary["per_problem"])}
+
+
 def record_files(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]:
     """The file of an evaluation's records, found by the key of its summary; by its name in runs without keys."""
     if "key" not in summary:

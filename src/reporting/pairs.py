@@ -6,7 +6,6 @@ import itertools
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from src.evaluation.joint import detectable, joint_difference, joint_p, paired_components
 from src.evaluation.multiple import LEVEL, holm
 from src.evaluation.statistics import Interval, paired_difference, paired_p
-from src.reporting.evaluations import Name, record_files
+from src.reporting.evaluations import Name, mean_verdicts, record_files
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds, percent
 from src.utils import tables
@@ -98,8 +97,11 @@ def _common(
 def between(first: Group, second: Group) -> Iterator[Pair]:
     """The comparisons of two groups, one for each evaluation on the same problems."""
     paired = _paired(first, second)
+    if not paired:
+        return
+    tokens = more_tokens(paired)
     for name, verdicts, _, names in _common(paired):
-        yield pair((name.label(names), name.rounds), (first.label, second.label), verdicts, more_tokens(paired))
+        yield pair((name.label(names), name.rounds), (first.label, second.label), verdicts, tokens)
 
 
 def more_tokens(paired: Sequence[tuple[Run, Run]]) -> float:
@@ -177,14 +179,6 @@ def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
         for record in read_jsonl(file):
             found.setdefault((record["id"], record["question"]), []).append(record["correct"])
     return found or {key: [mean] for key, mean in mean_verdicts(summary).items()}
-
-
-def mean_verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    """The mean verdict on each problem, by the hash of all problems and the problem's place; empty if unknown."""
-    if "per_problem" not in summary:
-        return {}
-    every = summary["decided_by"]["problems"]["sha256"]
-    return {(str(place), every): total / summary["samples"] for place, total in enumerate(summary["per_problem"])}
 
 
 def p_value(value: float) -> str:

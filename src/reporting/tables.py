@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.statistics import Interval, t_quantile
-from src.reporting.evaluations import Name
+from src.reporting.evaluations import Name, mean_verdicts
 from src.reporting.runs import Group, Run
 from src.utils import tables
 
@@ -117,12 +117,10 @@ def _sequence(found: Sequence[Mapping[str, Any]]) -> float | None:
 def by_problem(found: Sequence[Mapping[str, Any]]) -> NDArray[np.float64] | None:
     """Mean verdicts, [seeds, problems, 1], of evaluations of the same problems under several seeds; ``None`` if there
     is one seed, or if the summaries do not hold the verdicts by problem, as those of older versions."""
-    if len(found) < 2 or any("per_problem" not in one for one in found):
+    verdicts = [mean_verdicts(one) for one in found]
+    if len(found) < 2 or len(verdicts[0]) < 2 or any(one.keys() != verdicts[0].keys() for one in verdicts):
         return None
-    problems = {(one["decided_by"]["problems"]["sha256"], len(one["per_problem"])) for one in found}
-    if len(problems) > 1 or len(found[0]["per_problem"]) < 2:
-        return None
-    return np.array([[total / one["samples"] for total in one["per_problem"]] for one in found])[:, :, None]
+    return np.array([[*one.values()] for one in verdicts])[:, :, None]
 
 
 def over_runs(found: Sequence[Mapping[str, Any]]) -> Interval:

@@ -10,7 +10,7 @@ from typing import Any
 
 from src.reporting import aggregations, pairs
 from src.reporting import tables as results
-from src.reporting.evaluations import Name
+from src.reporting.evaluations import Name, mean_verdicts
 from src.reporting.runs import Run
 from src.studies.jobs import Job
 from src.studies.registering import Plan
@@ -86,7 +86,7 @@ def _comparisons(study: Study, plan: Plan, found: Found, runs: Mapping[Path, Run
 
 
 def _verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
-    return {problem: [mean] for problem, mean in pairs.mean_verdicts(summary).items()}
+    return {problem: [mean] for problem, mean in mean_verdicts(summary).items()}
 
 
 def _graphs(found: Found) -> Iterator[str]:

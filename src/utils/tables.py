@@ -13,6 +13,12 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return str(tabulate(cells, head, tablefmt="github", disable_numparse=True))
 
 
+def labelled(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format a Markdown table whose first column is left out if it is empty; without rows, the text is empty."""
+    first = 0 if any(row[0] for row in rows) else 1
+    return markdown(headings[first:], [row[first:] for row in rows]) if rows else ""
+
+
 def latex(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int) -> str:
     """Format a LaTeX table for the package booktabs. Columns from index ``numbers_from`` on are right-aligned."""
     align = ["left" if index < numbers_from else "right" for index in range(len(headings))]

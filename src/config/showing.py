@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.composing import hydra_section, quote_rounds, raw
+from src.config.composing import hydra_section, quote_rounds
 from src.config.requests import Request, fixed
 from src.config.validating import explained
 from src.types import InputError
@@ -76,10 +76,11 @@ def to_show(command: str, own: list[str], given: Namespace) -> Request:
             raise InputError(f"--shell-completion takes one of {', '.join(COMPLETIONS)}")
         return Request(given.overrides, given.overrides)
     overrides = [text for text in given.overrides if not (given.multirun and _swept(text))]
-    if errors := explained(command, [*own, *overrides])[1]:
+    (node, _), errors = explained(command, [*own, *overrides])
+    if errors:
         raise InputError(*errors)
     if given.cfg and (given.package or given.resolve):
-        _check_shown(command, [*own, *overrides], given)
+        _check_shown(command, node, [*own, *overrides], given)
     return Request(given.overrides, quote_rounds(overrides))
 
 
@@ -91,13 +92,13 @@ def _swept(text: str) -> bool:
         return False
 
 
-def _check_shown(command: str, overrides: list[str], given: Namespace) -> None:
-    """Check that the package is there and that its values can be resolved.
+def _check_shown(command: str, node: DictConfig, overrides: list[str], given: Namespace) -> None:
+    """Check that the package is there and that its values can be resolved; ``node`` is the composed configuration.
 
     Raises:
         InputError: they cannot be shown.
     """
-    nodes = [raw(command, overrides)] if given.cfg != "hydra" else []
+    nodes = [node] if given.cfg != "hydra" else []
     if given.cfg != "job":
         nodes.append(OmegaConf.create({"hydra": hydra_section(command, overrides)}))
     try:

@@ -146,7 +146,7 @@ class Sources:
         covered = [problem for problem, turns in zip(problems, chosen, strict=True) if turns is not None]
         given = [turns for turns in chosen if turns is not None]
         forests = [
-            grow(engine, strategy, covered, codec, key, None, None, interrupt, [turns[number] for turns in given])
+            grow(engine, strategy, covered, codec, key, interrupt=interrupt, given=[turns[number] for turns in given])
             for number, key in enumerate(keys)
         ]
         grown = zip(*forests, strict=True)

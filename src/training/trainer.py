@@ -147,7 +147,8 @@ class Trainer:
         begin = time.perf_counter()
         rollouts = self.growing(step)(picked)
         growing = time.perf_counter() - begin
-        return Batch(rollouts, scores := self.score(rollouts), self.credit(rollouts, scores), 0, growing)
+        scores = self.score(rollouts)
+        return Batch(rollouts, scores, self.credit(rollouts, scores), 0, growing)
 
     def growing(self, step: int) -> Callable[[Sequence[Problem]], list[Rollout]]:
         """Return the function that generates the rollouts of a step: one round deep if the reward needs no more."""

@@ -26,8 +26,8 @@ train: setup ## the main job: MOTIF on the embedded model (more settings: make t
 test: setup ## the tests (minutes)
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-all: setup ## the tests and the slow ones
-	$(BIN)/python -m pytest $(ARGS)
+test-all: setup ## the tests and the slow ones; property tests draw new examples
+	$(BIN)/python -m pytest --hypothesis-profile=random $(ARGS)
 
 test-gpu: setup ## the tests that need a GPU; elsewhere each is skipped with a sentence
 	$(BIN)/python -m pytest tests/gpu -rs $(ARGS)

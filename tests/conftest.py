@@ -12,10 +12,15 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from src.config import compose
 from src.train import train
+
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.register_profile("random")
+hypothesis.settings.load_profile("same")  # a change is judged on the same examples as the one before it
 
 
 @pytest.fixture(autouse=True)

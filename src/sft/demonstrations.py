@@ -50,7 +50,10 @@ class Demonstrations(Section):
                 f"demonstrations.min_terms={self.min_terms} must be at most demonstrations.max_terms={self.max_terms}"
             )
         if self.history + self.memory + self.tail > 1:
-            yield "demonstrations.history, memory and tail are probabilities whose sum must be at most 1"
+            yield (
+                f"demonstrations.history={self.history}, demonstrations.memory={self.memory} and demonstrations.tail="
+                f"{self.tail} are probabilities whose sum must be at most 1"
+            )
 
 
 @dataclass(frozen=True)

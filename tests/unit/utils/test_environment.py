@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import platform
 import subprocess
 import sys
@@ -60,3 +61,20 @@ def test_all_objects_are_visited_often_although_the_libraries_hold_many() -> Non
         assert gc.get_stats()[2]["collections"] > before
         assert gc.get_freeze_count() >= len(libraries)
     assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.parametrize(("given", "seen"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_waiting_threads_leave_the_processor_to_others_unless_the_user_says_otherwise(
+    given: dict[str, str], seen: str
+) -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    shown = subprocess.run(
+        [sys.executable, "-c", "import src, torch"],
+        env={**kept, **given, "OMP_DISPLAY_ENV": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    if "OMP_WAIT_POLICY" not in shown:
+        pytest.skip("this build of torch has another OpenMP")
+    assert f"OMP_WAIT_POLICY = '{seen}'" in shown

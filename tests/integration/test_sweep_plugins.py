@@ -1,4 +1,4 @@
-"""Sweeps with Hydra's plug-ins; each test needs ``pip install 'motif-lab[sweeps]'`` and is skipped elsewhere."""
+"""Sweeps with Hydra's plug-ins; each test needs ``pip install 'motif-lab[sweeps,ray]'`` and is skipped elsewhere."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def test_a_search_without_a_recipe_maximizes_too() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_jobs_in_other_processes_report_their_failures(launcher: str, tmp_path: Path) -> None:
     plugin = f"hydra_{launcher.partition('_')[0]}_launcher"
     if importlib.util.find_spec("hydra_plugins") is None or importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
-        pytest.skip(f"{plugin} is not installed; pip install 'motif-lab[sweeps]'")
+        pytest.skip(f"{plugin} is not installed; pip install 'motif-lab[sweeps,ray]'")
     place = [f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=${hydra.job.num}"]
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "rollouts").write_text("a file where a folder belongs")

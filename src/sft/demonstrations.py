@@ -3,11 +3,15 @@
 A demonstration is one turn of a simulated multi-round chain sum. Its arithmetic is always correct. Its *strategy* is
 random: how many operations a round computes, and whether it reasons at all or guesses. The data prefers no strategy, so
 that reinforcement learning has to find a good one.
+
+With ``demonstrations.drafts``, some demonstrations read several drafts of one question. Which draft they go on from is
+random, too: the most frequent, any, or none.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
@@ -26,8 +30,8 @@ class Demonstration:
     question: str
     round: int  # 1-based
     final: bool  # whether the prompt says that this is the last round
-    carry: str  # carry rule of the prompt
-    before: tuple[str, ...]  # texts of the rounds before, oldest first
+    carry: str  # carry rule of the prompt; drafts: it quotes all texts before
+    before: tuple[str, ...]  # texts of the rounds before, oldest first; or of drafts of one round
     completion: str
 
 
@@ -43,6 +47,8 @@ class Demonstrations(Section):
     history: float = Field(0.2, ge=0, le=1)  # probability of the carry rule `history` for a chain
     memory: float = Field(0.15, ge=0, le=1)  # … of `memory`
     tail: float = Field(0.15, ge=0, le=1)  # … of `tail`, i.e. one long message; otherwise the rule is `answer`
+    drafts: float = Field(0, ge=0, le=1)  # probability of a turn that reads several drafts, instead of a chain's turn
+    max_drafts: int = Field(4, ge=2)  # maximum number of drafts that it reads
 
     def check(self) -> Iterable[str]:
         if self.min_terms > self.max_terms:
@@ -107,6 +113,8 @@ def draw(rng: random.Random, settings: Demonstrations, exclude: Collection[str] 
         question = QUESTION.format(expression=str(terms[0]) + "".join(f" {sign} {term}" for sign, term in operations))
         if question not in exclude:
             break
+    if settings.drafts and rng.random() < settings.drafts:
+        return _reading(question, _State(terms[0], operations), rng, settings)
     odds = (settings.history, settings.memory, settings.tail)
     carry = rng.choices(("history", "memory", "tail", "answer"), (*odds, 1 - sum(odds)))[0]
     wants_copy = rng.random() < settings.restate
@@ -122,6 +130,19 @@ def draw(rng: random.Random, settings: Demonstrations, exclude: Collection[str] 
         before = (*before, completion)
     wanted = [turn for copying, turn in turns if copying == wants_copy]
     return rng.choice(wanted or [turn for _, turn in turns])
+
+
+def _reading(question: str, start: _State, rng: random.Random, settings: Demonstrations) -> Demonstration:
+    """Simulate drafts of one round and a turn that reads them. The share of drafts that guess is random."""
+    answered, final = rng.random() < 0.5, rng.random() < 0.75
+    skill = settings.replace(guess=rng.random())
+    drafts = [_turn(start, answered, rng, skill) for _ in range(rng.randint(2, settings.max_drafts))]
+    states = [state for _, state in drafts]
+    counts = Counter(states)
+    common = [state for state in counts if counts[state] == max(counts.values())]
+    chosen = rng.choice((rng.choice(common), rng.choice(states), start))
+    completion, _ = _turn(chosen, final, rng, settings)
+    return Demonstration(question, 2, final, "drafts", tuple(text for text, _ in drafts), completion)
 
 
 def stream(

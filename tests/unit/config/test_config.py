@@ -168,7 +168,7 @@ BAD = {
     "credit=luck": f"credit has no option 'luck'; valid: {', '.join(options('credit'))}",
     "algorithm.scale=batches": "algorithm.scale='batches': must be one of group, batch, mean, none",
     "benchmark.task=chian_sum": "not a reasoning-gym task; valid, e.g.: chain_sum",
-    "model.name=embedded:huge": "no such embedded model; valid: tiny",
+    "model.name=embedded:huge": "no such embedded model; valid: tiny, tiny-drafts",
     "rounds.probes=-1": "rounds.probes=-1 must be 0 or more",
     "rounds/search=vote": "without probes a pruned candidate has no value estimate",
     "checkpoint.every=0": "checkpoint.every=0 must be 1 or more",

@@ -19,7 +19,8 @@ from matplotlib.ticker import PercentFormatter
 
 from src.benchmarks.perturbations import PERTURBATIONS
 from src.evaluation.statistics import Interval, accuracy, paired_difference
-from src.reporting.plots import PALETTE, WIDTH, save, style
+from src.reporting.looks import PALETTE
+from src.reporting.plots import WIDTH, save, style
 from src.reporting.tables import combine
 from src.types import InputError
 from src.utils import tables

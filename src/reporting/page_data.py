@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from src.reporting.evaluations import Name, record_files
+from src.reporting.looks import look
 from src.reporting.runs import Group, Run
 from src.utils.files import read_jsonl
 
@@ -17,25 +18,26 @@ def page_data(groups: Sequence[Group], steps: int, trees: int, problems: int) ->
     """Collect the rollouts of each group's first seed.
 
     Each rollout belongs to one of ``places``: the training of a run, or one of its evaluations before or after
-    training. Two places can be compared on the problems that they share. ``terms`` are the names of reward terms.
+    training. Two places can be compared on the problems that they share. ``letter`` is that of the group in the
+    charts; ``terms`` are the names of reward terms.
     """
     places: list[dict[str, str]] = []
     rollouts: list[dict[str, Any]] = []
 
-    def add(run: str, where: str, found: Sequence[dict[str, Any]]) -> None:
+    def add(group: int, where: str, found: Sequence[dict[str, Any]]) -> None:
         if found:
             rollouts.extend({"place": len(places), **rollout} for rollout in found)
-            places.append({"run": run, "where": where})
+            run = groups[group].runs[0]
+            label = f"{groups[group].label or run.path.name}, seed {run.seed}"
+            places.append({"letter": look(group).letter, "run": label, "where": where})
 
-    for group in groups:
-        run = group.runs[0]
-        label = f"{group.label or run.path.name}, seed {run.seed}"
+    for group, run in enumerate(one.runs[0] for one in groups):
         chosen = spread(list(run.rollouts()), steps)
-        add(label, "training step", [_rollout(tree, step) for step in chosen for tree in logged(run, step)[:trees]])
+        add(group, "training step", [_rollout(tree, step) for step in chosen for tree in logged(run, step)[:trees]])
         for name, part in itertools.product(run.evaluations("after"), PARTS):
             names = list(run.evaluations("after"))
             where = f"{name.label(names)}, {name.rounds} round{'s' if name.rounds > 1 else ''}, {PARTS[part]}"
-            add(label, where, [answer(record) for record in _records(run, part, name, problems)])
+            add(group, where, [answer(record) for record in _records(run, part, name, problems)])
     terms = {term: None for rollout in rollouts for turn in rollout["turns"] for term in turn["scores"]}
     return {"places": places, "terms": list(terms), "rollouts": rollouts}
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from src.reporting.charts import charts
 from src.reporting.page_data import numbered, page_data, sources
 from src.reporting.runs import Group
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("graph.js", "page.js")
+SCRIPTS = ("graph.js", "filters.js", "turns.js", "keys.js", "page.js")
 """Files that make the page's only script, which its content security policy names by hash."""
 
 
@@ -45,7 +46,8 @@ def page(groups: Sequence[Group], steps: int, trees: int, problems: int) -> str:
     data = json.dumps(page_data(groups, steps, trees, problems), ensure_ascii=False, separators=(",", ":"))
     # Not escaped as HTML, which a script element would show as it is: without "<", no text can end the element.
     data = data.replace("<", "\\u003c")
-    return _render("page", {"script": Markup(script), "allowed": allowed, "data": Markup(data)})
+    made = {"script": Markup(script), "allowed": allowed, "data": Markup(data), "charts": charts(groups)}
+    return _render("page", made)
 
 
 def fragment(tree: Mapping[str, Any]) -> Html:

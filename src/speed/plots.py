@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from src.reporting.plots import PALETTE, style
+from src.reporting.looks import PALETTE
+from src.reporting.plots import style
 
 
 def scaling_plot(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:

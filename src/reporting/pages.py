@@ -105,6 +105,7 @@ def _nested(children: Mapping[tuple[int, ...], Sequence[Mapping[str, Any]]], pat
         {
             **turn,
             "number": numbered(turn["path"]),
+            "prompt": turn.get("prompt", ""),
             "quotes": [numbered(source) for source in turn["sources"]] if len(turn["sources"]) > 1 else [],
             "probe": turn.get("probe", False),  # runs of version 0.1 did not record it
             "scores": {name: value for name, value in (turn["scores"] or {}).items() if value is not None},

@@ -63,7 +63,7 @@ def _drawn(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
         yield _curves(title, "accuracy (%)", found, 100, "shaded: 95 % intervals")
     for name, title, unit, factor in (
         ("reward", "Training reward of first responses", "reward", 1),
-        ("accuracy", "Training accuracy", "accuracy (%)", 100),
+        ("accuracy", "Training accuracy of first responses", "accuracy (%)", 100),
     ):
         lines = [smoothed([metric(run, name) for run in group.runs], window(groups)) for group in groups]
         if any(line.mean for line in lines):

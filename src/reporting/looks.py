@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
+from typing import Any
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colour-blind-safe palette (https://jfly.uni-koeln.de/color)."""
@@ -23,6 +24,11 @@ class Look:
     colour: str
     dash: tuple[float, ...]
     marker: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The look of a line, as matplotlib's arguments."""
+        return {"color": self.colour, "linestyle": (0, self.dash) if self.dash else "-", "marker": self.marker}
 
 
 def look(index: int) -> Look:

@@ -68,7 +68,7 @@ function entry(sides) {
   const place = data.places[first.place];
   const about = sides.length > 1
     ? sides.map((side) => percent(mean(side))).join(" → ")
-    : `${percent(first.correct)} · ${place.where}${first.step === null ? "" : ` ${first.step}`} · ${place.letter}`;
+    : `${percent(first.correct)} · ${place.where}${first.step === null ? "" : ` ${first.step}`} · ${place.letter}, seed ${place.seed}`;
   const box = make("details", {class: "rollout"},
     make("summary", {}, make("span", {class: "problem"}, first.question), " ",
       make("span", {class: "soft", title: place.run}, about)));

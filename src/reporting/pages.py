@@ -35,15 +35,15 @@ class Html(str):
         return str(self)
 
 
-def page(groups: Sequence[Group], steps: int, trees: int, problems: int) -> str:
-    """The page on each group's first seed: rollouts of training, and answers to the first ``problems`` of each split.
+def page(groups: Sequence[Group], steps: int, trees: int, problems: int, seeds: int = 1) -> str:
+    """The page on each group's first ``seeds``: rollouts of training, and answers to the first ``problems`` of splits.
 
     Of training, it shows up to ``steps`` logged steps, and of each step the first ``trees`` rollouts. The problems of a
     step are drawn at random, so its first rollouts are an unbiased sample.
     """
     script = "".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    data = json.dumps(page_data(groups, steps, trees, problems), ensure_ascii=False, separators=(",", ":"))
+    data = json.dumps(page_data(groups, steps, trees, problems, seeds), ensure_ascii=False, separators=(",", ":"))
     # Not escaped as HTML, which a script element would show as it is: without "<", no text can end the element.
     data = data.replace("<", "\\u003c")
     made = {"script": Markup(script), "allowed": allowed, "data": Markup(data), "charts": charts(groups)}

@@ -109,7 +109,7 @@ def curves(groups: Sequence[Group]) -> Figure:
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(4 if axes in below else 6, integer=True, steps=(1, 2, 5, 10)))
         handles = [
-            Line2D([], [], linewidth=2.2, label=_named(group.label, len(group.runs)), markersize=5, **_look(index))
+            Line2D([], [], linewidth=2.2, label=_named(group.label, len(group.runs)), markersize=5, **look(index).line)
             for index, group in enumerate(groups)
         ]
         _legend(figure, handles)
@@ -148,7 +148,7 @@ def before_after(rows: Sequence[Result]) -> Figure:
             Line2D([], [], label="trained", **grey),
         ][0 if any(row.base for row in rows) else 2 :]
         handles += [
-            Line2D([], [], linewidth=2.2, label=_named(label, seeds), **{**_look(index), "linestyle": "-"})
+            Line2D([], [], linewidth=2.2, label=_named(label, seeds), **{**look(index).line, "linestyle": "-"})
             for index, (label, seeds) in enumerate(labels.items())
         ]
         _legend(figure, handles)
@@ -160,15 +160,9 @@ def _named(label: str, seeds: int) -> str:
     return f"{label}{', ' if label else ''}{seeds} seed{'s' if seeds > 1 else ''}"
 
 
-def _look(index: int) -> dict[str, Any]:
-    """The look of the group with this index, as matplotlib's arguments."""
-    found = look(index)
-    return {"color": found.colour, "linestyle": (0, found.dash) if found.dash else "-", "marker": found.marker}
-
-
 def _lines(axes: Axes, series: Series, index: int) -> None:
     """Thin lines of the seeds, and the thick line of their mean with a few markers."""
-    line = _look(index)
+    line = look(index).line
     if len(series.seeds) > 1:
         for points in series.seeds:
             axes.plot([*points], [*points.values()], linewidth=0.8, alpha=0.5, **{**line, "marker": ""})

@@ -34,7 +34,7 @@ function show(view, rollout) {
 
 function section(turns, index, chosen, choose) {
   const turn = turns[index];
-  const buttons = (label, places) => places.length === 0 ? null : make("span", {}, `${label} `, ...places.map((place) =>
+  const buttons = (label, places) => places.length === 0 ? null : make("span", {class: "links"}, `${label} `, ...places.map((place) =>
     make("button", {type: "button", class: "link", onclick: () => choose(place)}, turns[place].number)));
   const strongest = Math.max(...turns.map((one) => Math.abs(one.advantage ?? 0)));
   const advantage = turn.advantage === null ? null : make("span", {class: "advantage"}, `advantage ${turn.advantage.toFixed(2)}`);

@@ -239,6 +239,8 @@ def test_the_page_fits_its_window(anywhere: tuple[str, Browser], file: Path, dat
     ):
         browser.open(f"{file.as_uri()}#{urlencode(filters)}")
         assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        boxes = "[...document.querySelectorAll('.rollout, .panel, .chips')]"
+        assert not browser.evaluate(f"{boxes}.some((one) => one.scrollWidth > one.clientWidth)")
         browser.screenshot(kept / f"{view}_{name}.png", whole=True)
     browser.open(f"{file.as_uri()}#{urlencode({'place': place_of(data, 'training step', 'B')})}")
     browser.click(".node:nth-last-child(1)")

@@ -736,8 +736,8 @@ def test_the_page_holds_the_rollouts_and_answers_asked_for(tmp_path: Path) -> No
     groups = grouped(find_runs([f"{tmp_path}/*"])[0])
     data = page_data.page_data(groups, steps=2, trees=1, problems=2)
     assert data["places"] == [
-        {"letter": "A", "run": "a, seed 0", "where": "training step"},
-        {"letter": "A", "run": "a, seed 0", "where": "easy, 3 rounds, after training"},
+        {"letter": "A", "seed": 0, "run": "a, seed 0", "where": "training step"},
+        {"letter": "A", "seed": 0, "run": "a, seed 0", "where": "easy, 3 rounds, after training"},
     ]
     assert data["terms"] == ["outcome"]
     assert [(one["place"], one["step"], one["id"]) for one in data["rollouts"]] == [
@@ -752,6 +752,15 @@ def test_the_page_holds_the_rollouts_and_answers_asked_for(tmp_path: Path) -> No
     last = page_data.page_data(groups, steps=1, trees=5, problems=0)
     assert [one["step"] for one in last["rollouts"]] == [3, 3]
     assert page_data.spread(range(1, 14), 4) == [1, 5, 9, 13]
+
+
+def test_the_page_holds_as_many_seeds_as_asked_for(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        fake_run(tmp_path / str(seed), seed, marks=[[1.0]])
+    groups = grouped(find_runs([f"{tmp_path}/*"])[0])
+    for seeds in (1, 2):
+        places = page_data.page_data(groups, steps=1, trees=1, problems=1, seeds=seeds)["places"]
+        assert [(one["letter"], one["seed"]) for one in places] == [("A", seed) for seed in range(seeds) for _ in "ab"]
 
 
 def test_answers_keep_the_graph_of_their_turns() -> None:

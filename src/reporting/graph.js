@@ -2,7 +2,8 @@
 // The graph of one rollout as inline SVG: a column for each round, edges from each turn to the turns that its prompt
 // quotes. Turns of one prompt share a joint (a dot), so four siblings that quote four drafts need eight edges, not 16.
 
-const NODE = {width: 84, height: 22, gap: 6, margin: 4, joint: 26, least: 48, most: 170};
+const TOUCHED = matchMedia("(pointer: coarse)").matches; // fingers need larger nodes
+const NODE = {width: 84, height: TOUCHED ? 34 : 22, gap: 6, margin: 4, joint: 26, least: 48, most: 170};
 
 /** Make an HTML element. Children that are strings become text nodes, so text of a model is never read as HTML. */
 function make(tag, attributes = {}, ...children) {

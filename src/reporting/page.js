@@ -1,63 +1,28 @@
 "use strict";
-// The page of rollouts: filters, paging, comparison of two sets of answers, and one rollout with its graph.
+// The list of rollouts: paging, comparison of two sets of rollouts on the same problems, and the start of the page.
 
 const PER_PAGE = 20;
 const DELAY = 120; // milliseconds between typing and filtering
-const FAINT = 5; // nats of surprise that get the darkest shade
 const data = JSON.parse(document.getElementById("data").textContent);
-const form = document.getElementById("filters");
 const list = document.getElementById("list");
-const places = data.places.map((place, index) => [index, `${place.where} · ${place.run}`]);
+const places = data.places.map((place, index) => [index, `${place.where} · ${place.letter}: ${place.run}`]);
+const holders = new Map(); // of each problem: the places that hold rollouts of it
 let shown = [];
 let page = 0;
 
 for (const rollout of data.rollouts) {
   rollout.key = `${rollout.id}\n${rollout.question}`;
-  rollout.leaves = rollout.turns.filter((turn, index) => !turn.probe && !quoting(rollout.turns, index).length);
-  const scored = rollout.leaves.map((turn) => turn.correct).filter((value) => value !== null);
-  rollout.correct = scored.length ? scored.reduce((sum, value) => sum + value, 0) / scored.length : null;
-}
-
-function number(name) {
-  return form.elements[name].value === "" ? null : Number(form.elements[name].value);
-}
-
-/** The chosen filters as a test of one turn; null if none is set. */
-function turnTest() {
-  const [round, few, many, low, high] = ["round", "few", "many", "low", "high"].map(number);
-  const [term, result] = [form.elements.term.value, form.elements.result.value];
-  const tests = [
-    round !== null && ((turn) => turn.round === round),
-    few !== null && ((turn) => turn.tokens >= few),
-    many !== null && ((turn) => turn.tokens <= many),
-    term && ((turn) => term in turn.scores && turn.scores[term] >= (low ?? -Infinity) && turn.scores[term] <= (high ?? Infinity)),
-    result === "right" && ((turn) => turn.correct === 1),
-    result === "wrong" && ((turn) => turn.correct === 0),
-    result === "between" && ((turn) => turn.correct > 0 && turn.correct < 1),
-    result === "cut" && ((turn) => turn.status === "truncated"),
-  ].filter(Boolean);
-  return tests.length ? (turn) => tests.every((test) => test(turn)) : null;
-}
-
-/** Whether a rollout holds the words that are searched. */
-function says(rollout, words) {
-  if (!words) return true;
-  const texts = [rollout.question, rollout.answer, rollout.id, ...rollout.turns.map((turn) => turn.text)];
-  return texts.some((text) => text.toLowerCase().includes(words));
-}
-
-/** The filters as the end of the page's address, so that a link opens the page with them. */
-function remember() {
-  const set = [...new FormData(form)].filter(([, value]) => value !== "");
-  history.replaceState(null, "", `#${new URLSearchParams(set)}`);
+  if (!holders.has(rollout.key)) holders.set(rollout.key, new Set());
+  holders.get(rollout.key).add(rollout.place);
+  const quoted = new Set(rollout.turns.flatMap((turn) => turn.sources));
+  rollout.leaves = rollout.turns.filter((turn, index) => !turn.probe && !quoted.has(index));
+  rollout.correct = mean(rollout.leaves);
 }
 
 function filter() {
   remember();
-  const test = turnTest();
-  const words = form.elements.words.value.trim().toLowerCase();
+  const fits = rolloutTest();
   const [place, beside] = [number("place"), number("beside")];
-  const fits = (rollout) => (!test || rollout.turns.some(test)) && says(rollout, words);
   const here = data.rollouts.filter((rollout) => (place === null ? rollout.place !== beside : rollout.place === place));
   page = 0;
   if (beside === null) {
@@ -72,8 +37,9 @@ function filter() {
   render();
 }
 
-function mean(rollouts) {
-  const scored = rollouts.map((rollout) => rollout.correct).filter((value) => value !== null);
+/** Mean verdict of turns or rollouts; null if none has one. */
+function mean(some) {
+  const scored = some.map((one) => one.correct).filter((value) => value !== null);
   return scored.length ? scored.reduce((sum, value) => sum + value, 0) / scored.length : null;
 }
 
@@ -81,7 +47,8 @@ function percent(value) {
   return value === null ? "no verdict" : `${Math.round(100 * value)} % right`;
 }
 
-function render() {
+/** Show a page of the list, with one entry open. */
+function render(opened = page * PER_PAGE) {
   const pages = Math.max(1, Math.ceil(shown.length / PER_PAGE));
   const some = shown.slice(page * PER_PAGE, (page + 1) * PER_PAGE);
   const compared = number("beside") !== null;
@@ -93,7 +60,7 @@ function render() {
   document.getElementById("back").disabled = page === 0;
   document.getElementById("on").disabled = page + 1 >= pages;
   list.replaceChildren(...some.map(entry));
-  if (some.length) list.firstChild.open = true;
+  if (some.length) list.children[opened - page * PER_PAGE].open = true;
 }
 
 function entry(sides) {
@@ -101,13 +68,15 @@ function entry(sides) {
   const place = data.places[first.place];
   const about = sides.length > 1
     ? sides.map((side) => percent(mean(side))).join(" → ")
-    : `${percent(first.correct)} · ${place.where}${first.step === null ? "" : ` ${first.step}`} · ${place.run}`;
+    : `${percent(first.correct)} · ${place.where}${first.step === null ? "" : ` ${first.step}`} · ${place.letter}, seed ${place.seed}`;
   const box = make("details", {class: "rollout"},
-    make("summary", {}, make("span", {class: "problem"}, first.question), " ", make("span", {class: "soft"}, about)));
+    make("summary", {}, make("span", {class: "problem"}, first.question), " ",
+      make("span", {class: "soft", title: place.run}, about)));
   box.addEventListener("toggle", () => {
     if (!box.open || box.childElementCount > 1) return;
     const columns = make("div", {class: sides.length > 1 ? "sides" : ""});
-    box.append(make("p", {class: "carried"}, `answer ${first.answer}, problem ${first.id}`), columns);
+    box.append(make("p", {class: "carried"}, "answer ", make("code", {}, first.answer), `, problem ${first.id}`),
+      ...(sides.length > 1 ? [] : [elsewhere(first)]), columns);
     for (const side of sides) {
       const column = make("div", {class: "side"});
       columns.append(column);
@@ -122,82 +91,38 @@ function entry(sides) {
   return box;
 }
 
-/** Show a rollout in `view`: its graph, and the chosen turn with all turns that led to it. */
-function show(view, rollout) {
-  const {turns} = rollout;
-  const test = turnTest();
-  const matching = test && new Set([...turns.keys()].filter((index) => test(turns[index])));
-  const wanted = matching && matching.size ? matching : new Set(rollout.leaves.map((turn) => turns.indexOf(turn)));
-  let chosen = [...turns.keys()].find((index) => wanted.has(index)) ?? turns.length - 1;
-  const frame = make("div", {class: "frame"});
-  const panel = make("div", {class: "panel", "aria-live": "polite"});
-  const choose = (index, focus = true) => {
-    const scrolled = frame.scrollLeft;
-    chosen = index;
-    frame.replaceChildren(graph(turns, frame.clientWidth, chosen, matching, choose));
-    frame.scrollLeft = scrolled;
-    if (focus) frame.querySelector(".chosen").focus();
-    const led = [...lineage(turns, chosen)].sort((a, b) => a - b);
-    panel.replaceChildren(...led.map((place) => section(turns, place, place === chosen, choose)));
-  };
-  view.append(...(turns.length > 1 ? [frame] : []), panel);
-  choose(chosen, false);
-  let width = frame.clientWidth;
-  new ResizeObserver(() => {
-    if (frame.clientWidth === width) return;
-    width = frame.clientWidth;
-    choose(chosen, false);
-  }).observe(frame);
+/** A choice of the other places that hold the same problem, to compare it; empty if there are none. */
+function elsewhere(rollout) {
+  const others = [...holders.get(rollout.key)].filter((place) => place !== rollout.place);
+  const select = make("select", {onchange: () => compare(rollout, select.value)}, make("option", {value: ""}, "…"));
+  offer(select, others.map((place) => places[place]));
+  return others.length ? make("label", {}, "Compare this problem with", select) : "";
 }
 
-function section(turns, index, chosen, choose) {
-  const turn = turns[index];
-  const buttons = (label, places) => places.length === 0 ? null : make("span", {}, `${label} `, ...places.map((place) =>
-    make("button", {type: "button", class: "link", onclick: () => choose(place)}, turns[place].number)));
-  const strongest = Math.max(...turns.map((one) => Math.abs(one.advantage ?? 0)));
-  const advantage = turn.advantage === null ? null : make("span", {class: "advantage"}, `advantage ${turn.advantage.toFixed(2)}`);
-  if (advantage) advantage.style.background = tint(turn.advantage, strongest);
-  const scores = Object.entries(turn.scores).map(([name, value]) => `${name} ${value.toFixed(2)}`).join(" ");
-  return make("section", {class: chosen ? "turn chosen" : "turn"},
-    make("div", {class: "chips"},
-      make("span", {class: "round"}, `turn ${turn.number} ${mark(turn.correct)}`),
-      buttons("quotes", turn.sources), buttons("quoted by", quoting(turns, index)), advantage,
-      turn.value === null ? null : make("span", {}, `value ${turn.value.toFixed(2)}`),
-      scores ? make("span", {}, scores) : null, make("span", {}, `${turn.tokens} tokens`),
-      make("span", turn.status === "done" ? {} : {class: "bad"}, turn.status),
-      turn.probe ? make("span", {}, "probe") : null,
-      turn.writer === "policy" ? null : make("span", {}, `by ${turn.writer}`)),
-    turn.carried ? make("p", {class: "carried"}, `carried${turn.cut ? " (cut)" : ""}: `, make("code", {}, turn.carried)) : null,
-    make("pre", {}, ...written(turn)));
+/** Show the rollout's place beside another one, at the rollout's problem. */
+function compare(rollout, beside) {
+  for (const field of form.elements) field.value = "";
+  form.elements.place.value = rollout.place;
+  form.elements.beside.value = beside;
+  filter();
+  const index = shown.findIndex(([[first]]) => first.key === rollout.key);
+  page = Math.floor(index / PER_PAGE);
+  render(index);
+  list.children[index % PER_PAGE].firstChild.focus();
 }
 
-/** The text of a turn: plain, or with each token shaded by its log-prob where it was recorded. */
-function written(turn) {
-  if (!turn.pieces?.length) {
-    return (turn.segments ?? [["policy", turn.text]]).map(([writer, text]) => (writer === "environment" ? given(text) : text));
-  }
-  return turn.pieces.map(([text, logprob]) => {
-    if (logprob === null) return given(text);
-    const piece = make("span", {class: "piece", title: `probability ${Math.exp(logprob).toPrecision(2)}`}, text);
-    piece.style.background = `rgba(var(--down), ${(0.55 * Math.min(1, -logprob / FAINT)).toFixed(2)})`;
-    return piece;
-  });
+function turnPage(move) {
+  page += move;
+  render();
+  list.scrollIntoView();
 }
 
-/** Text that the environment wrote, such as the result of a tool. */
-function given(text) {
-  return make("span", {class: "tool", title: "not written by the model"}, text);
-}
-
-const add = (name, pairs) => form.elements[name].append(...pairs.map(([value, text]) => make("option", {value}, text)));
-add("place", places);
-add("beside", places);
-add("term", data.terms.map((term) => [term, term]));
-add("round", [...new Set(data.rollouts.flatMap((rollout) => rollout.turns.map((turn) => turn.round)))].sort((a, b) => a - b)
-  .map((round) => [round, round]));
-for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
-  if (form.elements[name]) form.elements[name].value = value;
-}
+offer(form.elements.place, places);
+offer(form.elements.beside, places);
+offer(form.elements.term, data.terms.map((term) => [term, term]));
+offer(form.elements.round, [...new Set(data.rollouts.flatMap((rollout) => rollout.turns.map((turn) => turn.round)))]
+  .sort((a, b) => a - b).map((round) => [round, round]));
+recall();
 let waiting = 0;
 form.addEventListener("input", () => {
   clearTimeout(waiting);
@@ -205,11 +130,6 @@ form.addEventListener("input", () => {
 });
 form.addEventListener("reset", () => setTimeout(filter));
 form.addEventListener("submit", (event) => event.preventDefault());
-for (const [name, move] of [["back", -1], ["on", 1]]) {
-  document.getElementById(name).addEventListener("click", () => {
-    page += move;
-    render();
-    list.scrollIntoView();
-  });
-}
+document.getElementById("back").addEventListener("click", () => turnPage(-1));
+document.getElementById("on").addEventListener("click", () => turnPage(1));
 filter();

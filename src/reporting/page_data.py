@@ -7,37 +7,45 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from src.reporting.evaluations import Name, record_files
+from src.reporting.looks import look
 from src.reporting.runs import Group, Run
 from src.utils.files import read_jsonl
 
 PARTS = {"before": "before training", "after": "after training"}
 
 
-def page_data(groups: Sequence[Group], steps: int, trees: int, problems: int) -> dict[str, Any]:
-    """Collect the rollouts of each group's first seed.
+def page_data(groups: Sequence[Group], steps: int, trees: int, problems: int, seeds: int = 1) -> dict[str, Any]:
+    """Collect the rollouts of each group's first ``seeds`` seeds.
 
     Each rollout belongs to one of ``places``: the training of a run, or one of its evaluations before or after
-    training. Two places can be compared on the problems that they share. ``terms`` are the names of reward terms.
+    training. Two places can be compared on the problems that they share. ``letter`` is that of the group in the
+    charts; ``terms`` are the names of reward terms.
     """
-    places: list[dict[str, str]] = []
+    places: list[dict[str, Any]] = []
     rollouts: list[dict[str, Any]] = []
 
-    def add(run: str, where: str, found: Sequence[dict[str, Any]]) -> None:
+    def add(about: Mapping[str, Any], where: str, found: Sequence[dict[str, Any]]) -> None:
         if found:
             rollouts.extend({"place": len(places), **rollout} for rollout in found)
-            places.append({"run": run, "where": where})
+            places.append({**about, "where": where})
 
-    for group in groups:
-        run = group.runs[0]
-        label = f"{group.label or run.path.name}, seed {run.seed}"
+    for about, run in _runs(groups, seeds):
         chosen = spread(list(run.rollouts()), steps)
-        add(label, "training step", [_rollout(tree, step) for step in chosen for tree in logged(run, step)[:trees]])
+        add(about, "training step", [_rollout(tree, step) for step in chosen for tree in logged(run, step)[:trees]])
         for name, part in itertools.product(run.evaluations("after"), PARTS):
             names = list(run.evaluations("after"))
             where = f"{name.label(names)}, {name.rounds} round{'s' if name.rounds > 1 else ''}, {PARTS[part]}"
-            add(label, where, [answer(record) for record in _records(run, part, name, problems)])
+            add(about, where, [answer(record) for record in _records(run, part, name, problems)])
     terms = {term: None for rollout in rollouts for turn in rollout["turns"] for term in turn["scores"]}
     return {"places": places, "terms": list(terms), "rollouts": rollouts}
+
+
+def _runs(groups: Sequence[Group], seeds: int) -> Iterator[tuple[dict[str, Any], Run]]:
+    """The first runs of each group, with the letter of the group, the seed and the label."""
+    for index, group in enumerate(groups):
+        for run in group.runs[:seeds]:
+            label = f"{group.label or run.path.name}, seed {run.seed}"
+            yield {"letter": look(index).letter, "seed": run.seed, "run": label}, run
 
 
 def logged(run: Run, step: int) -> list[dict[str, Any]]:

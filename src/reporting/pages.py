@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from src.reporting.charts import charts
 from src.reporting.page_data import numbered, page_data, sources
 from src.reporting.runs import Group
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("graph.js", "page.js")
+SCRIPTS = ("graph.js", "filters.js", "turns.js", "keys.js", "page.js")
 """Files that make the page's only script, which its content security policy names by hash."""
 
 
@@ -34,18 +35,19 @@ class Html(str):
         return str(self)
 
 
-def page(groups: Sequence[Group], steps: int, trees: int, problems: int) -> str:
-    """The page on each group's first seed: rollouts of training, and answers to the first ``problems`` of each split.
+def page(groups: Sequence[Group], steps: int, trees: int, problems: int, seeds: int = 1) -> str:
+    """The page on each group's first ``seeds``: rollouts of training, and answers to the first ``problems`` of splits.
 
     Of training, it shows up to ``steps`` logged steps, and of each step the first ``trees`` rollouts. The problems of a
     step are drawn at random, so its first rollouts are an unbiased sample.
     """
     script = "".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    data = json.dumps(page_data(groups, steps, trees, problems), ensure_ascii=False, separators=(",", ":"))
+    data = json.dumps(page_data(groups, steps, trees, problems, seeds), ensure_ascii=False, separators=(",", ":"))
     # Not escaped as HTML, which a script element would show as it is: without "<", no text can end the element.
     data = data.replace("<", "\\u003c")
-    return _render("page", {"script": Markup(script), "allowed": allowed, "data": Markup(data)})
+    made = {"script": Markup(script), "allowed": allowed, "data": Markup(data), "charts": charts(groups)}
+    return _render("page", made)
 
 
 def fragment(tree: Mapping[str, Any]) -> Html:
@@ -103,6 +105,7 @@ def _nested(children: Mapping[tuple[int, ...], Sequence[Mapping[str, Any]]], pat
         {
             **turn,
             "number": numbered(turn["path"]),
+            "prompt": turn.get("prompt", ""),
             "quotes": [numbered(source) for source in turn["sources"]] if len(turn["sources"]) > 1 else [],
             "probe": turn.get("probe", False),  # runs of version 0.1 did not record it
             "scores": {name: value for name, value in (turn["scores"] or {}).items() if value is not None},

@@ -18,6 +18,7 @@ class ReportCommand(Section):
     steps: int = Field(8, ge=1)
     trees: int = Field(2, ge=1)
     problems: int = Field(8, ge=0)
+    seeds: int = Field(1, ge=1)
 
 
 class PlanCommand(Section):

@@ -68,6 +68,7 @@ class Result:
     vote: tuple[float, int] | None = None  # accuracy and number of votes of one round at the tokens of this row
     floor: float | None = None  # smaller changes may come from the layout of batches
     corrected: Interval | None = None  # for the verifier's errors
+    problems: int | None = None  # older summaries of evaluations may not hold it
     base_sequence: float | None = None  # tokens in sequence, where prompts quote several turns
     sequence: float | None = None
 
@@ -102,9 +103,17 @@ def _result(group: Group, name: Name, names: Collection[Name]) -> Result:
         vote=_vote(group.runs, name),
         floor=max((one["floor"]["high"] for one in after if "floor" in one), default=None),
         corrected=over_runs([one["corrected"] for one in after]) if all("corrected" in one for one in after) else None,
+        problems=after[0].get("problems"),
         base_sequence=_sequence(before or []),
         sequence=_sequence(after),
     )
+
+
+def name_of_test(rows: Iterable[Result], split: str, rounds: int, end: str = ": ") -> str:
+    """The name of a test; after ``end`` its number of problems, if all groups have the same."""
+    counts = {row.problems for row in rows if (row.split, row.rounds) == (split, rounds)}
+    count = counts.pop() if len(counts) == 1 else None
+    return f"{split}, {rounds} round{'s' if rounds > 1 else ''}" + (f"{end}{count} problems" if count else "")
 
 
 def _sequence(found: Sequence[Mapping[str, Any]]) -> float | None:

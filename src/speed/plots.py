@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from src.reporting.plots import PALETTE, style
+from src.reporting.looks import look
+from src.reporting.plots import style
 
 
 def scaling_plot(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
@@ -17,8 +18,8 @@ def scaling_plot(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
         axes = figure.subplots()
         axes.set(xscale="log", yscale="log", xlabel="times the start", ylabel="seconds of a training step")
         axes.set_title("Doubling one factor of a training step")
-        for colour, (factor, points) in zip(PALETTE, lines.items(), strict=False):
-            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=factor)
+        for index, (factor, points) in enumerate(lines.items()):
+            axes.plot(*zip(*points, strict=True), markersize=4, label=factor, **look(index).line)
         multiples = sorted({multiple for points in lines.values() for multiple, _ in points})
         start = next(iter(lines.values()))[0][1]
         axes.plot(multiples, [start * multiple for multiple in multiples], "k:", linewidth=1, label="proportional")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from src import config as configuration
+from src.reporting.runs import Group
 from src.studies.jobs import Job
-from src.studies.registering import PLAN, read
-from src.studies.reporting import write_report
+from src.studies.registering import PLAN, Plan, read
+from src.studies.reporting import comparisons, groups_of, write_report
 from src.studies.settings import Study
 from src.types import InputError
 from src.utils.files import write_json
@@ -50,15 +52,45 @@ def record(name: str, study: Study, jobs: Sequence[Job], folder: Path, target: P
     return rebuild(target)
 
 
-def rebuild(target: Path) -> str:
-    """Write the report of a recorded study again. Returns a line that says what is there."""
+@dataclass(frozen=True)
+class Record:
+    """A recorded study."""
+
+    name: str
+    study: Study
+    plan: Plan
+    jobs: Sequence[Job]
+
+    def groups(self) -> list[Group]:
+        """The recorded runs by name, in the order of the plan."""
+        return groups_of(self.study, self.plan, self.jobs)
+
+    def comparisons(self) -> str:
+        """The tables of planned and of other comparisons."""
+        return "\n\n".join(comparisons(self.study, self.plan, self.groups()))
+
+
+def recorded(target: Path) -> Record:
+    """Read a recorded study from its folder.
+
+    Raises:
+        InputError: the folder holds none.
+    """
+    if not (target / JOBS).is_file():
+        raise InputError(f"{target}: no recorded study (it has no {JOBS}); record one with src.study --record")
     found = json.loads((target / JOBS).read_text(encoding="utf-8"))
     plan = read(target)
     jobs = [
         Job(**{**one, "overrides": (), "directory": target / one["directory"], "done": target / one["done"]})
         for one in found["jobs"]
     ]
-    return write_report(found["study"], configuration.build(plan.latest, Study), plan, jobs, target)
+    return Record(found["study"], configuration.build(plan.latest, Study), plan, jobs)
+
+
+def rebuild(target: Path) -> str:
+    """Write the report of a recorded study again. Returns a line that says what is there."""
+    found = recorded(target)
+    return write_report(found.name, found.study, found.plan, found.jobs, target)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -21,11 +21,11 @@ UNPLANNED = " (not planned)"
 
 def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folder: Path) -> str:
     """Write ``report.md``, ``results.csv`` and the figures of a study. Returns a line that says what is there."""
-    groups = _groups(study, plan, jobs)
+    groups = groups_of(study, plan, jobs)
     parts = [f"# {name}", study.question, *_plan(study, plan, jobs)]
     if groups:
         rows = tables.results(groups)
-        parts += ["## Results", tables.markdown(rows), *_comparisons(study, plan, groups)]
+        parts += ["## Results", tables.markdown(rows), *comparisons(study, plan, groups)]
         write_text(folder / "results.csv", tables.comma_separated(rows))
         plots.save(plots.before_after(rows), folder / "before_after.png")
         plots.save(plots.curves(groups), folder / "curves.png")
@@ -43,7 +43,7 @@ def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folde
     return f"{done} of {len(jobs)} jobs are done; the report is {folder / 'report.md'}"
 
 
-def _groups(study: Study, plan: Plan, jobs: Sequence[Job]) -> list[Group]:
+def groups_of(study: Study, plan: Plan, jobs: Sequence[Job]) -> list[Group]:
     """The complete runs by name, in the order of the plan; what was not planned is marked."""
     found = []
     for name in study.runs:
@@ -76,7 +76,7 @@ def _plan(study: Study, plan: Plan, jobs: Sequence[Job]) -> Iterator[str]:
         yield "**Not run:**\n\n" + "\n".join(lines)
 
 
-def _comparisons(study: Study, plan: Plan, groups: Sequence[Group]) -> Iterator[str]:
+def comparisons(study: Study, plan: Plan, groups: Sequence[Group]) -> Iterator[str]:
     """The tables of planned comparisons and of all others, each adjusted for its own number of comparisons."""
     named = {group.label.removesuffix(UNPLANNED): group for group in groups}
     wanted = [(first, second) for first, second in study.comparisons if plan.compares(first, second)]

@@ -29,14 +29,21 @@ def write_rollouts(
     codec: Codec,
     tokens: bool = False,
 ) -> list[dict[str, Any]]:
-    """Write each rollout with the texts, term scores, values, correctness and advantages of its turns.
+    """Write each rollout as a line of ``path``. Returns the lines."""
+    written = lines(rollouts, scores, credited, codec, tokens)
+    write_jsonl(path, written)
+    return written
 
-    With ``tokens``, each turn also has ``pieces``: the text and log-prob of each token. Returns the lines of the file.
+
+def lines(
+    rollouts: Sequence[Rollout], scores: Sequence[Scores], credited: Credited, codec: Codec, tokens: bool
+) -> list[dict[str, Any]]:
+    """Each rollout with the texts, term scores, values, correctness and advantages of its turns.
+
+    With ``tokens``, each turn also has ``pieces``: the text and log-prob of each token.
     """
     advantages = {(row.tree, row.path): row.advantage for row in credited.rows}
-    lines = [_line(rollout, score, advantages, codec, tokens) for rollout, score in zip(rollouts, scores, strict=True)]
-    write_jsonl(path, lines)
-    return lines
+    return [_line(rollout, score, advantages, codec, tokens) for rollout, score in zip(rollouts, scores, strict=True)]
 
 
 def lost(folder: Path, steps: Iterable[int]) -> list[int]:

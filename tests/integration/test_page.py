@@ -1,60 +1,313 @@
-"""The page of rollouts in a headless Chromium; skipped where none is installed."""
+"""The page of rollouts in a headless Chromium (``make test-page``); skipped where none is installed.
+
+With ``SCREENSHOTS=<folder>`` in the environment, pictures of the page are kept there.
+"""
 
 from __future__ import annotations
 
-import html
+import json
+import os
 import re
-import shutil
-import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
 from src.reporting.pages import page
-from src.reporting.runs import grouped, read_run
+from src.reporting.runs import find_runs, grouped
+from src.utils.files import read_jsonl, write_jsonl
 from tests.conftest import run_small
+from tests.helpers.browser import CHROMIUM, Browser
+from tests.unit.reporting.test_report import data_of, fake_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Chromium or Chrome on the PATH, e.g. apt-get install chromium"
+)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+PATIENCE = 1000
+"""Milliseconds that a filter of 10,000 rollouts may take; on two busy cores it takes about 100."""
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("page")
-    run = run_small(folder / "run", "experiment=spiral", "train.steps=1", "train.log_tokens=true")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("page")
+
+
+def written(folder: Path, runs: Path, steps: int = 1, trees: int = 2) -> Path:
+    """Write the page of all runs in a folder."""
     file = folder / "rollouts.html"
-    file.write_text(page(grouped([read_run(run)]), steps=1, trees=2, problems=2), encoding="utf-8")
-    return file.as_uri()
+    groups = grouped(find_runs([f"{runs}/*"])[0])
+    file.write_text(page(groups, steps=steps, trees=trees, problems=2), encoding="utf-8")
+    return file
 
 
-def shown(address: str, **filters: str | int) -> str:
-    """The page's elements after its script ran with some filters; fails on a message in the console."""
-    assert CHROMIUM is not None
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
-    command += ["--enable-logging=stderr", "--dump-dom", f"{address}#{urlencode(filters)}"]
-    done = subprocess.run(command, text=True, capture_output=True, timeout=60, check=True)
-    assert "CONSOLE" not in done.stderr
-    return done.stdout.partition('id="list"')[2].partition("<script")[0]
+@pytest.fixture(scope="module")
+def file(folder: Path) -> Path:
+    for name, overrides in (("a", ["rounds=3"]), ("b", ["experiment=spiral", "train.log_tokens=true"])):
+        run_small(folder / "runs" / name, *overrides, "train.steps=1")
+    return written(folder, folder / "runs")
 
 
-def test_a_graph_has_a_node_for_each_turn_and_one_place_in_the_order_of_the_keyboard(address: str) -> None:
-    seen = shown(address, place=0)
-    nodes = re.findall(r'<g class="node[^>]*aria-label="([^"]*)"', seen)
-    assert len(nodes) == 4 + 4 * 2
-    assert re.search(r"turn 1\.1, quotes \d, \d, \d, \d, (right|wrong)", nodes[4])
-    assert seen.count('tabindex="0" role="button"') == 1
-    assert seen.count('class="joint') == 4
-    assert 'class="piece" title="probability ' in seen
+@pytest.fixture(scope="module")
+def data(file: Path) -> dict[str, Any]:
+    return data_of(file.read_text(encoding="utf-8"))
 
 
-def test_two_sets_of_answers_are_shown_side_by_side(address: str) -> None:
-    seen = html.unescape(shown(address, place=1, beside=2))
-    assert seen.count('class="side"') == 2
-    assert "before training" in seen
-    assert "after training" in seen
+@pytest.fixture(scope="module")
+def kept(folder: Path) -> Path:
+    """The folder of the screenshots."""
+    place = Path(os.environ.get("SCREENSHOTS") or folder / "screenshots")
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
-def test_filters_select_rollouts(address: str) -> None:
-    assert '<details class="rollout"' not in shown(address, few=10**6)
-    assert '<details class="rollout"' in shown(address, round=2, term="outcome", low=0, many=10**6)
+@pytest.fixture(scope="module", params=["wide", "narrow"])
+def anywhere(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[str, Browser]]:
+    """A desktop's browser and a phone's."""
+    phone = request.param == "narrow"
+    with Browser(folder / request.param, *((390, 844) if phone else (1400, 1000)), phone=phone) as found:
+        yield request.param, found
+
+
+@pytest.fixture(scope="module")
+def desktop(folder: Path) -> Iterator[Browser]:
+    with Browser(folder / "profile") as found:
+        yield found
+
+
+@pytest.fixture
+def browser(desktop: Browser, file: Path) -> Iterator[Browser]:
+    """The page without filters; fails on a message in the console, and on any request but for the page."""
+    desktop.messages.clear()
+    desktop.requests.clear()
+    desktop.open(file.as_uri())
+    yield desktop
+    assert desktop.messages == []
+    assert {address.partition("#")[0] for address in desktop.requests} <= {file.as_uri()}
+
+
+def set_filters(browser: Browser, **filters: str | int) -> None:
+    """Set filters as a user does, and wait for the list."""
+    browser.evaluate(
+        f"for (const [name, value] of Object.entries({json.dumps(filters)})) {{"
+        "form.elements[name].value = value; form.elements[name].dispatchEvent(new Event('input', {bubbles: true})); }"
+    )
+    browser.wait(f"location.hash === {json.dumps('#' + urlencode(filters))}")
+
+
+def found(browser: Browser) -> int:
+    """The number of rollouts that the page says it found."""
+    return int(browser.evaluate("document.getElementById('status').textContent").split()[0])
+
+
+def place_of(data: dict[str, Any], where: str, letter: str) -> int:
+    return next(n for n, one in enumerate(data["places"]) if (one["where"], one["letter"]) == (where, letter))
+
+
+def test_the_graph_has_a_node_for_each_turn_and_the_arrow_keys_move_along_it(
+    browser: Browser, data: dict[str, Any]
+) -> None:
+    set_filters(browser, place=place_of(data, "training step", "B"))
+    labels = browser.evaluate("[...document.querySelectorAll('.node')].map((one) => one.ariaLabel)")
+    assert len(labels) == 4 + 4 * 2
+    assert re.fullmatch(r"turn 1\.1, quotes \d, \d, \d, \d, (right|wrong)", labels[4])
+    assert browser.evaluate("document.querySelectorAll('.node[tabindex=\"0\"]').length") == 1
+    assert browser.evaluate("document.querySelectorAll('circle.joint').length") == 4
+    browser.evaluate("document.querySelector('.node').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    for key, turn in (("ArrowRight", 4), ("ArrowDown", 5), ("Home", 0), ("End", 11)):
+        browser.press(key)
+        assert browser.evaluate("document.activeElement.dataset.turn") == str(turn)
+        assert browser.evaluate("document.querySelectorAll('.turn').length") == (1 if turn == 0 else 5)
+
+
+def test_typing_searches(browser: Browser, data: dict[str, Any]) -> None:
+    words = data["rollouts"][0]["question"].partition(": ")[2]
+    browser.press("/")
+    for letter in words:
+        browser.press(letter)
+    browser.wait("location.hash.includes('words=')")
+    expected = [one for one in data["rollouts"] if words in one["question"]]
+    assert 0 < found(browser) == len(expected) < len(data["rollouts"])
+
+
+Turns = Callable[[dict[str, Any]], bool]
+
+
+@pytest.mark.parametrize(
+    ("filters", "test"),
+    [
+        ({"result": "right"}, lambda turn: turn["correct"] == 1),
+        ({"result": "wrong", "round": 2}, lambda turn: turn["correct"] == 0 and turn["round"] == 2),
+        ({"few": 20, "many": 25}, lambda turn: 20 <= turn["tokens"] <= 25),
+        ({"term": "outcome", "low": 0.1, "high": 0.6}, lambda turn: 0.1 <= turn["scores"].get("outcome", -1) <= 0.6),
+        ({"few": 10**6}, lambda turn: False),
+    ],
+    ids=["correctness", "round", "length", "reward term", "none"],
+)
+def test_filters_select_rollouts(
+    browser: Browser, data: dict[str, Any], filters: dict[str, str | int], test: Turns
+) -> None:
+    set_filters(browser, **filters)
+    expected = sum(any(test(turn) for turn in one["turns"]) for one in data["rollouts"])
+    assert found(browser) == expected
+    browser.open(browser.evaluate("location.href"))  # the address holds the filters
+    assert found(browser) == expected
+    browser.evaluate("document.querySelector('[type=reset]').click()")
+    browser.wait("location.hash === ''")
+    assert found(browser) == len(data["rollouts"])
+
+
+def test_a_rollout_opens_by_a_click_and_by_keys(browser: Browser, data: dict[str, Any]) -> None:
+    browser.click(".rollout:nth-child(2) summary")
+    browser.wait("list.children[1].querySelector('pre') !== null")
+    assert browser.evaluate("list.children[1].querySelector('code').textContent") == data["rollouts"][1]["answer"]
+    for key, place in (("j", 2), ("j", 3), ("k", 2)):
+        browser.press(key)
+        assert browser.evaluate("[...list.children].findLastIndex((one) => one.open)") == place
+        assert browser.evaluate(f"document.activeElement === list.children[{place}].firstChild")
+    browser.press("n")
+    assert "page 2 of" in browser.evaluate("document.getElementById('status').textContent")
+    browser.press("p")
+    assert "page 1 of" in browser.evaluate("document.getElementById('status').textContent")
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (("easy, 1 round, before training", "A"), ("easy, 1 round, after training", "A")),
+        (("easy, 1 round, after training", "A"), ("easy, 1 round, after training", "B")),
+    ],
+    ids=["before and after training", "two runs"],
+)
+def test_the_same_problem_is_compared(
+    browser: Browser, data: dict[str, Any], left: tuple[str, str], right: tuple[str, str]
+) -> None:
+    here, there = (place_of(data, *place) for place in (left, right))
+    set_filters(browser, place=here)
+    browser.evaluate("list.children[2].open = true")
+    question = browser.evaluate("list.children[2].querySelector('.problem').textContent")
+    browser.wait("list.children[2].querySelector('select') !== null")
+    browser.evaluate(
+        f"{{const one = list.children[2].querySelector('select'); one.value = {there}; "
+        "one.dispatchEvent(new Event('change'));}"
+    )
+    assert browser.evaluate("location.hash") == f"#place={here}&beside={there}"
+    entry = "document.querySelector('.rollout[open]')"
+    browser.wait(f"{entry}.querySelectorAll('.side pre').length > 1")
+    assert browser.evaluate(f"{entry}.querySelector('.problem').textContent") == question
+    sides = browser.evaluate(f"[...{entry}.querySelectorAll('.side > p')].map((one) => one.textContent)")
+    assert [side.partition(":")[0] for side in sides] == [" · ".join(left), " · ".join(right)]
+    texts = browser.evaluate(
+        f"[...{entry}.querySelectorAll('.side')].map((one) => "
+        "[...one.querySelectorAll('pre')].map((pre) => pre.textContent))"
+    )
+    assert texts == [
+        [one["turns"][-1]["text"] for one in data["rollouts"] if (one["place"], one["question"]) == (place, question)]
+        for place in (here, there)
+    ]
+    assert found(browser) == 2
+
+
+def test_tokens_are_shaded_by_their_log_probs(browser: Browser, data: dict[str, Any]) -> None:
+    place = place_of(data, "training step", "B")
+    set_filters(browser, place=place)
+    turns = next(one for one in data["rollouts"] if one["place"] == place)["turns"]
+    chosen = turns[int(browser.evaluate("document.querySelector('.node.chosen').dataset.turn"))]["pieces"]
+    shown = browser.evaluate(
+        "[...document.querySelectorAll('.turn.chosen .piece')].map((one) => [one.textContent, one.style.background])"
+    )
+    assert [text for text, _ in shown] == [text for text, _ in chosen]
+    opacity = [float(style.rpartition(",")[2].rstrip(") ")) for _, style in shown]
+    assert opacity == pytest.approx([0.55 * min(1, -logprob / 5) for _, logprob in chosen], abs=0.006)
+    browser.click(".turn.chosen .piece:nth-child(3)")
+    note = browser.evaluate("document.querySelector('.turn.chosen pre + p').textContent")
+    assert note.startswith(f"token {json.dumps(chosen[2][0])}, probability ")
+
+
+def test_the_page_fits_its_window(anywhere: tuple[str, Browser], file: Path, data: dict[str, Any], kept: Path) -> None:
+    name, browser = anywhere
+    compared = {
+        "place": place_of(data, "easy, 1 round, before training", "A"),
+        "beside": place_of(data, "easy, 1 round, after training", "A"),
+    }
+    for view, filters in (
+        ("list", {}),
+        ("graph", {"place": place_of(data, "training step", "B")}),
+        ("compared", compared),
+    ):
+        browser.open(f"{file.as_uri()}#{urlencode(filters)}")
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        boxes = "[...document.querySelectorAll('.rollout, .panel, .chips')]"
+        assert not browser.evaluate(f"{boxes}.some((one) => one.scrollWidth > one.clientWidth)")
+        browser.screenshot(kept / f"{view}_{name}.png", whole=True)
+    browser.open(f"{file.as_uri()}#{urlencode({'place': place_of(data, 'training step', 'B')})}")
+    browser.click(".node:nth-last-child(1)")
+    assert browser.evaluate("document.querySelector('.node.chosen').dataset.turn") == "11"
+    assert browser.messages == []
+
+
+def test_text_of_a_model_stays_text(desktop: Browser, tmp_path: Path) -> None:
+    hostile = (
+        "</script><script>document.title = 'taken'</script><img src='http://127.0.0.1:9/' onerror='document.title=1'>"
+        "<style>* {display: none}</style><meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>"
+        "<svg onload='document.title=2'><form action='http://127.0.0.1:9/'><button autofocus>"
+        "&lt;&amp;\u2028\u202e{{ 7 * 7 }}"
+    )
+    run = fake_run(tmp_path / "runs" / "a", text=hostile, settings={"model": {"prompt": hostile}}, marks=[[1.0]])
+    fake_run(tmp_path / "runs" / "b", settings={"model": {"prompt": "plain"}})
+    for step in run.glob("rollouts/*.jsonl"):
+        lines = list(read_jsonl(step))
+        for turn in lines[0]["turns"]:
+            turn |= {"pieces": [[hostile, -0.5]], "status": hostile, "writer": hostile, "scores": {hostile: 1.0}}
+        write_jsonl(step, lines)
+    file = written(tmp_path, tmp_path / "runs", steps=3)
+    desktop.messages.clear()
+    desktop.requests.clear()
+    desktop.open(file.as_uri())
+    assert desktop.evaluate("document.title") == "Rollouts"
+    assert desktop.evaluate("document.querySelector('pre').textContent") == hostile
+    assert (
+        desktop.evaluate("document.querySelectorAll('img, iframe, meta[http-equiv=refresh], main style').length") == 0
+    )
+    assert desktop.evaluate("[...form.elements.term.options].some((one) => one.value.startsWith('</script>'))")
+    assert desktop.messages == []
+    assert desktop.requests == [file.as_uri()]
+
+
+def test_the_browser_refuses_what_the_page_does_not_hold(browser: Browser) -> None:
+    """Even a script of the page itself could send nothing: the policy forbids all requests."""
+    refused = browser.evaluate("fetch('http://127.0.0.1:9/').then(() => false, () => true)")
+    assert refused
+    assert any("Content Security Policy" in one for one in browser.messages)
+    browser.messages.clear()
+    browser.requests.clear()
+
+
+def test_ten_thousand_rollouts_stay_fast(desktop: Browser, tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "runs" / "a")
+    (tree, *_) = read_jsonl(run / "rollouts" / "step_000001.jsonl")
+    for step in range(1, 101):
+        trees = [
+            {**tree, "problem": {**tree["problem"], "id": f"p{n}", "question": f"question {step}.{n}"}}
+            for n in range(100)
+        ]
+        write_jsonl(run / "rollouts" / f"step_{step:06d}.jsonl", trees)
+    file = written(tmp_path, tmp_path / "runs", steps=100, trees=100)
+    desktop.messages.clear()
+    desktop.open(file.as_uri())
+    assert found(desktop) == 10_000
+    for name, value, count in (
+        ("words", "question 7.", 100),
+        ("words", "", 10_000),
+        ("round", "2", 10_000),
+        ("few", "99", 0),
+    ):
+        took = desktop.evaluate(
+            f"(() => {{ form.elements[{name!r}].value = {value!r}; const start = performance.now(); filter(); "
+            "document.body.offsetHeight; return performance.now() - start; })()"
+        )
+        assert took < PATIENCE, name
+        assert found(desktop) == count
+    assert desktop.messages == []

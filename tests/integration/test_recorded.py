@@ -14,6 +14,7 @@ from src.evaluation.statistics import Interval
 from src.reporting.evaluations import Name, evaluations
 from src.reporting.tables import over_seeds, results
 from src.studies import recording
+from src.types import InputError
 from tests.helpers import markdown_tables
 
 EXPERIMENTS = ROOT / "experiments"
@@ -157,3 +158,8 @@ def test_the_study_of_recipes_quotes_its_runs() -> None:
 
 def test_a_page_without_the_table_stays_as_it_is() -> None:
     assert with_table("# Title\n\ntext\n", "| runs |") == "# Title\n\ntext\n"
+
+
+def test_a_folder_without_a_record_is_refused() -> None:
+    with pytest.raises(InputError, match=r"credit: no recorded study \(it has no jobs.json\)"):
+        recording.recorded(EXPERIMENTS / "credit")

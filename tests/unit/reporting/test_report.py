@@ -23,7 +23,7 @@ from src.config import ROOT, compose
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.multiple import holm
 from src.report import report
-from src.reporting import aggregations, answers, page_data, pages, pairs, plots, tables
+from src.reporting import aggregations, answers, page_data, pages, pairs, plots, series, tables
 from src.reporting.runs import find_runs, grouped, newest, read_run
 from src.types import InputError
 from src.utils.files import write_json, write_jsonl
@@ -692,7 +692,8 @@ def test_the_page_allows_its_own_script_only(tmp_path: Path) -> None:
     page = pages.page(grouped(find_runs([f"{tmp_path}/*"])[0]), steps=1, trees=1, problems=0)
     script = page.rpartition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'\">" in page
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; " in page
+    assert "form-action 'none'; base-uri 'none'\">" in page
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|fetch\(|XMLHttp|import\(", script)
 
 
@@ -735,8 +736,8 @@ def test_the_page_holds_the_rollouts_and_answers_asked_for(tmp_path: Path) -> No
     groups = grouped(find_runs([f"{tmp_path}/*"])[0])
     data = page_data.page_data(groups, steps=2, trees=1, problems=2)
     assert data["places"] == [
-        {"run": "a, seed 0", "where": "training step"},
-        {"run": "a, seed 0", "where": "easy, 3 rounds, after training"},
+        {"letter": "A", "seed": 0, "run": "a, seed 0", "where": "training step"},
+        {"letter": "A", "seed": 0, "run": "a, seed 0", "where": "easy, 3 rounds, after training"},
     ]
     assert data["terms"] == ["outcome"]
     assert [(one["place"], one["step"], one["id"]) for one in data["rollouts"]] == [
@@ -753,6 +754,15 @@ def test_the_page_holds_the_rollouts_and_answers_asked_for(tmp_path: Path) -> No
     assert page_data.spread(range(1, 14), 4) == [1, 5, 9, 13]
 
 
+def test_the_page_holds_as_many_seeds_as_asked_for(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        fake_run(tmp_path / str(seed), seed, marks=[[1.0]])
+    groups = grouped(find_runs([f"{tmp_path}/*"])[0])
+    for seeds in (1, 2):
+        places = page_data.page_data(groups, steps=1, trees=1, problems=1, seeds=seeds)["places"]
+        assert [(one["letter"], one["seed"]) for one in places] == [("A", seed) for seed in range(seeds) for _ in "ab"]
+
+
 def test_answers_keep_the_graph_of_their_turns() -> None:
     record = {"id": "p", "question": "q", "gold": "4", "correct": 1.0, "texts": ["a", "b", "c"]}
     record |= {"carried": [""] * 3, "tokens": [1] * 3, "statuses": ["done"] * 3}
@@ -761,8 +771,8 @@ def test_answers_keep_the_graph_of_their_turns() -> None:
 
 
 def test_the_running_mean_starts_with_the_first_full_window() -> None:
-    assert plots.running_mean([1.0, 3.0, 5.0, 1.0], 2) == [2.0, 4.0, 3.0]
-    assert plots.running_mean([1.0, 3.0], 1) == [1.0, 3.0]
+    assert series.running_mean([1.0, 3.0, 5.0, 1.0], 2) == [2.0, 4.0, 3.0]
+    assert series.running_mean([1.0, 3.0], 1) == [1.0, 3.0]
 
 
 def test_curves_draw_seeds_thin_and_their_mean_thick(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"use strict";
+// Filters of rollouts. They are also the end of the page's address, so that a link opens the page with them.
+
+const form = document.getElementById("filters");
+
+function number(name) {
+  return form.elements[name].value === "" ? null : Number(form.elements[name].value);
+}
+
+/** The chosen filters as a test of one turn; null if none is set. */
+function turnTest() {
+  const [round, few, many, low, high] = ["round", "few", "many", "low", "high"].map(number);
+  const [term, result] = [form.elements.term.value, form.elements.result.value];
+  const tests = [
+    round !== null && ((turn) => turn.round === round),
+    few !== null && ((turn) => turn.tokens >= few),
+    many !== null && ((turn) => turn.tokens <= many),
+    term && ((turn) => term in turn.scores && turn.scores[term] >= (low ?? -Infinity) && turn.scores[term] <= (high ?? Infinity)),
+    result === "right" && ((turn) => turn.correct === 1),
+    result === "wrong" && ((turn) => turn.correct === 0),
+    result === "between" && ((turn) => turn.correct > 0 && turn.correct < 1),
+    result === "cut" && ((turn) => turn.status === "truncated"),
+  ].filter(Boolean);
+  return tests.length ? (turn) => tests.every((test) => test(turn)) : null;
+}
+
+/** Whether a rollout holds the words that are searched. */
+function says(rollout, words) {
+  if (!words) return true;
+  const texts = [rollout.question, rollout.answer, rollout.id, ...rollout.turns.map((turn) => turn.text)];
+  return texts.some((text) => text.toLowerCase().includes(words));
+}
+
+/** The chosen filters as a test of a rollout: one turn meets all, and the rollout holds the words. */
+function rolloutTest() {
+  const test = turnTest();
+  const words = form.elements.words.value.trim().toLowerCase();
+  return (rollout) => (!test || rollout.turns.some(test)) && says(rollout, words);
+}
+
+/** Write the filters into the page's address. */
+function remember() {
+  const set = [...new FormData(form)].filter(([, value]) => value !== "");
+  history.replaceState(null, "", `#${new URLSearchParams(set)}`);
+}
+
+/** Read the filters from the page's address. */
+function recall() {
+  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
+    if (form.elements[name]) form.elements[name].value = value;
+  }
+}
+
+/** Add options, pairs of a value and its text, to a list of choices. */
+function offer(select, pairs) {
+  select.append(...pairs.map(([value, text]) => make("option", {value}, text)));
+}

@@ -1,0 +1,98 @@
+"""Series that plots and charts draw: a metric of each run of a group against steps, its mean over seeds, intervals."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from src.evaluation.statistics import Interval
+from src.reporting.runs import Group, Run
+from src.reporting.tables import combine
+
+Points = Mapping[int, float]
+"""Values by step."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A metric of a group. ``mean`` and ``intervals`` are over seeds, at the steps that all seeds have."""
+
+    seeds: Sequence[Points]
+    mean: Points
+    intervals: Mapping[int, Interval] = field(default_factory=dict)
+    band: Mapping[int, Interval] = field(default_factory=dict)
+    """Of one seed: intervals that hold at all validations together."""
+
+
+def window(groups: Sequence[Group]) -> int:
+    """Number of steps that curves are averaged over: a twentieth of the longest run."""
+    return max(1, max(len(run.metrics) for group in groups for run in group.runs) // 20)
+
+
+def smoothing(groups: Sequence[Group]) -> str:
+    """The running mean of curves in words; empty if there is none."""
+    size, shortest = window(groups), min(len(run.metrics) for group in groups for run in group.runs)
+    most = "up to " if shortest < 4 * size else ""  # short runs are averaged over a quarter of their steps
+    return "" if size == 1 else f"running mean of {most}{size} steps"
+
+
+def smoothed(runs: Iterable[Points], size: int) -> Series:
+    """Running means of a metric of several runs, over at most a quarter of each run's steps."""
+    seeds = []
+    for points in runs:
+        own = min(size, max(1, len(points) // 4))
+        seeds.append(dict(zip([*points][own - 1 :], running_mean([*points.values()], own), strict=True)))
+    return Series(seeds, _mean(seeds))
+
+
+def metric(run: Run, name: str) -> Points:
+    """A metric of a run at the steps that have it."""
+    return {line["step"]: line[name] for line in run.metrics if name in line}
+
+
+def by_round(run: Run, name: str) -> dict[int, Points]:
+    """A metric of every round; ``{}`` in ``name`` stands for the round."""
+    head, tail = name.split("{}")
+    keys = {key for line in run.metrics for key in line if key.startswith(head) and key.endswith(tail)}
+    return {int(key.removeprefix(head).removesuffix(tail)): metric(run, key) for key in sorted(keys)}
+
+
+def validation(group: Group) -> Series:
+    """Validation accuracy with 95 % intervals."""
+    lines = [_intervals(run, ("accuracy", "low", "high")) for run in group.runs]
+    seeds = [{step: value.estimate for step, value in line.items()} for line in lines]
+    intervals = {step: combine([line[step] for line in lines], 0, 1) for step in _common(lines)}
+    alone = _intervals(group.runs[0], ("accuracy", "band_low", "band_high")) if len(group.runs) == 1 else {}
+    return Series(seeds, _mean(seeds), intervals, alone)
+
+
+def validated(groups: Iterable[Group]) -> bool:
+    """Whether a run has a validation accuracy."""
+    return any("validation/accuracy" in line for group in groups for run in group.runs for line in run.metrics)
+
+
+def validation_problems(groups: Iterable[Group]) -> int | None:
+    """Number of validation problems; ``None`` if groups differ, or if the settings are not recorded."""
+    counts = {run.settings.get("benchmark.validation_size") for group in groups for run in group.runs}
+    (count,) = counts if len(counts) == 1 else (None,)
+    return None if count is None else int(count)
+
+
+def running_mean(values: Sequence[float], size: int) -> list[float]:
+    """Mean of each value and the ``size`` - 1 values before it; the first ``size`` - 1 values have no mean."""
+    return [statistics.fmean(values[end - size : end]) for end in range(size, len(values) + 1)]
+
+
+def _intervals(run: Run, names: Sequence[str]) -> dict[int, Interval]:
+    keys = [f"validation/{name}" for name in names]
+    return {line["step"]: Interval(*(line[key] for key in keys)) for line in run.metrics if set(keys) <= line.keys()}
+
+
+def _mean(lines: Sequence[Points]) -> dict[int, float]:
+    return {step: statistics.fmean(line[step] for line in lines) for step in _common(lines)}
+
+
+def _common(lines: Sequence[Mapping[int, object]]) -> list[int]:
+    """Steps that occur in all lines."""
+    return sorted(set.intersection(*(set(line) for line in lines)))

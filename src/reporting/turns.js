@@ -1,0 +1,82 @@
+"use strict";
+// One rollout: its graph, and the chosen turn after all turns that led to it. Tokens are shaded by their log-probs.
+
+const FAINT = 5; // nats of surprise that get the darkest shade
+
+/** Show a rollout in `view`; the first turn that the filters select is chosen. */
+function show(view, rollout) {
+  const {turns} = rollout;
+  const test = turnTest();
+  const matching = test && new Set([...turns.keys()].filter((index) => test(turns[index])));
+  const wanted = matching && matching.size ? matching : new Set(rollout.leaves.map((turn) => turns.indexOf(turn)));
+  let chosen = [...turns.keys()].find((index) => wanted.has(index)) ?? turns.length - 1;
+  const frame = make("div", {class: "frame"});
+  const panel = make("div", {class: "panel", "aria-live": "polite"});
+  const choose = (index, focus = true) => {
+    const scrolled = frame.scrollLeft;
+    chosen = index;
+    frame.replaceChildren(graph(turns, frame.clientWidth, chosen, matching, choose));
+    frame.scrollLeft = scrolled;
+    if (focus) frame.querySelector(".chosen").focus();
+    const led = [...lineage(turns, chosen)].sort((a, b) => a - b);
+    panel.replaceChildren(...led.map((place) => section(turns, place, place === chosen, choose)));
+  };
+  if (turns.every((turn) => turn.round === 1)) view.classList.add("flat");
+  view.append(...(turns.length > 1 ? [frame] : []), panel);
+  choose(chosen, false);
+  let width = frame.clientWidth;
+  new ResizeObserver(() => {
+    if (frame.clientWidth === width) return;
+    width = frame.clientWidth;
+    choose(chosen, false);
+  }).observe(frame);
+}
+
+function section(turns, index, chosen, choose) {
+  const turn = turns[index];
+  const buttons = (label, places) => places.length === 0 ? null : make("span", {class: "links"}, `${label} `, ...places.map((place) =>
+    make("button", {type: "button", class: "link", onclick: () => choose(place)}, turns[place].number)));
+  const strongest = Math.max(...turns.map((one) => Math.abs(one.advantage ?? 0)));
+  const advantage = turn.advantage === null ? null : make("span", {class: "advantage"}, `advantage ${turn.advantage.toFixed(2)}`);
+  if (advantage) advantage.style.background = tint(turn.advantage, strongest);
+  const scores = Object.entries(turn.scores).map(([name, value]) => `${name} ${value.toFixed(2)}`).join(" ");
+  return make("section", {class: chosen ? "turn chosen" : "turn"},
+    make("div", {class: "chips"},
+      make("span", {class: "round"}, `turn ${turn.number} ${mark(turn.correct)}`),
+      buttons("quotes", turn.sources), buttons("quoted by", quoting(turns, index)), advantage,
+      turn.value === null ? null : make("span", {}, `value ${turn.value.toFixed(2)}`),
+      scores ? make("span", {}, scores) : null, make("span", {}, `${turn.tokens} tokens`),
+      make("span", turn.status === "done" ? {} : {class: "bad"}, turn.status),
+      turn.probe ? make("span", {}, "probe") : null,
+      turn.writer === "policy" ? null : make("span", {}, `by ${turn.writer}`)),
+    turn.carried ? make("p", {class: "carried"}, `carried${turn.cut ? " (cut)" : ""}: `, make("code", {}, turn.carried)) : null,
+    ...(turn.pieces?.length ? shaded(turn.pieces) : [make("pre", {}, ...written(turn))]));
+}
+
+/** The text of a turn, with what the environment wrote set apart. */
+function written(turn) {
+  return (turn.segments ?? [["policy", turn.text]]).map(([writer, text]) => (writer === "environment" ? given(text) : text));
+}
+
+/** The text of a turn with each token shaded by its log-prob, and a line that names the token that is pointed at. */
+function shaded(pieces) {
+  const least = pieces.filter(([, logprob]) => logprob !== null).sort(([, one], [, other]) => one - other)[0];
+  const note = make("p", {class: "carried"}, least ? `least probable token: ${named(least)}` : "");
+  const tokens = pieces.map((piece) => {
+    if (piece[1] === null) return given(piece[0]);
+    const told = () => { note.textContent = `token ${named(piece)}`; };
+    const token = make("span", {class: "piece", onclick: told, onpointerenter: told}, piece[0]);
+    token.style.background = `rgba(var(--down), ${(0.55 * Math.min(1, -piece[1] / FAINT)).toFixed(2)})`;
+    return token;
+  });
+  return [make("pre", {}, ...tokens), note];
+}
+
+function named([text, logprob]) {
+  return `${JSON.stringify(text)}, probability ${Math.exp(logprob).toPrecision(2)}, log-prob ${logprob.toFixed(2)} nats`;
+}
+
+/** Text that the environment wrote, such as the result of a tool. */
+function given(text) {
+  return make("span", {class: "tool", title: "not written by the model"}, text);
+}

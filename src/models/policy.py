@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from src.models import attention
+from src.models.head import body, head
 from src.models.lora import adapted_weights, mergeable
 from src.models.packing import Layout, layout
 from src.models.sharding import Shards
@@ -187,16 +189,16 @@ class Policy:
     def _pass(self, plan: Layout, temperature: Tensor, entropy_gradient: bool) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies of the completion tokens, ``[tokens]``: the body, then the head."""
         device = self.device
-        body = getattr(self._causal, self._causal.base_model_prefix)
         sharing = {"shared": attention.pieces(plan.spans, self.model.dtype)} if self._shares else {}
-        hidden = body(
+        hidden = body(self._causal)(
             input_ids=plan.ids.to(device),
             attention_mask=attention.mask_for(self.model, plan.visible.to(device)),
             position_ids=plan.positions.to(device),
             use_cache=False,
             **sharing,
         ).last_hidden_state[plan.sequence.to(device), plan.place.to(device)]
-        return token_logprobs(hidden, self._head, plan.targets.to(device), temperature, entropy_gradient)
+        logits = partial(head, self._causal)
+        return token_logprobs(hidden, logits, plan.targets.to(device), temperature, entropy_gradient)
 
     @contextmanager
     def in_its_precision(self) -> Iterator[None]:
@@ -207,14 +209,6 @@ class Policy:
             return
         with torch.autocast(self.device.type, dtype), disable_input_dtype_casting(self.model):
             yield
-
-    def _head(self, hidden: Tensor) -> Tensor:
-        """Logits of the last hidden states, with the model's own scaling and soft-capping."""
-        config = self.model.config
-        logits: Tensor = self._causal.get_output_embeddings()(hidden)
-        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
-            logits = torch.tanh(logits / cap) * cap
-        return logits / getattr(config, "logits_scaling", 1.0) * getattr(config, "logit_scale", 1.0)  # Granite, Cohere
 
 
 def token_logprobs(

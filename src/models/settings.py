@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from src.models.packages import PACKAGES, checkpoint_folder, weights_file
+from src.models.packages import PACKAGES, checkpoint_folder, weights_files
 from src.rounds.prompts import Prompts
 from src.settings import RunSettings, Section
 from src.types import InputError
@@ -111,7 +111,7 @@ class ModelSettings(Section):
 
     def _find_weights(self) -> None:
         if package := packaged(self.name):
-            weights_file(package)
+            weights_files(package)
         else:
             location(self.name)
 

@@ -23,6 +23,7 @@ LICENCES = {
     "Qwen/Qwen2.5": "apache-2.0",
     "HuggingFaceTB/SmolLM2": "apache-2.0",
     "meta-llama/Llama-3.2": "llama3.2",
+    "google/gemma": "gemma",
     "src/assets": "apache-2.0",
 }
 """Prefixes of model names, with the hub's identifier of the licence."""

@@ -83,8 +83,8 @@ def test_a_carry_rule_takes_one_file_and_one_yaml_and_the_tests_find_it(tmp_path
 STUDIES = sorted((ROOT / "experiments").rglob("README.md"))
 LANGUAGES = {"bash", "python", "text", "yaml"}
 COMMAND = re.compile(r"(?:\S*python) -m (src|experiments)\.(\S+)(?: (.*))?")
-MISSING = re.compile(r"not installed|its weights are not installed|torch sees no CUDA")
-"""Mistakes that come from packages or devices that this machine lacks."""
+MISSING = re.compile(r"not installed|its weights are not installed|that you have not accepted yet|torch sees no CUDA")
+"""Mistakes that come from packages, accepted terms or devices that this machine lacks."""
 
 EXECUTED = ("solve", "evaluate", "report", "train")
 SWEEPS = ("-m", "--multirun")

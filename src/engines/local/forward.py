@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from src.engines.local.cache import Cache, KeysValues, Prefix
 from src.models.architecture import attention_window
+from src.models.head import body, head
 from src.types import InputError
 
 
@@ -51,17 +52,15 @@ class ForwardDecoder:
         cache, ends = DynamicCache(), torch.tensor(lengths, device=ids.device)
         padded = pad_sequence(list(torch.split(ids, list(lengths))), batch_first=True)
         positions = torch.arange(padded.shape[1], device=ids.device)
-        kept, place = torch.unique(ends - 1, return_inverse=True)
-        logits = self.model(
+        hidden = body(self.model)(
             input_ids=padded,
             position_ids=positions.expand(padded.shape),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=kept,
-        ).logits
+        ).last_hidden_state
         rows, real = torch.arange(len(padded), device=ids.device), positions < ends[:, None]
         layers = [(layer.keys.transpose(1, 2)[real], layer.values.transpose(1, 2)[real]) for layer in cache.layers]
-        return logits[rows, place], layers
+        return head(self.model, hidden[rows, ends - 1]), layers
 
     def step(self, tokens: Tensor, positions: Tensor, cache: Cache, column: int, mask: Tensor) -> Tensor:
         if self.window is not None and (longest := int(positions.max()) + 1) > self.window:

@@ -36,9 +36,10 @@ EXAMPLES = {"model.name": "embedded:tiny", "benchmark.task": "gcd", "name": "min
 """Example values of required settings, by dotted name or its last part."""
 
 MACHINE = re.compile(
-    "not installed|cannot compute on|no CUDA device|revision is null; use a commit|this run was started with 1 process"
+    "not installed|not accepted yet|cannot compute on|no CUDA device|revision is null; use a commit|"
+    "this run was started with 1 process"
 )
-"""Mistakes that come from packages, devices or data that this machine lacks."""
+"""Mistakes that come from packages, accepted terms, devices or data that this machine lacks."""
 
 
 def missing(node: DictConfig) -> list[str]:

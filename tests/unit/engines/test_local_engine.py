@@ -440,9 +440,9 @@ def test_the_text_does_not_contain_the_end_token(policy):
 
 
 class Script:
-    """A fake model that writes ``tokens`` after any prompt of one token."""
+    """A fake model that writes ``tokens`` after any prompt of one token. Its body gives logits; its head keeps them."""
 
-    config, dtype = GPT2Config(), torch.float32
+    config, dtype, base_model_prefix = GPT2Config(), torch.float32, "body"
 
     def __init__(self, codec, tokens):
         self.codec, self.tokens = codec, tokens
@@ -453,13 +453,20 @@ class Script:
     def writing(self, writer):
         yield self
 
-    def __call__(self, input_ids, position_ids, logits_to_keep=slice(None), **options):
+    @property
+    def body(self):
+        return self
+
+    def get_output_embeddings(self):
+        return lambda hidden: hidden
+
+    def __call__(self, input_ids, position_ids, **options):
         self.steps += "attention_mask" in options
         logits = torch.full((*position_ids.shape, self.codec.size), -10.0)
         for row, positions in enumerate(position_ids.tolist()):
             for place, position in enumerate(positions):
                 logits[row, place, self.tokens[min(position, len(self.tokens) - 1)]] = 10.0
-        return SimpleNamespace(logits=logits[:, logits_to_keep])
+        return SimpleNamespace(logits=logits, last_hidden_state=logits)
 
 
 def scripted(codec, tokens, stop_at_answer=True, limit=64):

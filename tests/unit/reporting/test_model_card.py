@@ -97,6 +97,7 @@ def test_the_front_matter_names_only_models_and_data_on_the_hub(summary: dict[st
         ("Qwen/Qwen2.5-1.5B-Instruct", "apache-2.0"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"),
         ("meta-llama/Llama-3.2-1B-Instruct", "llama3.2"),
+        ("google/gemma-3-270m", "gemma"),
         ("somebody/else", None),
     ],
 )

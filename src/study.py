@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-
 
 
 def study(config: configuration.Config[Any], directory: Path) -> None:
-    """Run the jobs of a study that are not done, one after the other, and write its report.
+    """Run the jobs of a study that are not done, ``at_once`` at a time, and write its report.
 
     A job that is done, for this study or another one, is not run again; one that was interrupted is resumed.
 
@@ -51,45 +50,32 @@ def study(config: configuration.Config[Any], directory: Path) -> None:
         return
     with locked(folder):
         plan = registered(folder, settings.study)
-        code = 0 if settings.report else carried_out(settings.study, jobs, folder)
+        code = 0 if settings.report else carried_out(settings.study, jobs, folder, settings.at_once)
         print(write_report(name, settings.study, plan, jobs, folder))
     if code:
         raise SystemExit(code)
 
 
-def carried_out(plan: Any, jobs: Sequence[Any], folder: Path) -> int:
+def carried_out(plan: Any, jobs: Sequence[Any], folder: Path, at_once: int) -> int:
     """Run the missing jobs. Returns 1 if some failed, else 0.
 
     Raises:
         SystemExit: a signal stopped the study.
     """
-    from src.studies.running import perform, spent
+    from src.studies.running import Queue
     from src.utils.signals import Stopped, StopRequest
 
-    failed = []
-    with StopRequest() as stop:
-        for number, job in enumerate(jobs, 1):
-            if job.complete:
-                continue
-            used = spent(jobs)
-            if plan.stopping == "hours" and used >= plan.hours and job.kind == "train":
-                say(f"{used:.1f} of {plan.hours:g} hours are used up; no further run starts")
-                break
-            begun, log = time.monotonic(), folder / "logs" / f"{number:03}_{job.kind}_{job.run}_{job.seed}.txt"
-            say(f"[{number}/{len(jobs)}] {job.label}: {job.directory}")
-            try:
-                code = perform(job, log, stop, say)
-            except Stopped as stopped:
-                say(f"{stopped}; run the same command again to continue with {job.label}")
-                raise SystemExit(stopped.code) from None
-            if code or not job.complete:
-                failed.append(job)
-                say(f"    failed with exit code {code}; see {log}")
-            else:
-                say(f"    {time.monotonic() - begun:.0f} s")
-    if failed:
-        say(f"{len(failed)} of {len(jobs)} jobs failed; run the same command again to try them once more")
-    return int(bool(failed))
+    queue = Queue(plan, jobs, folder, at_once, say)
+    try:
+        with StopRequest() as stop:
+            queue.work(stop)
+    except Stopped as stopped:
+        left = next((job.label for job in jobs if not job.complete), "its report")
+        say(f"{stopped}; run the same command again to continue with {left}")
+        raise SystemExit(stopped.code) from None
+    if queue.failed:
+        say(f"{len(queue.failed)} of {len(jobs)} jobs failed; run the same command again to try them once more")
+    return int(bool(queue.failed))
 
 
 def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Running the jobs of a study, one after the other, each in a process of its own."""
+"""Running the jobs of a study, each in a process of its own, and several at once if the user says so."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from src.config import ROOT
 from src.studies.jobs import Job
+from src.studies.settings import Study
 from src.types import InputError
 from src.utils.run_lock import refuse_second_writer
 from src.utils.signals import StopRequest
@@ -20,7 +22,121 @@ PATIENCE = 600.0
 """Seconds that a job has to save a checkpoint after a stop was requested."""
 
 POLL = 0.5
-"""Seconds between two looks at a running job, or at a run that another process writes to."""
+"""Seconds between two looks at the running jobs, or at a run that another process writes to."""
+
+
+@dataclass
+class Queue:
+    """The jobs of a study that are not done, by their number in the plan, and the processes of those that run."""
+
+    plan: Study
+    jobs: Sequence[Job]
+    folder: Path
+    at_once: int
+    say: Callable[[str], None]
+    waiting: dict[int, Job] = field(default_factory=dict)
+    processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    begun: dict[int, float] = field(default_factory=dict)
+    failed: list[Job] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
+
+    def work(self, stop: StopRequest) -> None:
+        """Run all jobs, which resumes interrupted ones.
+
+        Raises:
+            Stopped: a signal was received; the running jobs have saved their checkpoints.
+        """
+        self.waiting = {number: job for number, job in enumerate(self.jobs, 1) if not job.complete}
+        try:
+            while True:
+                self._end_finished()
+                stop.check()
+                self._start_ready()
+                if not self.processes and not self.waiting:
+                    return
+                time.sleep(POLL)
+        finally:
+            self._end_all()
+
+    def _end_finished(self) -> None:
+        for number, process in list(self.processes.items()):
+            if (code := process.poll()) is None:
+                continue
+            del self.processes[number]
+            job, seconds = self.jobs[number - 1], time.monotonic() - self.begun[number]
+            if code or not job.complete:
+                self.failed.append(job)
+                self.say(f"{self._place(number)} failed with exit code {code}; see {self._log(number)}")
+            else:
+                self.say(f"{self._place(number)} done in {seconds:.0f} s")
+
+    def _start_ready(self) -> None:
+        for number, job in list(self.waiting.items()):
+            if len(self.processes) == self.at_once:
+                return
+            if self._blocked(number, job):
+                continue
+            if not job.complete:  # another process may have done it
+                used = spent(self.jobs)
+                hours = self.plan.hours if self.plan.stopping == "hours" else None
+                if hours is not None and used >= hours and job.kind == "train":
+                    self.say(f"{used:.1f} of {hours:g} hours are used up; no further run starts")
+                    self.waiting.clear()
+                    return
+                self.say(f"{self._place(number)} {job.label}: {job.directory}")
+                self.begun[number] = time.monotonic()
+                self.processes[number] = begin(job, self._log(number))
+            del self.waiting[number]
+
+    def _blocked(self, number: int, job: Job) -> bool:
+        """Whether a job has to wait: for one that it starts from, or for another process that writes to its run."""
+        unfinished = [self.jobs[one - 1] for one in (*self.processes, *self.waiting) if one < number]
+        if any(
+            other.directory == job.directory
+            or (other.kind == "warmup" and any(str(other.directory) in text for text in job.overrides))
+            for other in unfinished
+        ):
+            return True
+        if any(self.jobs[one - 1].directory == job.directory for one in self.processes):
+            return True
+        try:
+            refuse_second_writer(job.directory)
+        except InputError as error:
+            if str(job.directory) not in self.told:
+                self.say(f"waits: {error}")
+            self.told.add(str(job.directory))
+            return True
+        return False
+
+    def _end_all(self) -> None:
+        """Stop the running jobs: all are asked to save a checkpoint, and killed if they take too long."""
+        for process in self.processes.values():
+            process.terminate()
+        deadline = time.monotonic() + PATIENCE
+        for process in self.processes.values():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def _place(self, number: int) -> str:
+        return f"[{number}/{len(self.jobs)}]"
+
+    def _log(self, number: int) -> Path:
+        job = self.jobs[number - 1]
+        return self.folder / "logs" / f"{number:03}_{job.kind}_{job.run}_{job.seed}.txt"
+
+
+def begin(job: Job, log: Path) -> subprocess.Popen[bytes]:
+    """Start a job in a process of its own; its output goes to ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    job.done.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", f"src.{job.kind}", *job.command]
+    with log.open("a", encoding="utf-8") as output:
+        # A session of its own: Ctrl-C reaches the study alone, which passes one signal on.
+        return subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=Path.cwd(), env=environment()
+        )
 
 
 def spent(jobs: Sequence[Job]) -> float:
@@ -29,58 +145,6 @@ def spent(jobs: Sequence[Job]) -> float:
     for folder in {job.directory for job in jobs if job.kind == "train" and job.complete}:
         seconds += json.loads((folder / "summary.json").read_text(encoding="utf-8"))["wall_clock_seconds"]
     return seconds / 3600
-
-
-def perform(job: Job, log: Path, stop: StopRequest, say: Callable[[str], None]) -> int:
-    """Run a job, which resumes an interrupted one. Returns its exit code; its output goes to ``log``.
-
-    A run that another process writes to, as one that an earlier start of the study left behind, is waited for.
-
-    Raises:
-        Stopped: a signal was received; the job has saved a checkpoint.
-    """
-    wait_for_writer(job, stop, say)
-    if job.complete:
-        return 0
-    log.parent.mkdir(parents=True, exist_ok=True)
-    job.done.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", f"src.{job.kind}", *job.command]
-    with log.open("a", encoding="utf-8") as output:
-        # A session of its own: Ctrl-C reaches the study alone, which passes one signal on.
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=Path.cwd(), env=environment()
-        )
-        try:
-            while process.poll() is None:
-                if stop.requested is not None:
-                    process.terminate()
-                    process.wait(PATIENCE)
-                    raise stop.requested
-                time.sleep(POLL)
-        finally:
-            if process.poll() is None:
-                process.kill()
-    return process.returncode
-
-
-def wait_for_writer(job: Job, stop: StopRequest, say: Callable[[str], None]) -> None:
-    """Wait until no other process writes to the job's run.
-
-    Raises:
-        Stopped: a signal was received.
-    """
-    said = False
-    while True:
-        try:
-            refuse_second_writer(job.directory)
-            return
-        except InputError as error:
-            if not said:
-                say(f"waits: {error}")
-                said = True
-        if stop.requested is not None:
-            raise stop.requested
-        time.sleep(POLL)
 
 
 def environment() -> dict[str, str]:

@@ -89,6 +89,7 @@ class StudyCommand(Section):
 
     study: Study | None = None
     root: str = "outputs/studies"
+    at_once: int = Field(1, ge=1)
     estimate: bool = False
     device: str | None = None
     report: bool = False

@@ -25,7 +25,6 @@ from src.studies.settings import Study
 from src.study import arguments, study
 from src.train import train
 from src.types import InputError
-from src.utils.signals import Stopped, StopRequest
 from tests.conftest import run_small
 
 COMMON = ["debug=smoke", "train.threads=1", "evaluation.limit=4", "evaluation.every=0", "evaluation.rounds=[1]"]
@@ -53,11 +52,27 @@ def launched(conf: Path, root: Path, *more: str) -> int:
     return configuration.launch("study", study, arguments(given))
 
 
-def in_this_process(job: Job, log: Path, stop: Any, say: Any) -> int:
+class Process:
+    """Stands for the process of a job: ended with ``code``, or running until it is terminated."""
+
+    def __init__(self, code: int | None) -> None:
+        self.code = code
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def terminate(self) -> None:
+        self.code = -signal.SIGTERM
+
+    def wait(self, seconds: float) -> None:
+        assert self.code is not None
+
+
+def in_this_process(job: Job, log: Path) -> Process:
     """Do the work of a job without a process of its own."""
     overrides = [*job.overrides, "tracking=none"]
     train(configuration.compose("train", overrides), job.directory)
-    return 0
+    return Process(0)
 
 
 def results(root: Path) -> dict[str, Any]:
@@ -76,7 +91,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("study")
     conf, root = written(folder / "conf"), folder / "root"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "perform", in_this_process)
+        patch.setattr(running, "begin", in_this_process)
+        patch.setattr(running, "POLL", 0)
         assert launched(conf, root) == 0
     return conf, root
 
@@ -119,13 +135,14 @@ def test_a_study_that_was_stopped_twice_equals_the_undisturbed_one(
     conf, root = whole
     calls: list[str] = []
 
-    def stops(job: Job, log: Path, stop: Any, say: Any) -> int:
+    def stops(job: Job, log: Path) -> Process:
         calls.append(job.run)
         if len(calls) in (1, 3):
-            raise Stopped(signal.SIGTERM)
-        return in_this_process(job, log, stop, say)
+            signal.raise_signal(signal.SIGTERM)
+            return Process(None)
+        return in_this_process(job, log)
 
-    monkeypatch.setattr(running, "perform", stops)
+    monkeypatch.setattr(running, "begin", stops)
     for _ in range(2):
         with pytest.raises(SystemExit, match="143"):
             launched(conf, tmp_path / "root")
@@ -158,10 +175,10 @@ def test_what_was_added_after_the_registration_is_marked(whole: tuple[Path, Path
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(job: Job, log: Path, stop: Any, say: Any) -> int:
-        return 1 if job.run == "two" else in_this_process(job, log, stop, say)
+    def fails(job: Job, log: Path) -> Process:
+        return Process(1) if job.run == "two" else in_this_process(job, log)
 
-    monkeypatch.setattr(running, "perform", fails)
+    monkeypatch.setattr(running, "begin", fails)
     with pytest.raises(SystemExit, match="1"):
         launched(written(tmp_path / "conf"), tmp_path / "root")
     text = (tmp_path / "root" / "mine" / "report.md").read_text()
@@ -174,7 +191,7 @@ def test_no_run_starts_after_the_planned_hours(
 ) -> None:
     _, root = whole
     copy = Path(shutil.copytree(root, tmp_path / "root"))
-    monkeypatch.setattr(running, "perform", lambda *_: pytest.fail("a run was started"))
+    monkeypatch.setattr(running, "begin", lambda *_: pytest.fail("a run was started"))
     conf = written(tmp_path / "conf", seeds=[0, 1], hours=1e-9, stopping="hours")
     assert launched(conf, copy) == 0
     assert "are used up; no further run starts" in capfd.readouterr().out
@@ -299,6 +316,5 @@ def test_a_further_evaluation_is_made_by_a_process(tmp_path: Path) -> None:
     out = tmp_path / "asked" / "out.json"
     out.parent.mkdir()
     job = Job("evaluate", "a", 0, (f"run={run}", "evaluation.rounds=[2]"), run, out, "more")
-    with StopRequest() as stop:
-        assert running.perform(job, tmp_path / "log.txt", stop, print) == 0
+    assert running.begin(job, tmp_path / "log.txt").wait(600) == 0
     assert [one["rounds"] for one in json.loads(out.read_text())] == [2, 2]

@@ -96,6 +96,7 @@ def test_the_studies_hold_only_settings_of_their_own() -> None:
         "_target_",
         "study",
         "root",
+        "at_once",
         "estimate",
         "device",
         "report",

@@ -1,0 +1,111 @@
+"""The order in which the jobs of a study run, side by side or not, without running any."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.config import compose
+from src.studies import running
+from src.studies.jobs import Job
+from src.utils.signals import Stopped, StopRequest
+
+
+class Process:
+    """A job that takes ``looks`` polls and then has been done."""
+
+    def __init__(self, job: Job, looks: int, running: list[Job]) -> None:
+        self.job, self.looks, self.running = job, looks, running
+        self.ended: int | None = None
+        running.append(job)
+
+    def poll(self) -> int | None:
+        self.looks -= 1
+        if self.ended is None and self.looks <= 0:
+            self.job.done.parent.mkdir(parents=True, exist_ok=True)
+            self.job.done.write_text("{}")
+            self.ended = 0
+            self.running.remove(self.job)
+        return self.ended
+
+    def terminate(self) -> None:
+        self.ended = -signal.SIGTERM
+
+    def wait(self, seconds: float) -> int | None:
+        return self.ended
+
+
+def jobs_in(root: Path) -> list[Job]:
+    """A warm-up, two runs (the second starts from it), two evaluations of the first, one of the second."""
+
+    def train(name: str, *overrides: str) -> Job:
+        return Job("train", name, 0, overrides, root / name, root / name / "summary.json")
+
+    def evaluate(name: str, what: str) -> Job:
+        return Job("evaluate", name, 0, (f"run={root / name}",), root / name, root / f"{name}_{what}.json", what)
+
+    warm = Job("warmup", "warm", 0, (), root / "warm", root / "warm" / "summary.json")
+    second = train("second", f"model.adapter={warm.directory}")
+    return [warm, second, train("first"), evaluate("first", "a"), evaluate("first", "b"), evaluate("second", "a")]
+
+
+def watched(
+    jobs: list[Job], folder: Path, at_once: int, monkeypatch: pytest.MonkeyPatch, look: Callable[[Any], None]
+) -> running.Queue:
+    plan = compose("study", ["study=carry"]).settings.study
+    queue = running.Queue(plan, jobs, folder, at_once, lambda text: None)
+    side_by_side: list[Job] = []
+
+    def begin(job: Job, log: Path) -> Process:
+        process = Process(job, 2 + len(job.run), side_by_side)
+        look(side_by_side)
+        return process
+
+    monkeypatch.setattr(running, "begin", begin)
+    monkeypatch.setattr(running, "POLL", 0)
+    monkeypatch.setattr(running, "spent", lambda jobs: 0.0)
+    return queue
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_jobs_wait_for_those_that_they_start_from(
+    at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, begun, most = jobs_in(tmp_path), [], [0]
+
+    def look(side_by_side: list[Job]) -> None:
+        job = side_by_side[-1]
+        most[0] = max(most[0], len(side_by_side))
+        assert job not in begun
+        if job.kind == "evaluate":
+            assert (job.directory / "summary.json").exists()
+        if job.run == "second":
+            assert (tmp_path / "warm" / "summary.json").exists()
+        assert len({one.directory for one in side_by_side}) == len(side_by_side)  # two would write to one folder
+        begun.append(job)
+
+    queue = watched(jobs, tmp_path, at_once, monkeypatch, look)
+    with StopRequest() as stop:
+        queue.work(stop)
+    assert len(begun) == len(jobs)
+    assert queue.failed == []
+    assert most[0] == min(at_once, 2)
+    if at_once == 1:
+        assert begun == jobs
+
+
+def test_a_signal_stops_all_jobs_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = jobs_in(tmp_path)
+
+    def look(side_by_side: list[Job]) -> None:
+        if len(side_by_side) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    queue = watched(jobs, tmp_path, 2, monkeypatch, look)
+    with StopRequest() as stop, pytest.raises(Stopped, match="SIGTERM"):
+        queue.work(stop)
+    assert [process.poll() for process in queue.processes.values()] == [-signal.SIGTERM] * 2

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from src.models import attention
-from src.models.head import body, head
 from src.models.lora import adapted_weights, mergeable
 from src.models.packing import Layout, layout
 from src.models.sharding import Shards
@@ -39,10 +38,9 @@ class Policy:
     ) -> None:
         self.model, self.codec, self.base_hash, self.start = model, codec, base_hash, start
         self.device = next(model.parameters()).device
-        tokenizer = codec.tokenizer
         ends = codec.ends(model.generation_config.eos_token_id if model.generation_config is not None else None)
         self.end_token, self.end_tokens = ends[0], frozenset(ends)  # the first one is appended to demonstrations
-        pad = tokenizer.pad_token_id
+        pad = codec.tokenizer.pad_token_id
         self.pad_token = pad if pad is not None else min(self.end_tokens)
         self.model.eval()  # no dropout, so that trained log-probs equal sampled ones
         self._shares = attention.install(self._causal)
@@ -93,8 +91,7 @@ class Policy:
 
         Sharded weights are written inside ``gathered``.
         """
-        state = self._shards.state() if self._shards else None
-        write_weights(self.model, self.codec.tokenizer, folder, state)
+        write_weights(self.model, self.codec.tokenizer, folder, self._shards.state() if self._shards else None)
 
     def save(self, folder: Path) -> None:
         """Save to the subfolder ``adapter`` of ``folder``, or ``model`` if all weights are trained."""
@@ -241,11 +238,7 @@ def token_logprobs(
 
 
 def _plain(
-    entropy_gradient: bool,
-    head: Callable[[Tensor], Tensor],
-    hidden: Tensor,
-    tokens: Tensor,
-    temperature: Tensor,
+    entropy_gradient: bool, head: Callable[[Tensor], Tensor], hidden: Tensor, tokens: Tensor, temperature: Tensor
 ) -> tuple[Tensor, Tensor]:
     logprobs = _scaled(head(hidden), temperature).log_softmax(-1)
     with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
@@ -291,3 +284,17 @@ class _FrozenHead(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None, None]:
         (slope,) = ctx.saved_tensors
         return None, (gradients[0][:, None] * slope).to(slope.dtype), None, None
+
+
+def body(model: Any) -> Any:
+    """The part of a causal LM that computes hidden states."""
+    return getattr(model, model.base_model_prefix)
+
+
+def head(model: Any, hidden: Tensor) -> Tensor:
+    """Logits of the last hidden states, with the model's own scaling and soft-capping."""
+    config = model.config
+    logits: Tensor = model.get_output_embeddings()(hidden)
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2
+        logits = torch.tanh(logits / cap) * cap
+    return logits / getattr(config, "logits_scaling", 1.0) * getattr(config, "logit_scale", 1.0)  # Granite, Cohere

@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from src.engines.local.cache import Cache, KeysValues, Prefix
 from src.models.architecture import attention_window
-from src.models.head import body, head
+from src.models.policy import body, head
 from src.types import InputError
 
 

@@ -30,7 +30,7 @@ class Demonstration:
     question: str
     round: int  # 1-based
     final: bool  # whether the prompt says that this is the last round
-    carry: str  # carry rule of the prompt; drafts: it quotes all texts before
+    carry: str  # carry rule of the prompt
     before: tuple[str, ...]  # texts of the rounds before, oldest first; or of drafts of one round
     completion: str
 
@@ -142,7 +142,8 @@ def _reading(question: str, start: _State, rng: random.Random, settings: Demonst
     common = [state for state in counts if counts[state] == max(counts.values())]
     chosen = rng.choice((rng.choice(common), rng.choice(states), start))
     completion, _ = _turn(chosen, final, rng, settings)
-    return Demonstration(question, 2, final, "drafts", tuple(text for text, _ in drafts), completion)
+    # drafts are quoted as the rule `history` quotes rounds: one answer per line
+    return Demonstration(question, 2, final, "history", tuple(text for text, _ in drafts), completion)
 
 
 def stream(

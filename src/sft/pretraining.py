@@ -22,7 +22,6 @@ from src.rounds.carry.history import History
 from src.rounds.carry.memory import Memory
 from src.rounds.carry.tail import pinned
 from src.rounds.prompts import Prompts
-from src.rounds.sets import listed
 from src.sft.demonstrations import QUESTION, Demonstration, Demonstrations, draw
 from src.sft.settings import Pretraining
 from src.types import Message, Sampling, Turn
@@ -76,9 +75,7 @@ def messages(demonstration: Demonstration, prompts: Prompts) -> list[Message]:
         Turn((0,) * number, (), Sampling(1), text=text) for number, text in enumerate(demonstration.before, start=1)
     ]
     shown = None
-    if demonstration.carry == "drafts":
-        shown = listed([CARRIES["answer"].carry([turn], prompts) or "" for turn in lineage], "{progress}")
-    elif lineage:
+    if lineage:
         shown = CARRIES[demonstration.carry].carry(lineage, prompts)
     rounds = demonstration.round if demonstration.final else 0
     return prompts.messages(demonstration.question, shown, demonstration.round, rounds)

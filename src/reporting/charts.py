@@ -11,16 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from src.evaluation.statistics import Interval
 from src.reporting.looks import Look, look
 from src.reporting.runs import Group
-from src.reporting.series import (
-    Series,
-    metric,
-    smoothed,
-    smoothing,
-    validated,
-    validation,
-    validation_problems,
-    window,
-)
+from src.reporting.series import Series, smoothing, training, validated, validation, validation_title
 from src.reporting.tables import Result, name_of_test, results
 
 WIDTH, HEIGHT = 400, 240
@@ -57,15 +48,13 @@ def _drawn(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
     if rows:
         yield _intervals(groups, rows)
     if validated(groups):
-        count = validation_problems(groups)
-        title = "Validation accuracy" + (f", {count} problems" if count else "")
         found = [validation(group) for group in groups]
-        yield _curves(title, "accuracy (%)", found, 100, "shaded: 95 % intervals")
+        yield _curves(validation_title(groups), "accuracy (%)", found, 100, "shaded: 95 % intervals")
     for name, title, unit, factor in (
         ("reward", "Training reward of first responses", "reward", 1),
         ("accuracy", "Training accuracy of first responses", "accuracy (%)", 100),
     ):
-        lines = [smoothed([metric(run, name) for run in group.runs], window(groups)) for group in groups]
+        lines = training(groups, name)
         if any(line.mean for line in lines):
             yield _curves(title, unit, lines, factor, smoothing(groups))
 

@@ -20,12 +20,12 @@ from src.reporting.series import (
     Points,
     Series,
     by_round,
-    metric,
     smoothed,
     smoothing,
+    training,
     validated,
     validation,
-    validation_problems,
+    validation_title,
     window,
 )
 from src.reporting.tables import Result, name_of_test
@@ -82,14 +82,14 @@ def curves(groups: Sequence[Group]) -> Figure:
         upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.25, 1), hspace=0.04).flat
         # without validation, there is one panel
         *left, right = upper.subplots(1, 2 if validated(groups) else 1, squeeze=False)[0]
-        for index, group in enumerate(groups):
-            for axes in left:
-                _validation(axes, validation(group), index)
-            _lines(right, smoothed([metric(run, "reward") for run in group.runs], size), index)
+        for index, series in enumerate(training(groups, "reward")):
+            _lines(right, series, index)
         for axes in left:
-            count = validation_problems(groups)
-            title = "Validation accuracy" + (f", {count} problems" if count else "") + "\n95 % intervals"
-            title += " (dotted: at all steps together)" if any(validation(group).band for group in groups) else ""
+            accuracies = [validation(group) for group in groups]
+            for index, series in enumerate(accuracies):
+                _validation(axes, series, index)
+            title = validation_title(groups) + "\n95 % intervals"
+            title += " (dotted: at all steps together)" if any(series.band for series in accuracies) else ""
             axes.set(title=title, xlabel="optimizer step", ylabel="accuracy (%)")
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         title = "Training reward" + (f"\n({smooth})" if smooth else "")

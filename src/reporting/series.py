@@ -51,6 +51,11 @@ def metric(run: Run, name: str) -> Points:
     return {line["step"]: line[name] for line in run.metrics if name in line}
 
 
+def training(groups: Sequence[Group], name: str) -> list[Series]:
+    """Running means of a metric of each group."""
+    return [smoothed([metric(run, name) for run in group.runs], window(groups)) for group in groups]
+
+
 def by_round(run: Run, name: str) -> dict[int, Points]:
     """A metric of every round; ``{}`` in ``name`` stands for the round."""
     head, tail = name.split("{}")
@@ -72,11 +77,11 @@ def validated(groups: Iterable[Group]) -> bool:
     return any("validation/accuracy" in line for group in groups for run in group.runs for line in run.metrics)
 
 
-def validation_problems(groups: Iterable[Group]) -> int | None:
-    """Number of validation problems; ``None`` if groups differ, or if the settings are not recorded."""
+def validation_title(groups: Iterable[Group]) -> str:
+    """A title with the number of validation problems, unless groups differ or the settings are not recorded."""
     counts = {run.settings.get("benchmark.validation_size") for group in groups for run in group.runs}
     (count,) = counts if len(counts) == 1 else (None,)
-    return None if count is None else int(count)
+    return "Validation accuracy" + (f", {count} problems" if count else "")
 
 
 def running_mean(values: Sequence[float], size: int) -> list[float]:

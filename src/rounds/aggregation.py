@@ -112,6 +112,10 @@ class Aggregation(Quoting):
     def drafts(self, n: int) -> int:
         return self.sources if n > 1 and self.sources > 1 else 0
 
+    @property
+    def drafts_vote(self) -> bool:
+        return self.drafts(self.n) > 0
+
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> Aggregation:
         """The strategy for evaluation. With two rounds, each answer aggregates one set of drafts of its own; with one
         round, each draft is an answer."""

@@ -123,8 +123,13 @@ class Strategy(Section, ABC):
         """The strategy for evaluation: ``samples`` independent answers after ``n`` rounds, all from the policy."""
 
     def drafts(self, n: int) -> int:
-        """First-round drafts that each answer after ``n`` rounds reads in one prompt; 0 if no prompt quotes several."""
+        """First-round drafts of each sample in an evaluation with ``n`` rounds; 0 if no prompt quotes several."""
         return 0
+
+    @property
+    def drafts_vote(self) -> bool:
+        """Whether drafts are asked for an answer, as in a single round, so that they can vote."""
+        return False
 
     @property
     def turn_tokens(self) -> int:

@@ -114,6 +114,10 @@ class Mixture(Strategy):
     def drafts(self, n: int) -> int:
         return self.parts[self.evaluated].strategy.drafts(n)
 
+    @property
+    def drafts_vote(self) -> bool:
+        return self.parts[self.evaluated].strategy.drafts_vote
+
     def open(self, problem: Problem, codec: Codec) -> list[Turn]:
         return self._of(problem).open(problem, codec)
 

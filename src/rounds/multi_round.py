@@ -89,6 +89,9 @@ class MultiRound(Quoting):
         """Independent samples per problem at evaluation: first-round branches, or with a ``search`` whole trees."""
         return self.branching[0] if self.branching is not None else self.responses
 
+    def drafts(self, n: int) -> int:
+        return population.candidates if n > 1 and (population := self._population) is not None else 0
+
     def independent(self, n: int, samples: int, temperature: float, top_p: float) -> MultiRound:
         """The strategy for evaluation: ``samples`` independent chains of ``n`` rounds, or as many trees with a
         ``search``. The policy samples all rounds."""

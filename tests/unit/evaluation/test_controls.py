@@ -17,7 +17,9 @@ from src.evaluation.sampling import answer
 from src.rounds.aggregation import Aggregation
 from src.rounds.carry.answer import Answer
 from src.rounds.growing import grow
+from src.rounds.multi_round import MultiRound
 from src.rounds.prompts import Prompts
+from src.rounds.search.aggregate import Aggregate
 from src.types import InputError, Problem, Turn
 from src.verifiers.tags import stated_answer
 from tests.helpers.scripted import Letters, Scripted
@@ -132,6 +134,49 @@ def test_another_writers_drafts_are_read() -> None:
     assert all(text.startswith("other ") for text in texts)
 
 
+def population(n: int, candidates: int = 4) -> MultiRound:
+    """A search with sets of two candidates."""
+    prompts = Prompts(first="{question}", later="{question}|{progress}", final="{question}|{progress}")
+    budgets = {"context": 400, "first_tokens": 60, "later_tokens": 60, "progress_tokens": 60}
+    search = Aggregate(candidates=candidates, sources=SIZE)
+    whole: Any = {"prompts": prompts, "carry": Answer(), "search": search, **budgets}
+    return MultiRound(**whole, n=n).independent(n, SAMPLES, 1.0, 1.0)
+
+
+def searched(kind: Any, n: int, writer: Any = None) -> tuple[Counter[int], list[Any]]:
+    """The turns that the evaluated policy wrote by round, and the answers."""
+    engine, chosen = Watched(), sources(kind, writer) if kind is not None else None
+    return engine.rounds, answer(engine, population(n), PROBLEMS, Letters(), {"m": right}, ("key",), sources=chosen)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_controls_change_the_first_candidates_of_a_population(n: int) -> None:
+    plain = searched(None, n)[1]
+    assert searched("as_written", n)[1] == plain
+    written, moved = searched("shuffled", n)
+    assert written == dict.fromkeys(range(2, n + 1), 4 * SAMPLES * len(PROBLEMS))
+
+    def texts(one: Any, sample: int) -> Counter[str]:
+        size = len(one.turns) // SAMPLES
+        return Counter(turn.text for turn in one.turns[sample * size : (sample + 1) * size] if turn.round == 1)
+
+    for one, other in zip(plain, moved, strict=True):
+        assert all(texts(one, sample) == texts(other, sample) for sample in range(SAMPLES))
+    assert [[t.carried for t in one.turns] for one in plain] != [[t.carried for t in one.turns] for one in moved]
+
+    for kind, left in (("oracle_right", "A"), ("oracle_wrong", "BC")):  # three right ones of B are too few
+        found = searched(kind, n)[1]
+        assert [problem.question for problem, one in zip(PROBLEMS, found, strict=True) if one] == list(left)
+        for problem, one in zip(PROBLEMS, found, strict=True):
+            drafts = [turn.said for turn in one.turns if turn.round == 1] if one else []
+            assert all(right(problem, text) == (kind == "oracle_right") for text in drafts)
+
+    writer = Watched("other ")
+    written, found = searched("as_written", n, writer)
+    assert (writer.rounds, 1 in written) == ({1: 4 * SAMPLES * len(PROBLEMS)}, False)
+    assert all(turn.text.startswith("other ") for one in found for turn in one.turns if turn.round == 1)
+
+
 def evaluated(kind: Any = None, problems: Sequence[Problem] = PROBLEMS, **options: Any) -> tuple[Any, Any]:
     chosen = sources(kind) if kind is not None else None
     place = Watched(), strategy(), problems, Letters(), {"m": right}, ("key",)
@@ -209,7 +254,9 @@ def test_a_control_without_several_sources_is_refused_with_all_other_mistakes() 
     [
         (["rounds=aggregation", "evaluation.rounds=[1,2]"], r"evaluation.rounds=\[1\] no prompt quotes several"),
         ([*AGGREGATION, "rounds.sources=1", "rounds.sets=8"], "no prompt quotes several"),
-        (["rounds/search=aggregate"], "no prompt quotes several"),
+        (["rounds/search=aggregate", "rounds.search.sources=1"], "no prompt quotes several"),
+        (["rounds/search=aggregate", "evaluation.rounds=[1,2]"], r"evaluation.rounds=\[1\] no prompt quotes several"),
+        (["rounds/search=vote"], "no prompt quotes several"),
         ([*AGGREGATION, "evaluation.floor=4"], "evaluation.floor=4 compares two verdicts"),
         ([*AGGREGATION, "control.sources=first"], "control.sources='first': must be one of as_written, shuffled"),
     ],
@@ -223,6 +270,7 @@ def test_controls_of_aggregations_are_valid() -> None:
     settings = compose("evaluate", [*AGGREGATION, "control.sources=shuffled"]).settings
     assert settings.control == Control(sources="shuffled")
     assert not compose("evaluate").settings.control.active
+    assert compose("evaluate", ["rounds/search=aggregate", "control.sources=oracle_right"]).settings.control.oracle
     assert compose("evaluate", ["rounds=pdr", "evaluation.rounds=[2]", "control.sources=shuffled"]).settings.control
     with pytest.raises(InputError, match="no prompt quotes several"):
         compose("evaluate", ["rounds=pdr", "rounds.evaluated=long", "control.sources=shuffled"])

@@ -100,9 +100,13 @@ def register() -> None:
 
 
 def _plain(overrides: str, seed: Any = None) -> str:
-    """Turn a sweep job's overrides into a folder name that needs no quoting in a shell. A long one keeps its seed."""
+    """Turn a sweep job's overrides into a folder name that needs no quoting in a shell. A long one keeps its seed.
+
+    Settings of trackers are left out, since a continued sweep may change them.
+    """
     bare = re.sub(r"(?:^|(?<=,))\++", "", overrides)
-    parts = [re.sub(r"[^\w.+-]+", "-", part) for part in bare.replace('"', "").split(",")]
+    named = [part for part in bare.replace('"', "").split(",") if not part.startswith("tracking.")]
+    parts = [re.sub(r"[^\w.+-]+", "-", part) for part in named]
     seeded = [part for part in parts if part.startswith("seed-")]
     if not seeded and seed is not None:
         seeded = [f"seed-{seed}"]

@@ -10,12 +10,12 @@ from omegaconf import DictConfig
 
 from src.config.config import Config
 from src.config.reading import DamagedError, values_of
-from src.config.runs import RESUMABLE, flat
+from src.config.runs import RESUMABLE, SERVERS, flat
 from src.types import InputError
 from src.utils import checkpoints
 from src.utils.run_lock import refuse_second_writer
 
-FREE = ("tracking", "_target_", "train.max_time")
+FREE = ("tracking", "_target_", "train.max_time", SERVERS)
 """Settings that may differ when a command is started again in its directory: they do not change its numbers."""
 
 RESUMED = (*FREE, *RESUMABLE, "optimizer.steps")

@@ -126,10 +126,14 @@ def test_a_sweep_is_continued_by_its_directory_and_tries_failed_jobs_again(
     place = tmp_path / "sweep"
     with monkeypatch.context() as broken:
         broken.setattr(src.train, "trained", lambda *arguments: (_ for _ in ()).throw(RuntimeError("out of memory")))
-        assert launch("-m", *QUICK, "seed=0", f"hydra.sweep.dir={place}") == 1
-    monkeypatch.setattr("sys.argv", ["src.train", f"resume={place}"])
+        server = ["engine=vllm-server", "engine.urls=[http://c:8000/v1]"]
+        assert launch("-m", "debug=smoke", *server, "seed=0", f"hydra.sweep.dir={place}") == 1
+    (folder,) = jobs(place)
+    other = ["tracking=wandb", "tracking.mode=disabled", "engine.urls=[http://a:8000/v1,http://b:8000/v1]"]
+    monkeypatch.setattr("sys.argv", ["src.train", f"resume={place}", *other])
     assert main() == 0
     assert [row["status"] for row in table(place)] == ["complete"]
+    assert jobs(place) == [folder], "what a continuation may change does not name directories"
     capsys.readouterr()
     monkeypatch.setattr("sys.argv", ["src.train", f"resume={place}", "seed=3"])
     assert main() == 2
@@ -165,7 +169,7 @@ def test_the_time_limit_of_a_job_does_not_end_the_sweep(tmp_path: Path, instant:
 
 
 def test_the_name_of_a_directory_always_holds_the_seed(tmp_path: Path, instant: None) -> None:
-    long = f"tracking.name={'n' * 200}"
+    long = f"benchmark.name={'n' * 200}"
     assert launch("-m", *QUICK, "tracking=wandb", "tracking.mode=disabled", long, f"hydra.sweep.dir={tmp_path}") == 0
     assert launch("-m", *QUICK, long, "tracking=wandb", "seed=7,8", f"hydra.sweep.dir={tmp_path / 'seeds'}") == 0
     assert [name.name.rpartition("_")[2] for name in jobs(tmp_path)] == ["seed-0"]

@@ -108,11 +108,7 @@ def curves(groups: Sequence[Group]) -> Figure:
         for axes in (*left, right, *below):
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(4 if axes in below else 6, integer=True, steps=(1, 2, 5, 10)))
-        handles = [
-            Line2D([], [], linewidth=2.2, label=_named(group.label, len(group.runs)), markersize=5, **look(index).line)
-            for index, group in enumerate(groups)
-        ]
-        _legend(figure, handles)
+        legend(figure, [handle(group.label, len(group.runs), index) for index, group in enumerate(groups)])
     return figure
 
 
@@ -148,16 +144,21 @@ def before_after(rows: Sequence[Result]) -> Figure:
             Line2D([], [], label="trained", **grey),
         ][0 if any(row.base for row in rows) else 2 :]
         handles += [
-            Line2D([], [], linewidth=2.2, label=_named(label, seeds), **{**look(index).line, "linestyle": "-"})
+            Line2D([], [], linewidth=2.2, label=named(label, seeds), **{**look(index).line, "linestyle": "-"})
             for index, (label, seeds) in enumerate(labels.items())
         ]
-        _legend(figure, handles)
+        legend(figure, handles)
     return figure
 
 
-def _named(label: str, seeds: int) -> str:
+def named(label: str, seeds: int) -> str:
     """A group in a legend, with its number of seeds."""
     return f"{label}{', ' if label else ''}{seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def handle(label: str, seeds: int, index: int) -> Line2D:
+    """The line of a group in a legend."""
+    return Line2D([], [], linewidth=2.2, label=named(label, seeds), markersize=5, **look(index).line)
 
 
 def _lines(axes: Axes, series: Series, index: int) -> None:
@@ -199,7 +200,7 @@ def _point(axes: Axes, value: Interval, height: float, index: int, filled: bool)
     )
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     """Add a legend below the plot, with as many columns as fit."""
     widest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, min(len(handles), int(WIDTH / (0.65 + 0.085 * widest))))  # inches: the handle, a letter

@@ -21,8 +21,9 @@ Found = Mapping[tuple[str, Name], Mapping[int, tuple[Path, Mapping[str, Any]]]]
 """By name of the run and evaluation: for each seed, the directory and the summary of the evaluation."""
 
 
-def tables(study: Study, plan: Plan, jobs: Sequence[Job], runs: Mapping[Path, Run]) -> Iterator[str]:
-    """The sections of a report on the further evaluations that are done; ``runs`` are the trained runs by directory."""
+def done(study: Study, jobs: Sequence[Job]) -> dict[str, Found]:
+    """The finished further evaluations by name, in the order of the plan."""
+    every: dict[str, Found] = {}
     for name in study.evaluations:
         found: dict[tuple[str, Name], dict[int, tuple[Path, Mapping[str, Any]]]] = {}
         for job in jobs:
@@ -31,12 +32,19 @@ def tables(study: Study, plan: Plan, jobs: Sequence[Job], runs: Mapping[Path, Ru
                     key = job.run, Name(one["benchmark"], one["split"], one["rounds"])
                     found.setdefault(key, {})[job.seed] = job.directory, one
         if found:
-            yield f"## Evaluation: {name}"
-            yield _accuracies(found)
-            if compared := list(_comparisons(study, plan, found, runs)):
-                yield f"### Planned comparisons: {name}"
-                yield pairs.markdown(pairs.adjusted(compared))
-            yield from _graphs(found)
+            every[name] = found
+    return every
+
+
+def tables(study: Study, plan: Plan, evaluations: Mapping[str, Found], runs: Mapping[Path, Run]) -> Iterator[str]:
+    """The sections of a report on further ``evaluations``; ``runs`` are the trained runs by directory."""
+    for name, found in evaluations.items():
+        yield f"## Evaluation: {name}"
+        yield _accuracies(found)
+        if compared := list(_comparisons(study, plan, found, runs)):
+            yield f"### Planned comparisons: {name}"
+            yield pairs.markdown(pairs.adjusted(compared))
+        yield from _graphs(found)
 
 
 def _accuracies(found: Found) -> str:

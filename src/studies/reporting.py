@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from src.reporting import aggregations, answers, pairs, plots, tables
+from src.reporting import aggregations, answers, efficiency, pairs, plots, tables
 from src.reporting.runs import Group, read_run
-from src.studies import further
+from src.studies import figures, further
 from src.studies.jobs import Job
 from src.studies.registering import Plan
 from src.studies.running import spent
@@ -29,6 +29,8 @@ def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folde
         write_text(folder / "results.csv", tables.comma_separated(rows))
         plots.save(plots.before_after(rows), folder / "before_after.png")
         plots.save(plots.curves(groups), folder / "curves.png")
+        if efficiency.enough(groups):
+            plots.save(efficiency.efficiency(groups), folder / "efficiency.png")
         more = {
             "How answers end": answers.markdown(groups),
             "Aggregations": aggregations.markdown(groups),
@@ -37,7 +39,11 @@ def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folde
         for title, text in more.items():
             parts += [f"## {title}", text] if text else []
         parts += _other_verifiers(groups)
-    parts += further.tables(study, plan, jobs, {run.path: run for group in groups for run in group.runs})
+    evaluations = further.done(study, jobs)
+    parts += further.tables(study, plan, evaluations, {run.path: run for group in groups for run in group.runs})
+    for title, found in evaluations.items():
+        if (figure := figures.across(title, found)) is not None:
+            plots.save(figure, folder / f"evaluation_{title}.png")
     write_text(folder / "report.md", "\n\n".join(part.strip("\n") for part in parts) + "\n")
     done = sum(job.complete for job in jobs)
     return f"{done} of {len(jobs)} jobs are done; the report is {folder / 'report.md'}"

@@ -83,7 +83,7 @@ def test_evaluations_that_read_several_drafts_have_a_table_of_measures(tmp_path:
         SimpleNamespace(evaluation=name, run="mine", seed=0, directory=tmp_path, complete=True, done=file)
         for name, file in ((name, tmp_path / f"{name}.json") for name in files)
     ]
-    plain, _, several, _, measures, note = further.tables(study, SimpleNamespace(), jobs, {})  # type: ignore[arg-type]
+    plain, _, several, _, measures, note = further.tables(study, SimpleNamespace(), further.done(study, jobs), {})  # type: ignore[arg-type]
     assert (plain, several, note) == ("## Evaluation: plain", "## Evaluation: several", aggregations.NOTE)
     heads, row = markdown_tables.rows(measures)
     assert heads[:4] == ["runs", "test split", "rounds", "accuracy"]
@@ -122,7 +122,7 @@ def test_further_evaluations_of_planned_comparisons_are_compared(tmp_path: Path)
     runs: Any = {job.directory: SimpleNamespace(metrics=[{"tokens/generated": tokens[job.run]}]) for job in jobs}
     study: Any = SimpleNamespace(evaluations={"more": None}, comparisons=[["a", "b"], ["a", "c"]])
     plan: Any = SimpleNamespace(compares=lambda first, second: True)
-    _, table, title, compared = further.tables(study, plan, jobs, runs)
+    _, table, title, compared = further.tables(study, plan, further.done(study, jobs), runs)
     assert "| a | easy | 2 | 37.5" in re.sub(" +", " ", table)
     assert title == "### Planned comparisons: more"
     _, row = markdown_tables.rows(compared)

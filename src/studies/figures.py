@@ -1,0 +1,86 @@
+"""Figures of further evaluations: accuracy against the number of rounds, or from test split to test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from src.reporting import plots
+from src.reporting import tables as results
+from src.reporting.evaluations import Name
+from src.reporting.looks import look
+from src.studies.settings import BASE
+
+ENOUGH = 3
+"""Fewest places on an axis that are worth a figure."""
+
+
+class Point(NamedTuple):
+    """One accuracy: of which run, in which panel, at which place of the axis, and its summaries by seed."""
+
+    run: str
+    panel: str | int
+    place: str | int
+    summaries: list[Mapping[str, Any]]
+
+
+def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, Mapping[str, Any]]]]) -> Figure | None:
+    """Accuracies of an evaluation with 95 % intervals, one line per run; ``None`` if a table says as much.
+
+    With three numbers of rounds or more, these are the axis, and each test split has a panel. With more test splits
+    than numbers of rounds, it is the other way round.
+    """
+    splits = list(dict.fromkeys(what.split for _, what in found))
+    rounds = sorted({what.rounds for _, what in found})
+    by_split = len(splits) > len(rounds)
+    panels: list[Any] = rounds if by_split else splits
+    places: list[Any] = splits if by_split else rounds
+    if len(places) < ENOUGH:
+        return None
+    points = []
+    for (run, what), by_seed in found.items():
+        panel, place = (what.rounds, what.split) if by_split else (what.split, what.rounds)
+        points.append(Point(run, panel, place, [summary for _, summary in by_seed.values()]))
+    runs = list(dict.fromkeys(point.run for point in points))
+    with plots.style():
+        figure = Figure(figsize=(plots.WIDTH, 4.6 if by_split else 4.0), layout="constrained")
+        for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+            own = [point for point in points if point.panel == panel]
+            for index, run in enumerate(runs):
+                _line(axes, [point for point in own if point.run == run], places, index)
+            names = [str(place) for place in places]
+            axes.set_xticks(range(len(places)), names, rotation=90 if by_split else 0)
+            title = f"{panel} round{'s' if panel != 1 else ''}" if by_split else str(panel)
+            counts = sorted({one["problems"] for point in own for one in point.summaries})
+            problems = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+            axes.set(title=f"{title}, {problems} problems", xlabel="" if by_split else "rounds at evaluation")
+        first = figure.axes[0]
+        first.set(ylabel="accuracy (%), 95 % intervals")
+        first.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
+        seeds = {run: max(len(point.summaries) for point in points if point.run == run) for run in runs}
+        labels = {run: "base, before training" if run == BASE else run for run in runs}
+        plots.legend(figure, [plots.handle(labels[run], seeds[run], index) for index, run in enumerate(runs)])
+        figure.suptitle(f"Evaluation {name}", x=0.01, ha="left", fontsize=10.5)
+    return figure
+
+
+def _line(axes: Axes, points: list[Point], places: list[Any], index: int) -> None:
+    found = {point.place: results.over_runs(point.summaries) for point in points}
+    at = [number for number, place in enumerate(places) if place in found]
+    values = [found[places[number]] for number in at]
+    line = look(index).line
+    axes.errorbar(
+        at,
+        [one.estimate for one in values],
+        yerr=[[one.estimate - one.low for one in values], [one.high - one.estimate for one in values]],
+        linewidth=1.6,
+        markersize=4.5,
+        elinewidth=0.8,
+        capsize=2,
+        **line,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,24 @@ def test_the_report_of_a_planned_study_is_rebuilt_from_its_record(study: Path, t
     recording.rebuild(copy)
     for name in ("report.md", "results.csv"):
         assert (copy / name).read_text(encoding="utf-8") == (study / name).read_text(encoding="utf-8"), name
+
+
+NUMBER = re.compile(r"([+-]?\d+\.\d) (?:% )?\[([+-]?\d+\.\d), ([+-]?\d+\.\d)\]")
+"""An accuracy or a difference with its interval, as reports and their pages write them."""
+
+
+def numbers(file: Path) -> set[tuple[float, ...]]:
+    text = " ".join(file.read_text(encoding="utf-8").split())
+    return {tuple(map(float, found.groups())) for found in NUMBER.finditer(text)}
+
+
+@pytest.mark.parametrize("study", PLANNED, ids=lambda study: study.name)
+def test_the_page_of_a_planned_study_quotes_its_report(study: Path) -> None:
+    """A difference may be quoted in either direction."""
+    reported, quoted = numbers(study / "report.md"), numbers(study / "README.md")
+    reported |= {(-estimate, -high, -low) for estimate, low, high in reported}
+    assert quoted
+    assert quoted <= reported
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: str(study.relative_to(EXPERIMENTS)))

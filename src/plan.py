@@ -22,7 +22,7 @@ def plan(config: configuration.Config[Any], directory: Path) -> None:
     runs, left_out = find_runs(settings.runs)
 
     from src.reporting.pairs import compared  # heavy: nothing above needs it
-    from src.reporting.planning import design
+    from src.reporting.power import design
 
     for line in left_out:
         print(f"left out: {line}")

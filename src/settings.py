@@ -55,8 +55,8 @@ class Section(BaseModel):
 class RunSettings(Section):
     """The sections that describe a run; sections that a command does not have are ``None``.
 
-    The settings of a command are a subclass with typed fields, in the ``settings`` module of the command's room. Here
-    fields are untyped, since this module lies below the rooms that define the sections.
+    The settings of a command are a subclass with typed fields, in the ``settings`` module of the command's
+    package. Here fields are untyped, since this module lies below the packages that define the sections.
     """
 
     seed: int = Field(0, ge=0, le=LARGEST_SEED)

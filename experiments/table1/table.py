@@ -103,7 +103,7 @@ def _verdict(evaluation: Mapping[str, Any], scoring: str) -> Interval | None:
 
 def results_table(found: Sequence[Row], shape: Shape, lengths: Lengths) -> str:
     """All rows as a Markdown table, with the GPU hours of each."""
-    heads = ["policy", "rounds", "test", "scoring", "paper", "ours", "tokens an answer", "seeds"]
+    heads = ["policy", "rounds", "test", "scoring", "paper", "ours", "tokens per answer", "seeds"]
     heads += [f"GPU-h {device.name}" for device in DEVICES]
     lines = []
     for row in found:

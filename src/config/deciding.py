@@ -1,4 +1,4 @@
-"""What decides the numbers of a command: equal settings give equal results, so that studies can share runs."""
+"""The settings that affect a command's results. Studies share runs in which these settings are equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Endings of a command that are the user's to mend: a sentence and an exit code instead of a traceback."""
+"""Exit codes and one-line messages for errors that the user can fix: no disk space, no memory, invalid input."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ended(action: Callable[[], object], directory: Path) -> int:
     except (FloatingPointError, UnavailableError) as error:
         print(f"stopped: {error}", file=sys.stderr)
         if saved := checkpoints.steps(directory):
-            print(f"Saved: the checkpoint of step {saved[-1]} in {directory}, from before.", file=sys.stderr)
+            print(f"Saved before the error: the checkpoint of step {saved[-1]} in {directory}.", file=sys.stderr)
         return 1
     except Exception as error:
         if (reason := _not_written(error)) is not None:

@@ -60,7 +60,7 @@ def attempted(action: Callable[[], float | None], directory: Path, number: int, 
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error: of a user's mistake the sentence, of others with their class."""
+    """The first line of an error's message, after its class unless it is invalid input or a non-finite number."""
     text = error.problems[0] if isinstance(error, InputError) else str(error)
     line = (text.splitlines() or [""])[0]
     return line if isinstance(error, (InputError, FloatingPointError)) else f"{type(error).__name__}: {line}"

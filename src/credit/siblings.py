@@ -18,9 +18,9 @@ from src.types import Path, Rollout, Scores, Turn
 class Siblings(CreditRule):
     """Advantages of turns; a group is all turns of one prompt. Siblings share a state, so their mean is a baseline.
 
-    A turn that is alone with a prompt of several sources has no advantage: it is counted as lonely. With ``absent``, a
-    draft that is read with others is compared with the prompts that do not quote it, instead of with its siblings: its
-    value minus their mean f(G), which is unbiased. The algorithm's baseline and scaling do not apply to it.
+    A turn without siblings whose prompt has several sources is not trained on, but counted as lonely. With ``absent``,
+    a draft that is read with others is compared with the prompts that do not quote it, instead of with its siblings:
+    its value minus their mean f(G), which is unbiased. The algorithm's baseline and scaling do not apply to it.
     """
 
     learns: ClassVar[Literal["first", "all"]] = "all"

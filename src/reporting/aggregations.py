@@ -43,7 +43,7 @@ def table(heads: Sequence[str], found: Sequence[tuple[Sequence[str], Sequence[Ma
     places = [str(place + 1) for place in range(most)]
     rows = [[*about, *_cells(summaries, places)] for about, summaries in found]
     measures = (
-        *("accuracy", "problems", "tokens in sequence", "tokens an answer", "draft vote", "all wrong, right"),
+        *("accuracy", "problems", "tokens in sequence", "tokens per answer", "draft vote", "all wrong, right"),
         *("some right, wrong", *(f"only source {place} right" for place in places)),
     )
     return tables.labelled([*heads, *measures], rows)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.evaluation.joint import detectable, joint_difference, joint_p, paired_components
-from src.evaluation.multiple import LEVEL, holm
+from src.evaluation.multiple_testing import LEVEL, holm
 from src.evaluation.statistics import Interval, paired_difference, paired_p
 from src.reporting.evaluations import Name, mean_verdicts, record_files
 from src.reporting.runs import Group, Run

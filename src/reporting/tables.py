@@ -20,7 +20,7 @@ from src.reporting.runs import Group, Run
 from src.utils import tables
 
 HEADINGS = (
-    *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "tokens an answer"),
+    *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "tokens per answer"),
     *("tokens in sequence", "vote", "seeds"),
 )
 NOTE = (
@@ -273,7 +273,7 @@ def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
             "trained": percent(row.trained),
             "corrected": percent(row.corrected),
             "change": f"({percent(row.change, '+')})" if _below(row) else percent(row.change, "+"),
-            "tokens an answer": _moved(row.base_tokens, row.tokens),
+            "tokens per answer": _moved(row.base_tokens, row.tokens),
             "tokens in sequence": "-" if row.sequence is None else _moved(row.base_sequence, row.sequence),
             "vote": f"{100 * row.vote[0]:.1f} ({row.vote[1]})" if row.vote else "-",
             "seeds": str(len(row.seed_numbers)),

@@ -1,1 +1,1 @@
-"""Multi-round rollouts as trees of turns: prompts, branching, text carried between rounds, search and early ending."""
+"""Multi-round rollouts as graphs of turns: prompts, branching, text carried between rounds, search and early ending."""

@@ -33,7 +33,7 @@ def grow(
     interrupt: Callable[[], None] | None = None,
     given: Sequence[Sequence[Turn]] | None = None,
 ) -> list[Rollout]:
-    """Generate one finished rollout tree per problem, in the order of ``problems``.
+    """Generate one finished rollout per problem, in the order of ``problems``.
 
     ``key`` seeds the sampling (run seed, step …): the same key gives the same trees. ``depth`` limits the number of
     rounds, for rewards that only need the first ones. ``on_token`` also gets the tokens of a tool's results.

@@ -68,7 +68,7 @@ def _accuracies(found: Found) -> str:
         "rounds",
         "accuracy",
         "majority (over seeds)",
-        "tokens an answer",
+        "tokens per answer",
         "samples",
         "seeds",
     ]

@@ -15,7 +15,7 @@ from typing import Any
 from torch.profiler import record_function
 
 from src.evaluation.loop import evaluate
-from src.evaluation.multiple import band
+from src.evaluation.multiple_testing import band
 from src.evaluation.results import Evaluated
 from src.models.sharding import whole_state
 from src.rounds.growing import grow, numbered

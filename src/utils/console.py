@@ -102,7 +102,7 @@ class Console:
             "base",
             "trained",
             "change",
-            *(["tokens an answer"] if wide else []),
+            *(["tokens per answer"] if wide else []),
         ]
         for heading in headings:
             shown.add_column(heading, no_wrap=heading != "test split")

@@ -1,1 +1,1 @@
-"""Verifiers: who says whether an answer is right. One judge a file."""
+"""Verifiers score a stated answer against the gold answer; one verifier per file."""

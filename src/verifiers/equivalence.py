@@ -1,7 +1,7 @@
 r"""Whether two mathematical answers mean the same: LaTeX, numbers, sets, intervals, points, matrices, equations, words.
 
-What plain reading settles (``src.verifiers.normalization``) is settled here; the rest is math-verify's (Apache-2.0,
-https://github.com/huggingface/Math-Verify), in a process of its own with hard limits on time and memory.
+Pairs that ``src.verifiers.normalization`` decides are decided in this process. math-verify decides the rest
+(Apache-2.0, https://github.com/huggingface/Math-Verify), in a separate process with hard limits on time and memory.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ def build_algebra() -> Callable[[str, str, float], float]:
         return abs(answer - gold) <= Fraction(tolerance) * abs(gold)
 
     def rounds(decimal: Number | None, found: list[Any]) -> bool:
-        """Whether a decimal stands for an expression that no decimal equals."""
+        """Whether a decimal is the rounded value of an expression without a finite decimal expansion, such as 1/3."""
         if decimal is None or not found or not getattr(found[0], "is_number", False) or not found[0].is_real:
             return False
         value = Fraction(str(found[0].evalf(40)))

@@ -1,4 +1,4 @@
-"""``Judge``: verdicts of a verifier on many texts at once. What goes wrong costs a verdict, never the run."""
+"""``Judge`` asks a verifier for verdicts on many texts. A verifier that fails scores 0 and never stops the run."""
 
 from __future__ import annotations
 

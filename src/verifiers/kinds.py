@@ -57,7 +57,7 @@ def kinds_agree(gold: str, answer: str) -> bool:
         return False
     if CLOSED_INFINITY.search(answer) and not CLOSED_INFINITY.search(gold):
         return False
-    if bool(MARKED.search(gold)) != bool(MARKED.search(answer)):  # minutes or feet, or a slip of the pen
+    if bool(MARKED.search(gold)) != bool(MARKED.search(answer)):  # a prime may mean minutes or feet
         return False
     left, right = kind(gold), kind(answer)
     return (left, right) not in OPPOSED and (right, left) not in OPPOSED

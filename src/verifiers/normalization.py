@@ -1,4 +1,4 @@
-r"""Reading short mathematical answers as people write them: LaTeX's cosmetics, plain numbers, units, bases and words.
+r"""Normalize short answers: LaTeX formatting, plain numbers, units, number bases and words.
 
 Pure and linear in the text; nothing here evaluates or raises. ``verdict`` settles most pairs of answers;
 ``src.verifiers.equivalence`` judges the rest.
@@ -65,7 +65,7 @@ BASES |= {"ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16"}
 
 @lru_cache(maxsize=4096)  # the samples of a problem share its gold
 def tidy(text: str) -> str:
-    """``text`` without what changes only its look."""
+    """Remove the LaTeX formatting that does not change the meaning of ``text``."""
     if PLAIN.fullmatch(text):
         return text
     text = one_notation(text)
@@ -87,7 +87,7 @@ def tidy(text: str) -> str:
 
 
 def words(text: str) -> str | None:
-    """The words that a tidy text is, lower case, without articles and punctuation; ``None`` for anything else."""
+    """The words of a tidy text, in lower case, without articles and punctuation; ``None`` if it is not plain words."""
     plain = re.sub(r"\\text ?\{([^{}]*)\}", r"\1", text).strip().strip("\"'`()[]").strip().rstrip(".").casefold()
     plain = re.sub(r"^(?:an?|the) (?=\w)", "", plain)
     plain = re.sub(r"(?<=no) (real )?(solution|root)s$", r" \1\2", plain)

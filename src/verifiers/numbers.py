@@ -26,7 +26,7 @@ class Number:
     ulp: Fraction | None = None
 
     def stands_for(self, value: Fraction) -> bool:
-        """Whether this is ``value`` rounded or cut to its digits, and has enough of them."""
+        """Whether this is ``value``, rounded or truncated, with at least ``SIGNIFICANT`` significant digits."""
         if self.ulp is None or abs(self.value) < self.ulp * 10 ** (SIGNIFICANT - 1):
             return False
         return abs(self.value - value) < self.ulp and abs(self.value) <= abs(value) + self.ulp / 2

@@ -17,10 +17,10 @@ TRIED = 12
 
 
 class Own(Verifier):
-    """What the benchmark says, whichever way it finds that out.
+    """Verdicts of the benchmark's own scoring function.
 
-    Some tasks' own judges accept one and the same answer on most problems, whatever they ask, and a model soon learns
-    to give it. Such a task is refused when its problems are loaded.
+    Some tasks' scoring functions accept one constant answer on most problems, and a model soon learns to give it. Such
+    a task is refused when its problems are loaded.
     """
 
     name: ClassVar[str] = "own"

@@ -1,7 +1,7 @@
-"""Judging answers that a model wrote, with verifiers that nobody hardened.
+"""Sandbox: runs a verifier on untrusted model text in separate processes, with limits on time and memory.
 
-A verifier of unknown making runs in processes of its own (``src.verifiers.sandboxed``), with limits on time and memory.
-An answer that makes it crash, hang or grow gets no verdict, and the next answer a new process.
+The verifier may be third-party code (``src.verifiers.sandbox_worker``). An answer that makes it crash, hang or exhaust
+its memory gets no verdict, and the next answer gets a new process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from src.verifiers.sandboxed import COMMAND, FORK, KILL, PATIENCE, REPLY, WAIT
+from src.verifiers.sandbox_worker import COMMAND, FORK, KILL, PATIENCE, REPLY, WAIT
 
 LONGEST_ANSWER = 2000
 """Characters of a stated answer beyond which it is wrong without being looked at."""
@@ -41,8 +41,8 @@ INTERRUPTED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 
 class InterruptedVerdictError(Exception):
-    """There is no verdict for a reason that may pass: its process was ended from outside, again and again, or the
-    answers before it had used up the time."""
+    """No verdict for a temporary reason: the worker was killed from outside ``TRIES`` times, or earlier slow answers
+    had shortened the time limit. The answer may be judged again."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class IsolatedVerifier:
     by side, each by a worker of its own; a copy in another process, forked or sent there, starts its own workers.
 
     Raises:
-        InterruptedVerdictError: somebody ended the worker, ``TRIES`` times, or a limit below ``seconds`` ran out.
+        InterruptedVerdictError: the worker was killed ``TRIES`` times, or a limit below ``seconds`` ran out.
         RuntimeError: the verifier cannot be built.
     """
 
@@ -134,25 +134,25 @@ class IsolatedVerifier:
         """Forget the processes: they are another's."""
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
-        self._nursery: subprocess.Popen[bytes] | None = None
+        self._fork_server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
     def _close(self) -> None:
         for worker in self._idle:
             worker.connection.close()  # a worker that waits ends when its connection does
         self._idle = []
-        if self._nursery is not None:
-            self._nursery.kill()
-            self._nursery.wait()
-            self._nursery = None
+        if self._fork_server is not None:
+            self._fork_server.kill()
+            self._fork_server.wait()
+            self._fork_server = None
         if self._control is not None:
             self._control.close()
             self._control = None
 
     def _fork(self) -> _Worker:
-        """A new worker, of a new nursery where there is none."""
+        """A new worker, of a new fork server where there is none."""
         for _ in range(TRIES):
-            if self._nursery is None or self._nursery.poll() is not None:
+            if self._fork_server is None or self._fork_server.poll() is not None:
                 self._close()
                 self._start()
             ours, theirs = socket.socketpair()
@@ -170,7 +170,7 @@ class IsolatedVerifier:
         return self._command(command, worker.pid)
 
     def _command(self, command: bytes, worker: int, *handles: int) -> int | None:
-        """The nursery's reply; ``None`` where it is gone."""
+        """The fork server's reply; ``None`` where it is gone."""
         if self._control is None:
             return None
         try:
@@ -183,10 +183,10 @@ class IsolatedVerifier:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         program = (
-            f"import sys; sys.path[:] = {sys.path!r}; from src.verifiers.sandboxed import nursery; "
-            f"nursery({theirs.fileno()})"
+            f"import sys; sys.path[:] = {sys.path!r}; from src.verifiers.sandbox_worker import fork_server; "
+            f"fork_server({theirs.fileno()})"
         )
-        self._nursery = subprocess.Popen(  # not multiprocessing: its worker processes may not have children
+        self._fork_server = subprocess.Popen(  # not multiprocessing: its worker processes may not have children
             [sys.executable, "-c", program],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,

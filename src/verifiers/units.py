@@ -134,7 +134,7 @@ def product(text: str) -> str | None:
 
 
 def quantity(text: str) -> tuple[str, str | None]:
-    """A tidy text without its unit, and the unit by its usual name; units nobody knows are prose and count as none."""
+    """A tidy text without its unit, and the unit by its usual name; unknown units are prose and count as none."""
     if text[:1] == "(" and text[-1:] == ")" and not re.search("[(),]", text[1:-1]):
         text = text[1:-1].strip()
     core, unit = _single(text)

@@ -1,4 +1,4 @@
-"""Which stated answers count as one: votes are for meanings, not for spellings."""
+"""Merge stated answers that mean the same (1/2 and 0.5) before votes are counted."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def judge_killed(place: Place, entry: int) -> str:
             for judge in list(_ALIVE) if count[0] == entry else []:
                 for worker in judge._idle:
                     os.kill(worker.pid, signal.SIGKILL)
-                if judge._nursery is not None:
-                    judge._nursery.kill()
+                if judge._fork_server is not None:
+                    judge._fork_server.kill()
             return score(self, rollouts)
 
         Trainer.score = killing  # type: ignore[method-assign]

@@ -97,7 +97,7 @@ def test_the_papers_figures_have_wilsons_intervals(policy, rounds, split, shown)
 
 def test_the_table_has_all_rows_and_marks_those_without_a_run():
     heads, *lines = markdown_tables.rows(table.results_table(table.rows({}), cost.qwen(), cost.budgets(250)))
-    assert heads[4:8] == ["paper", "ours", "tokens an answer", "seeds"]
+    assert heads[4:8] == ["paper", "ours", "tokens per answer", "seeds"]
     assert len(lines) == 4 * 2 * 2 * 2
     assert all(line[5:8] == ["not run", "-", "0"] for line in lines)
 

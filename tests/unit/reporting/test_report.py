@@ -21,7 +21,7 @@ from scipy.stats import t
 
 from src.config import ROOT, compose
 from src.evaluation.joint import joint_difference, joint_interval
-from src.evaluation.multiple import holm
+from src.evaluation.multiple_testing import holm
 from src.report import report
 from src.reporting import aggregations, answers, page_data, pages, pairs, plots, series, tables
 from src.reporting.runs import find_runs, grouped, newest, read_run
@@ -161,7 +161,7 @@ def test_with_one_seed_intervals_are_over_problems(tmp_path: Path) -> None:
     one, three = rows_of(f"{tmp_path}/*")
     assert (one.split, one.rounds, three.rounds) == ("easy", 1, 3)
     heads, first, second = markdown_tables.rows(tables.markdown([one, three]))
-    assert heads == ["test split", "rounds", "base", "trained", "change", "tokens an answer", "seeds"]
+    assert heads == ["test split", "rounds", "base", "trained", "change", "tokens per answer", "seeds"]
     numbers = ["40.0 [35.0, 45.0]", "60.0 [58.0, 62.0]", "+20.0 [+19.0, +21.0]", "20.0 → 30.0", "1"]
     assert first == ["easy", "1", *numbers]
     assert second == ["easy", "3", *numbers]

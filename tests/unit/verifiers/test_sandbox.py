@@ -98,7 +98,7 @@ def test_a_verdict_whose_process_is_ended_from_outside_is_asked_for_again() -> N
     second = int(verifier("x"))
     assert second not in (0, first)
     assert verifier.failures == 0
-    os.kill(verifier._nursery.pid, signal.SIGKILL)  # type: ignore[union-attr]
+    os.kill(verifier._fork_server.pid, signal.SIGKILL)  # type: ignore[union-attr]
     assert int(verifier("x")) == second  # a worker outlives the process that forked it
     os.kill(second, signal.SIGKILL)
     assert verifier("x") > 0
@@ -111,7 +111,9 @@ def test_a_verdict_that_is_interrupted_again_and_again_is_no_verdict() -> None:
 
     def kill() -> None:
         while not stop.wait(0.1):
-            for child in Path(f"/proc/{verifier._nursery.pid}/task").glob("*/children") if verifier._nursery else []:
+            for child in (
+                Path(f"/proc/{verifier._fork_server.pid}/task").glob("*/children") if verifier._fork_server else []
+            ):
                 for pid in child.read_text().split():
                     os.kill(int(pid), signal.SIGKILL)
 
@@ -155,10 +157,10 @@ def test_answers_that_run_out_of_time_leave_less_time_for_the_next_ones() -> Non
 
 def test_no_process_outlives_the_verifier() -> None:
     verifier = IsolatedVerifier(own_process, (0.0,))
-    worker, nursery = int(verifier("x")), verifier._nursery.pid  # type: ignore[union-attr]
+    worker, fork_server = int(verifier("x")), verifier._fork_server.pid  # type: ignore[union-attr]
     verifier.close()
     deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in (worker, nursery)) and time.monotonic() < deadline:
+    while any(Path(f"/proc/{pid}").exists() for pid in (worker, fork_server)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{worker}").exists()
-    assert not Path(f"/proc/{nursery}").exists()
+    assert not Path(f"/proc/{fork_server}").exists()

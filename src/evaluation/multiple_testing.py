@@ -1,4 +1,4 @@
-"""Many comparisons, and many looks at one curve: adjusted p-values, and a band that holds at all looks together."""
+"""Multiple testing: Holm's adjusted p-values, and a simultaneous 95 % band for a validation curve."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def look_level(look: int) -> float:
 
 
 def band(correct: Sequence[float], look: int) -> Interval:
-    """The interval of a mean of verdicts (0 to 1) at one of many looks; with 95 %, all looks' intervals hold together.
+    """One look's interval of a simultaneous 95 % band for a mean of verdicts (0 to 1): all intervals hold at once.
 
     The number of looks need not be known beforehand, and training may stop at any look (alpha spending, Lan & DeMets,
     Biometrika 70, 1983, with a union bound, so that looks at the same problems may depend on each other). Verdicts of 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.evaluation.multiple import band, clopper_pearson, holm, look_level
+from src.evaluation.multiple_testing import band, clopper_pearson, holm, look_level
 
 
 def test_holm_by_hand() -> None:

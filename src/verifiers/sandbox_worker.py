@@ -1,4 +1,4 @@
-"""The processes that judge: a nursery, which imports the verifier once, and the workers that it forks.
+"""The processes that judge: a fork server, which imports the verifier once, and the workers that it forks.
 
 A worker answers requests under limits on time and memory, and may not write files, start programs or open connections.
 A worker that an answer brought down is replaced in milliseconds, since a fork imports nothing.
@@ -23,10 +23,10 @@ PATIENCE = 5
 """Time on the clock that a verdict may take, as a multiple of its processor time."""
 
 COMMAND = struct.Struct("=ci")
-"""A request to the nursery: FORK with a socket beside it, or WAIT or KILL with the id of a worker."""
+"""A request to the fork server: FORK with a socket beside it, or WAIT or KILL with the id of a worker."""
 
 REPLY = struct.Struct("=i")
-"""The nursery's reply: the id of a new worker, or the exit code of one that ended."""
+"""The fork server's reply: the id of a new worker, or the exit code of one that ended."""
 
 FORK, WAIT, KILL = b"F", b"W", b"K"
 
@@ -35,7 +35,7 @@ FORBIDDEN = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "signal.", "
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-def nursery(descriptor: int) -> None:
+def fork_server(descriptor: int) -> None:
     """Build the verifier, then fork workers on request until the connection closes."""
     control = socket.socket(fileno=descriptor)
     size = struct.unpack("=I", control.recv(4, socket.MSG_WAITALL))[0]
@@ -65,7 +65,7 @@ def _exit_code(worker: int, seconds: float) -> int:
     while True:
         try:
             ended, status = os.waitpid(worker, os.WNOHANG)
-        except ChildProcessError:  # of an earlier nursery, which was ended from outside
+        except ChildProcessError:  # of an earlier fork server, which was ended from outside
             return -signal.SIGKILL
         if ended:
             return os.waitstatus_to_exitcode(status)

@@ -11,7 +11,7 @@ import pytest
 from src import config as configuration
 from src.evaluation.joint import detectable, paired_components
 from src.plan import plan
-from src.reporting.planning import design
+from src.reporting.power import design
 from src.reporting.settings import PlanCommand
 from tests.helpers import markdown_tables
 from tests.unit.reporting.test_report import fake_run

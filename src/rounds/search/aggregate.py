@@ -13,7 +13,7 @@ from pydantic import Field
 
 from src.rounds.base import Quoting, Search
 from src.rounds.carry.none import Nothing
-from src.rounds.search.base import by_votes, thoughts
+from src.rounds.search.base import ranked
 from src.rounds.sets import balanced, longest, ordered, reader, unread
 from src.settings import RunSettings
 from src.types import Codec, Path, Problem, Turn
@@ -53,7 +53,7 @@ class Aggregate(Search):
             )
 
     def rank(self, pool: Sequence[Turn], probed: Mapping[Path, Sequence[Turn]]) -> list[int]:
-        return by_votes(thoughts(pool))
+        return ranked(pool)
 
     def unreadable(self, strategy: Quoting, ending: str) -> Iterable[str]:
         """An error message for each setting of the strategy under which its prompts cannot quote several candidates."""

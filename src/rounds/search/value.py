@@ -15,7 +15,8 @@ class Value(Search):
     """Ranks candidates by value: the share of their probes whose answer is the most common one among all probes.
 
     Agreement replaces the gold answer (self-consistency, arXiv 2203.11171). A finished candidate has no probes and
-    counts as its own probe. Ties keep their order.
+    counts as its own probe. If a probe states an answer, the most common one is a
+    stated one. Ties keep their order.
     """
 
     probes: ClassVar[bool] = True
@@ -25,6 +26,6 @@ class Value(Search):
         found = iter(thoughts([probe for own in probes for probe in own]))
         ends = [[next(found) for _ in own] for own in probes]
         counts = Counter(end for own in ends for end in own)
-        best = max(counts, key=lambda end: counts[end])
+        best = max(counts, key=lambda end: (end.stated, counts[end]))
         values = [sum(end == best for end in own) / len(own) for own in ends]
         return sorted(range(len(pool)), key=lambda index: -values[index])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from src.rounds.base import Search
-from src.rounds.search.base import by_votes, thoughts
+from src.rounds.search.base import ranked
 from src.types import Path, Turn
 
 
@@ -16,4 +16,4 @@ class Vote(Search):
     probes: ClassVar[bool] = False
 
     def rank(self, pool: Sequence[Turn], probed: Mapping[Path, Sequence[Turn]]) -> list[int]:
-        return by_votes(thoughts(pool))
+        return ranked(pool)

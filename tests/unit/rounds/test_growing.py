@@ -16,7 +16,7 @@ from src.rounds.carry.tail import Tail, pinned
 from src.rounds.growing import grow, stream
 from src.rounds.multi_round import MultiRound
 from src.rounds.prompts import Prompts
-from src.rounds.search.base import by_votes, thoughts
+from src.rounds.search.base import Thought, by_votes, thoughts
 from src.rounds.search.value import Value
 from src.rounds.search.vote import Vote
 from src.types import InputError, Problem, Rollout, Sampling, Status, Turn, Writer
@@ -354,11 +354,24 @@ def candidate(path: tuple[int, ...], text: str, opening: str = "") -> Turn:
 
 
 def test_a_thought_is_the_answer_or_else_the_progress_without_white_space() -> None:
-    assert thoughts([candidate((0,), "<answer>so \\boxed{ 1 + 2 }</answer>")]) == ["1+2"]
-    assert thoughts([candidate((0,), "<answer>p 1\n2</answer>")]) == ["p12"]
-    assert thoughts([candidate((0,), "2}", opening="\\boxed{1 ")]) == ["12"], "what earlier rounds wrote counts"
+    assert thoughts([candidate((0,), "<answer>so \\boxed{ 1 + 2 }</answer>")]) == [Thought("1+2", stated=True)]
+    assert thoughts([candidate((0,), "<answer>p 1\n2</answer>")]) == [Thought("p12", stated=False)]
+    assert thoughts([candidate((0,), "2}", opening="\\boxed{1 ")]) == [Thought("12", stated=True)], (
+        "what earlier rounds wrote counts"
+    )
     texts = ["\\boxed{\\frac12}", "\\boxed{0.5}", "<answer>1 + 2</answer>", "<answer>3</answer>", "\\boxed{1/2}"]
-    assert thoughts([candidate((0,), text) for text in texts]) == ["\\frac12", "\\frac12", "1+2", "3", "\\frac12"]
+    found = thoughts([candidate((0,), text) for text in texts])
+    assert [one.text for one in found] == ["\\frac12", "\\frac12", "1+2", "3", "\\frac12"]
+
+
+def test_last_turns_without_a_stated_answer_come_last() -> None:
+    texts = ["<answer>5</answer>", "\\boxed{5}", "\\boxed{7}", "<answer>5</answer>", "<answer>5</answer>"]
+    last = [replace(candidate((index,), text), final=True) for index, text in enumerate(texts)]
+    assert Vote(candidates=5).rank(last, {}) == [1, 2, 0, 3, 4]
+    assert Vote(candidates=5).rank([last[2], *last[3:]], {}) == [0, 1, 2], "a minority that states an answer"
+    assert Value(candidates=5).rank(last, {}) == [1, 0, 2, 3, 4]
+    earlier = [candidate((index,), text) for index, text in enumerate(texts)]
+    assert Vote(candidates=5).rank(earlier, {}) == [0, 1, 2, 3, 4], "before the last round, progress is a result"
 
 
 def test_votes_rank_one_copy_of_each_thought_before_the_second_copies() -> None:

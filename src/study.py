@@ -46,10 +46,12 @@ def study(config: configuration.Config[Any], directory: Path) -> None:
     if settings.record is not None:
         from src.studies.recording import record
 
-        print(record(name, settings.study, jobs, folder, Path(settings.record)))
+        with locked(folder):
+            registered(folder, settings.study, jobs)
+            print(record(name, settings.study, jobs, folder, Path(settings.record)))
         return
     with locked(folder):
-        plan = registered(folder, settings.study)
+        plan = registered(folder, settings.study, jobs)
         code = 0 if settings.report else carried_out(settings.study, jobs, folder, settings.at_once)
         print(write_report(name, settings.study, plan, jobs, folder))
     if code:
@@ -84,14 +86,21 @@ def say(text: str) -> None:
 
 
 def arguments(given: Sequence[str]) -> list[str]:
-    """Hydra's arguments for a command line such as ``rounds --estimate root=studies``: flags first, then overrides."""
+    """Hydra's arguments for a command line such as ``rounds --estimate root=studies``: flags first, then overrides.
+
+    Raises:
+        InputError: ``--record`` names no folder.
+    """
     flags: list[str] = []
     overrides: list[str] = []
-    for before, one in zip(["", *given], given, strict=False):
+    for before, one, after in zip(["", *given], given, [*given[1:], ""], strict=False):
         if before == "--record":
             overrides.append(f"record={one}")
         elif one == "--record":
-            continue
+            if not after or after.startswith("-"):
+                raise InputError("--record names no folder; e.g. --record experiments/carry")
+        elif one.startswith("--record="):
+            overrides.append(one.removeprefix("--"))
         elif one.startswith("--") and one.removeprefix("--") in FLAGS:
             overrides.append(f"{one.removeprefix('--')}=true")
         elif one.startswith("-") or before in WITH_VALUE:
@@ -103,5 +112,14 @@ def arguments(given: Sequence[str]) -> list[str]:
     return [*flags, *overrides]
 
 
+def main() -> int:
+    """Entry point of the command line. Returns the exit code."""
+    try:
+        given = arguments(sys.argv[1:])
+    except InputError as error:
+        return configuration.complain(error, "nothing was run")
+    return configuration.launch("study", study, given)
+
+
 if __name__ == "__main__":
-    sys.exit(configuration.launch("study", study, arguments(sys.argv[1:])))
+    sys.exit(main())

@@ -49,8 +49,10 @@ def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
     """Return the directory of ``resume=<run dir>`` and its configuration, with the overrides that a resume allows.
 
     Raises:
-        InputError: the folder is not a run, the run is complete, or an override is not allowed.
+        InputError: the folder is not a run, the run is complete, or an override is not allowed or cannot be parsed.
     """
+    if missing := [argument for argument in arguments if "=" not in argument]:
+        raise InputError(*(f"{argument}: no value is given; write {argument}=<value>" for argument in missing))
     refused = [
         argument
         for argument in arguments
@@ -79,7 +81,7 @@ def resume(arguments: Sequence[str]) -> tuple[Path, Config[Any]]:
         known = key in RESUMABLE or OmegaConf.select(node, key, default=None, throw_on_missing=False) is not None
         if not known and key not in dict(flat(node)):
             raise InputError(f"{key}={value}: there is no setting {key!r}")
-        OmegaConf.update(node, key, _parsed(value), force_add=True)  # older runs lack newer settings
+        OmegaConf.update(node, key, _parsed(f"{key}={value}"), force_add=True)  # older runs lack newer settings
     if isinstance(node.train.steps, int) and node.train.steps != steps:
         _extend(run, node, steps)
     settings = validated("train", node)
@@ -264,5 +266,16 @@ def flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix[:-1], values
 
 
-def _parsed(text: str) -> Any:
-    return OverridesParser.create().parse_override(f"value={text}").value()
+def _parsed(override: str) -> Any:
+    """The value of an override.
+
+    Raises:
+        InputError: it cannot be parsed, or gives several values.
+    """
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise InputError(not_understood(override, error)) from error
+    if parsed.is_sweep_override():
+        raise InputError(f"{override}: several values, but a run goes on with one; write a list as [a,b]")
+    return parsed.value()

@@ -76,6 +76,10 @@ def joint_difference(before: ArrayLike, after: ArrayLike) -> Interval:
     return _interval(scores, of_seed, max(of_problem - of_both, 0.0), -1.0, 1.0)
 
 
+ROUNDING = 1e-12
+"""Below it, a mean difference of verdicts is 0: the smallest other one is that of one verdict among all."""
+
+
 def joint_p(before: ArrayLike, after: ArrayLike) -> float:
     """The p-value of no difference: the smallest error at which ``joint_difference`` would exclude 0."""
     scores = differences(before, after)
@@ -83,8 +87,10 @@ def joint_p(before: ArrayLike, after: ArrayLike) -> float:
     by_seed, by_problem = of_seed / scores.size, max(of_problem - of_both, 0.0) / scores.size
     seeds, problems, _ = scores.shape
     mean = abs(float(scores.mean()))
-    if mean == 0 or by_seed + by_problem == 0:
-        return float(mean == 0)
+    if mean < ROUNDING:
+        return 1.0
+    if by_seed + by_problem == 0:
+        return 0.0
 
     def inside(level: float) -> float:
         return _half(by_seed, by_problem, seeds, problems, level) - mean
@@ -115,7 +121,8 @@ def paired_components(before: ArrayLike, after: ArrayLike) -> Components:
     """The variance components of the difference of two scores that are paired by seed and problem.
 
     The samples of two runs are independent, so their variances add; they are told from seed and problem together where
-    each has several samples per problem.
+    each has several samples per problem. The variance of sampling is that of one sample of the first run with its share
+    of the second's.
     """
     first, second = _checked(before), _checked(after)
     found = components(differences(first, second))
@@ -123,7 +130,7 @@ def paired_components(before: ArrayLike, after: ArrayLike) -> Components:
         return found
     noise = [float(one.var(axis=2, ddof=1).mean()) for one in (first, second)]
     shared = sum(variance / one.shape[2] for variance, one in zip(noise, (first, second), strict=True))
-    return Components(found.seed, found.problem, max(0.0, found.both - shared), sum(noise))
+    return Components(found.seed, found.problem, max(0.0, found.both - shared), first.shape[2] * shared)
 
 
 def power(found: Components, effect: float, seeds: int, problems: int, samples: int) -> float:

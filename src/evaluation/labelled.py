@@ -43,7 +43,8 @@ def verifier_error(scorer: Scorer, rows: list[dict[str, Any]]) -> VerifierError:
     """Count the errors of a verifier on labelled answers.
 
     Raises:
-        InputError: it gives no verdict on some, as a task's own verifier that needs more than the gold answer.
+        InputError: it gives no verdict on some, as a task's own verifier that needs more than the gold answer; or its
+            verdicts say nothing.
     """
     judge = scorer if isinstance(scorer, Judge) else Judge("verifier", scorer)
     before = judge.failures
@@ -57,7 +58,9 @@ def verifier_error(scorer: Scorer, rows: list[dict[str, Any]]) -> VerifierError:
             f"evaluation.labelled: verifier={judge.name} gives no verdict on {judge.failures - before} of {len(rows)} "
             "labelled answers; label answers that it can judge, or use verifier=math"
         )
-    return VerifierError.counted([float(row["correct"]) for row in rows], found)
+    error = VerifierError.counted([float(row["correct"]) for row in rows], found)
+    with_error(Interval(0.5, 0.4, 0.6), error)  # raises now, not after hours of sampling, if nothing can be corrected
+    return error
 
 
 def with_error(measured: Interval, error: VerifierError) -> dict[str, Any]:

@@ -58,20 +58,19 @@ def evaluate_tests(
             seeds = (run.settings.seed, "test", rounds)
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             place = run.engine, chains, problems, run.codec, run.scorers
+            error = None if settings.labelled is None else of_verifier(settings.labelled)
             with run.policy.gathered():
                 sampled, records = evaluate(
                     *place, seeds, progress=report, interrupt=interrupt, world=run.world, sources=sources
                 )
             measured: dict[str, Any] = {}
             if settings.floor is not None:
+                at_once = min(settings.floor, -(-len(problems) // 2))  # all at once would be the same layout
                 with run.policy.gathered():
-                    again, _ = evaluate(
-                        *place, seeds, settings.floor, interrupt=interrupt, world=run.world, sources=sources
-                    )
-                flipped = asdict(flips(sampled.correct, again.correct))
-                measured["floor"] = {"problems_at_once": settings.floor, **flipped}
-            if settings.labelled is not None:
-                measured |= with_error(sampled.interval, of_verifier(settings.labelled))
+                    again, _ = evaluate(*place, seeds, at_once, interrupt=interrupt, world=run.world, sources=sources)
+                measured["floor"] = {"problems_at_once": at_once, **asdict(flips(sampled.correct, again.correct))}
+            if error is not None:
+                measured |= with_error(sampled.interval, error)
             about = {
                 "benchmark": run.settings.benchmark.name,
                 "split": split,

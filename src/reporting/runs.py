@@ -141,10 +141,12 @@ def newest(folder: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    found = sorted(folder.glob("*/*/summary.json"))
-    if not found:
-        raise InputError(f"{folder}: holds no complete run; make one with python -m src.train")
-    return found[-1].parent
+    for file in sorted(folder.glob("*/*/summary.json"), reverse=True):
+        try:
+            return read_run(file.parent).path
+        except InputError:  # a warm-up, or a run that is not complete
+            continue
+    raise InputError(f"{folder}: holds no complete run; make one with python -m src.train")
 
 
 def grouped(runs: Iterable[Run]) -> list[Group]:

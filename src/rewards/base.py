@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from numbers import Real
-from typing import Literal
+from typing import ClassVar, Literal
 
-from src.settings import Section
+from src.settings import RunSettings, Section
 from src.types import NumberError, Path, Problem, Rollout, Scorer, Scores, Table, Turn
 from src.verifiers.judge import judged
 
@@ -23,6 +23,8 @@ class Term(Section, ABC):
     ``at="leaves"`` scores the last turn of each branch, and the value of an earlier turn is the mean over its children.
     ``at="turns"`` scores every turn on its own.
     """
+
+    judged: ClassVar[bool] = True  # whether the score depends on the verifier's verdict
 
     weight: float = 1.0
 
@@ -123,6 +125,20 @@ class Reward(Section):
             yield "reward.terms is empty; use at least one term, e.g. reward=outcome"
         elif all(term.weight == 0 for term in self.terms.values()):
             yield "every weight in reward.terms is 0, so no rollout earns a reward; give at least one term a weight"
+
+    def check_run(self, run: RunSettings) -> Iterable[str]:
+        if run.algorithm is None or any(term.judged for term in self.terms.values() if term.weight):
+            return
+        users = {
+            "max_resamples": "trains on the problems whose verdicts differ",
+            "imitation": "imitates the answers with a right verdict",
+        }
+        for name, what in users.items():
+            if value := getattr(run.algorithm, name):
+                yield (
+                    f"algorithm.{name}={value} {what}, but the terms {', '.join(self.terms)} of the reward stand for "
+                    f"training without verdicts; use algorithm.{name}=0"
+                )
 
     @property
     def looks_ahead(self) -> bool:

@@ -13,6 +13,7 @@ class Format(Term):
     """1 for exactly one reasoning block and one answer block in order, else 0."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
+    judged: ClassVar[bool] = False
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
         return float(well_formed(turn.text))

@@ -14,6 +14,7 @@ class Length(Term):
     flat at both ends (arXiv 2502.03373, which interpolates the rewards of correct and wrong answers this way)."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
+    judged: ClassVar[bool] = False
     shape: Literal["linear", "cosine"] = "linear"
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:

@@ -17,6 +17,7 @@ class Overlong(Term):
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
+    judged: ClassVar[bool] = False
     buffer: float = Field(0.2, gt=0, le=1)
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:

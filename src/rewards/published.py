@@ -45,6 +45,7 @@ class Strict(Term):
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
+    judged: ClassVar[bool] = False
     corrected: bool = False
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
@@ -61,6 +62,7 @@ class Soft(Term):
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
+    judged: ClassVar[bool] = False
     corrected: bool = False
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:
@@ -77,6 +79,7 @@ class Tags(Term):
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
+    judged: ClassVar[bool] = False
     corrected: bool = False
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:

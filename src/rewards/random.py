@@ -18,6 +18,7 @@ class Random(Term):
     """
 
     at: ClassVar[Literal["leaves", "turns"]] = "leaves"
+    judged: ClassVar[bool] = False
     chance: float = Field(0.5, gt=0, lt=1)
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:

@@ -14,6 +14,7 @@ class Repetition(Term):
     """Minus the share of n-grams of ``size`` tokens that occurred before in the turn: distinct / all - 1, 0 to -1."""
 
     at: ClassVar[Literal["leaves", "turns"]] = "turns"
+    judged: ClassVar[bool] = False
     size: int = Field(8, ge=1)
 
     def score(self, problem: Problem, turn: Turn, scorer: Scorer) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from src.reporting import tables as results
 from src.reporting.evaluations import Name, mean_verdicts
 from src.reporting.runs import Run
 from src.studies.jobs import Job
-from src.studies.registering import Plan
+from src.studies.registering import UNPLANNED, Plan
 from src.studies.settings import Study
 from src.utils import tables as layout
 
@@ -39,11 +39,15 @@ def done(study: Study, jobs: Sequence[Job]) -> dict[str, Found]:
 def tables(study: Study, plan: Plan, evaluations: Mapping[str, Found], runs: Mapping[Path, Run]) -> Iterator[str]:
     """The sections of a report on further ``evaluations``; ``runs`` are the trained runs by directory."""
     for name, found in evaluations.items():
-        yield f"## Evaluation: {name}"
+        evaluated = plan.evaluates(name, study)
+        yield f"## Evaluation: {name}" + ("" if evaluated else UNPLANNED)
         yield _accuracies(found)
-        if compared := list(_comparisons(study, plan, found, runs)):
-            yield f"### Planned comparisons: {name}"
-            yield pairs.markdown(pairs.adjusted(compared))
+        wanted = {pair: evaluated and plan.compares(*pair) for pair in map(tuple, study.comparisons)}
+        for title, planned in (("Planned comparisons", True), ("Comparisons that were not planned", False)):
+            chosen = [pair for pair, was in wanted.items() if was == planned]
+            if compared := list(_comparisons(chosen, found, runs)):
+                yield f"### {title}: {name}"
+                yield pairs.markdown(pairs.adjusted(compared))
         yield from _graphs(found)
 
 
@@ -75,11 +79,9 @@ def _accuracies(found: Found) -> str:
     return layout.markdown(heads, rows)
 
 
-def _comparisons(study: Study, plan: Plan, found: Found, runs: Mapping[Path, Run]) -> Iterator[pairs.Pair]:
-    """The planned comparisons of trained runs that answered the same problems, with seeds in common."""
-    for first, second in study.comparisons:
-        if not plan.compares(first, second):
-            continue
+def _comparisons(chosen: Iterable[tuple[str, ...]], found: Found, runs: Mapping[Path, Run]) -> Iterator[pairs.Pair]:
+    """The comparisons of trained runs that answered the same problems, with seeds in common."""
+    for first, second in chosen:
         for (run, what), before in found.items():
             after = found.get((second, what), {})
             common = sorted(before.keys() & after.keys())

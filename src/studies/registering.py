@@ -1,28 +1,36 @@
-"""Pre-registration: the plan of a study is written before its first run; what is added later is marked."""
+"""Pre-registration: the plan of a study is written before it runs anything; what is added later is marked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from src.studies.jobs import Job
 from src.studies.settings import Study
 from src.types import InputError
 from src.utils.files import write_json
 
 PLAN = "plan.json"
 
+UNPLANNED = " (not planned)"
+"""Mark of what a report has and the registered plan has not."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """A registered plan: the study as it was before its first run, and the changes since."""
+    """A registered plan: the study as it was then, and the changes since.
+
+    ``before`` names the runs that were done by then, for other studies, so that their results could be known.
+    """
 
     registered: str
     first: Mapping[str, Any]
     amendments: tuple[Mapping[str, Any], ...] = ()
+    before: tuple[str, ...] = ()
 
     @property
     def latest(self) -> Mapping[str, Any]:
@@ -34,9 +42,22 @@ class Plan:
         return any({first, second} == set(pair) for pair in self.first["comparisons"])
 
     def runs(self, name: str, study: Study) -> bool:
-        """Whether a run was planned as it is in ``study``: its overrides, and those of all runs."""
-        planned = self.first["runs"].get(name)
-        return bool(planned == list(study.runs[name]) and self.first["common"] == list(study.common))
+        """Whether a run was planned as it is in ``study``: its overrides, those of all runs, and its warm-ups."""
+        planned, own = self.first["runs"].get(name), list(study.runs[name])
+        if planned != own or self.first["common"] != list(study.common):
+            return False
+        warm = [override.partition("=@")[2] for override in (*own, *study.common) if "=@" in override]
+        return all(self.first["warmups"].get(one) == list(study.warmups[one]) for one in warm)
+
+    def evaluates(self, name: str, study: Study) -> bool:
+        """Whether a further evaluation was planned as it is in ``study``, for the policies that it has there."""
+        planned = self.first["evaluations"].get(name)
+        now = study.described()["evaluations"][name]
+        return bool(planned) and {**planned, "of": None} == {**now, "of": None} and _within(now["of"], planned["of"])
+
+    def added_seeds(self, study: Study) -> list[int]:
+        """The seeds of ``study`` that were not planned."""
+        return [seed for seed in study.seeds if seed not in self.first["seeds"]]
 
     def changed(self) -> Iterator[str]:
         """The amendments in words."""
@@ -48,8 +69,14 @@ class Plan:
             before = after
 
 
-def registered(folder: Path, study: Study) -> Plan:
+def _within(policies: Sequence[str] | None, planned: Sequence[str] | None) -> bool:
+    return planned is None or (policies is not None and set(policies) <= set(planned))
+
+
+def registered(folder: Path, study: Study, jobs: Sequence[Job]) -> Plan:
     """Register the plan of a study in ``folder``, or add an amendment if the registered plan is another one.
+
+    ``jobs`` are those of the study; the plan names the runs among them that are done already.
 
     Raises:
         InputError: the file of the plan is damaged.
@@ -57,13 +84,15 @@ def registered(folder: Path, study: Study) -> Plan:
     file, now, described = folder / PLAN, datetime.now().isoformat(" ", "seconds"), study.described()
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"registered": now, "study": described, "amendments": []})
+        done = sorted({job.label for job in jobs if job.kind == "train" and job.complete})
+        write_json(file, {"registered": now, "study": described, "amendments": [], "before": done})
     plan = read(folder)
     if plan.latest == described:
         return plan
     amendments = (*plan.amendments, {"time": now, "study": described})
-    write_json(file, {"registered": plan.registered, "study": plan.first, "amendments": list(amendments)})
-    return Plan(plan.registered, plan.first, amendments)
+    kept = {"registered": plan.registered, "study": plan.first, "before": list(plan.before)}
+    write_json(file, {**kept, "amendments": list(amendments)})
+    return replace(plan, amendments=amendments)
 
 
 def read(folder: Path) -> Plan:
@@ -75,7 +104,8 @@ def read(folder: Path) -> Plan:
     file = folder / PLAN
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        return Plan(found["registered"], found["study"], tuple(found["amendments"]))
+        before = tuple(found.get("before", ()))  # older plans do not say
+        return Plan(found["registered"], found["study"], tuple(found["amendments"]), before)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file}: damaged: {error}. Restore it, or start the study in another root=<folder>"

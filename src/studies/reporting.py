@@ -10,13 +10,11 @@ from src.reporting import aggregations, answers, efficiency, pairs, plots, table
 from src.reporting.runs import Group, read_run
 from src.studies import figures, further
 from src.studies.jobs import Job
-from src.studies.registering import Plan
+from src.studies.registering import UNPLANNED, Plan
 from src.studies.running import spent
 from src.studies.settings import Study
 from src.utils import tables as layout
 from src.utils.files import write_text
-
-UNPLANNED = " (not planned)"
 
 
 def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folder: Path) -> str:
@@ -64,11 +62,17 @@ def groups_of(study: Study, plan: Plan, jobs: Sequence[Job]) -> list[Group]:
 
 def _plan(study: Study, plan: Plan, jobs: Sequence[Job]) -> Iterator[str]:
     """When the plan was registered, how it changed, and what was not run."""
-    seeds = ", ".join(map(str, study.seeds))
+    added = plan.added_seeds(study)
+    seeds = ", ".join(f"{seed}{UNPLANNED * (seed in added)}" for seed in study.seeds)
+    when = (
+        "before its first run"
+        if not plan.before
+        else f"when {len(plan.before)} of its runs had been done for other studies"
+    )
     rule = "after all runs" if study.stopping == "all runs" else f"before the first run after {study.hours:g} hours"
     planned = f"; planned: {study.hours:g} hours" if study.hours is not None else ""
     yield (
-        f"Registered on {plan.registered}, before its first run. Seeds {seeds}. The study ends {rule}. "
+        f"Registered on {plan.registered}, {when}. Seeds {seeds}. The study ends {rule}. "
         f"Training so far: {spent(jobs):.2f} hours{planned}."
     )
     if changes := list(plan.changed()):

@@ -88,12 +88,22 @@ class Queue:
                 hours = self.plan.hours if self.plan.stopping == "hours" else None
                 if hours is not None and used >= hours and job.kind == "train":
                     self.say(f"{used:.1f} of {hours:g} hours are used up; no further run starts")
-                    self.waiting.clear()
+                    self._start_no_further_run()
                     return
                 self.say(f"{self._place(number)} {job.label}: {job.directory}")
                 begun = time.monotonic()
                 self.running[number] = Running(begin(job, self._log(number)), begun)
             del self.waiting[number]
+
+    def _start_no_further_run(self) -> None:
+        """Give up the waiting trainings and what needs them; evaluations of finished runs are still made."""
+        begun = {self.jobs[number - 1].directory for number in self.running}
+        given_up = {job.directory for job in self.waiting.values() if job.kind == "train"} - begun
+        self.waiting = {
+            number: job
+            for number, job in self.waiting.items()
+            if job.kind == "evaluate" and job.directory not in given_up
+        }
 
     def _blocked(self, number: int, job: Job) -> bool:
         """Whether a job has to wait: for one that it starts from, or for another process that writes to its run."""

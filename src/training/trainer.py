@@ -48,6 +48,7 @@ class State:
     nonfinite: int = 0  # rewards that were no finite numbers, and updates that were skipped for one
     seconds: float = 0.0  # wall-clock time so far
     tracker_id: str | None = None
+    validations: int = 0  # so far; 0 in checkpoints of older versions
     best: dict[str, float] = field(default_factory=dict)  # step and validation accuracy of the best weights
     pending: dict[str, Any] = field(default_factory=dict)  # metrics of a step that is trained but not yet validated
 
@@ -200,7 +201,8 @@ class Trainer:
             return {}
         result = self.validated("validation")
         accuracy = result.interval
-        looks = band([right for (right,) in result.correct], -(-step // settings.every))
+        self.state.validations = 1 + max(self.state.validations, (step - 1) // settings.every)
+        looks = band([right for (right,) in result.correct], self.state.validations)
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
             self.state.best = {"step": step, "accuracy": accuracy.estimate}
             with run.policy.gathered():
@@ -212,8 +214,7 @@ class Trainer:
         }
 
     def validated(self, stream: str) -> Evaluated:
-        """Evaluate the current weights on the validation split, with one answer per problem; ``stream`` names the
-        random numbers."""
+        """Evaluate the current weights on the validation split once; ``stream`` names the random numbers."""
         run, settings, rounds = self.run, self.settings.evaluation, self.settings.rounds
         chains = rounds.independent(rounds.n, 1, settings.temperature, settings.top_p)
         place = run.engine, chains, run.splits.validation, run.codec, run.scorers

@@ -247,6 +247,10 @@ def test_command_lines_are_hydras_with_names_and_flags_in_short() -> None:
     assert arguments(["rounds", "--estimate", "root=a"]) == ["study=rounds", "estimate=true", "root=a"]
     assert arguments(["--config-dir", "mine", "a"]) == ["--config-dir", "mine", "study=a"]
     assert arguments(["study=a", "--report"]) == ["study=a", "report=true"]
+    assert arguments(["a", "--record", "there"]) == arguments(["a", "--record=there"]) == ["study=a", "record=there"]
+    for given in (["a", "--record"], ["a", "--record", "--report"]):
+        with pytest.raises(InputError, match="--record names no folder"):
+            arguments(given)
 
 
 def test_warm_ups_and_the_base_have_directories_of_their_own(tmp_path: Path) -> None:
@@ -273,7 +277,31 @@ def test_warm_ups_and_the_base_have_directories_of_their_own(tmp_path: Path) -> 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(InputError, match=r"plan\.json: damaged"):
-        registered(tmp_path, configuration.build(PLAN, Study))
+        registered(tmp_path, configuration.build(PLAN, Study), [])
+
+
+def test_what_was_not_planned_is_known(tmp_path: Path) -> None:
+    values = PLAN | {
+        "common": [*COMMON, "model.adapter=@warm"],
+        "warmups": {"warm": ["model=tiny", "imitation.steps=2"]},
+        "evaluations": {"more": {"overrides": ["rounds=4"], "of": ["one", "two"]}},
+    }
+    done = Job("train", "one", 0, (), tmp_path, Path(__file__))
+    plan = registered(tmp_path, configuration.build(values, Study), [done])
+    assert plan.before == ("train one, seed 0",)
+    same = values | {"evaluations": {"more": {"overrides": ["rounds=4"], "of": ["one"]}}}
+    longer = same | {"warmups": {"warm": ["model=tiny", "imitation.steps=3"]}, "seeds": [0, 7]}
+    other = values | {"evaluations": {"more": {"overrides": ["rounds=5"]}, "new": {"overrides": ["rounds=4"]}}}
+    first, second, third = (configuration.build(one, Study) for one in (same, longer, other))
+    assert (plan.runs("one", first), plan.evaluates("more", first), plan.added_seeds(first)) == (True, True, [])
+    assert (plan.runs("one", second), plan.added_seeds(second)) == (False, [7])
+    assert (plan.runs("one", third), plan.evaluates("more", third), plan.evaluates("new", third)) == (
+        True,
+        False,
+        False,
+    )
+    again = registered(tmp_path, second, [])
+    assert (again.before, len(again.amendments)) == (plan.before, 1)
 
 
 def started(conf: Path, root: Path) -> subprocess.Popen[str]:

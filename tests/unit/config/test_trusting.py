@@ -71,6 +71,21 @@ def test_packages_that_the_user_names_are_allowed(tmp_path: Path, monkeypatch: p
     assert load(run).a._target_ == "my_lab.A"
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("train.steps", "train.steps: no value is given; write train.steps=<value>"),
+        ("train.steps=[1", "train.steps=[1: cannot be parsed"),
+        ("train.steps=60,70", "train.steps=60,70: several values"),
+    ],
+)
+def test_a_resume_refuses_what_it_cannot_parse(argument: str, message: str, tmp_path: Path) -> None:
+    compose("train").write(tmp_path)
+    with pytest.raises(InputError) as caught:
+        resume([f"resume={tmp_path}", argument])
+    assert message in str(caught.value)
+
+
 def test_addresses_that_a_resume_replaces_need_no_trust(tmp_path: Path) -> None:
     compose("train", ["engine=vllm-server", "engine.urls=['http://node1.example:8000']"]).write(tmp_path)
     with pytest.raises(InputError, match=r"engine\.urls=http://node1\.example:8000 is an address on another machine"):

@@ -93,6 +93,15 @@ def test_the_p_value_is_that_of_the_interval() -> None:
     assert joint_p(same, same + 1) == 0.0
 
 
+def test_a_change_that_is_0_up_to_rounding_is_none() -> None:
+    """Means of three samples are no binary fractions, so that a sum of them is seldom 0 exactly."""
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        before = rng.integers(0, 2, size=(3, 30, 3)).astype(float)
+        after = before[:, rng.permutation(30)]  # as many right answers, for other problems
+        assert joint_p(before, after) == pytest.approx(1.0)
+
+
 def test_samples_are_told_from_seeds_and_problems_in_differences() -> None:
     rng, true = np.random.default_rng(2), Components(0.1, 0.2, 0.3, 0.5)
     found = [
@@ -100,6 +109,15 @@ def test_samples_are_told_from_seeds_and_problems_in_differences() -> None:
     ]
     for name in ("seed", "problem", "both", "sampling"):  # of two independent runs: twice each
         assert np.mean([getattr(one, name) for one in found]) == pytest.approx(2 * getattr(true, name), rel=0.12)
+
+
+def test_what_can_be_detected_does_not_depend_on_the_order_of_a_pair_with_different_samples() -> None:
+    rng, true = np.random.default_rng(7), Components(0.01, 0.1, 0.0, 0.5)
+    few, many = drawn(rng, (3, 40, 4), true), drawn(rng, (3, 40, 8), true, mean=0.3)
+    one, other = paired_components(few, many), paired_components(many, few)
+    noise = [float(scores.var(axis=2, ddof=1).mean()) for scores in (few, many)]
+    assert one.sampling / 4 == pytest.approx(noise[0] / 4 + noise[1] / 8)
+    assert detectable(one, 3, 40, 4) == pytest.approx(detectable(other, 3, 40, 8))
 
 
 SETTINGS = [(0.1, 1.5, 0.0), (0.3, 1.5, 0.0), (0.05, 2.5, -1.0), (0.3, 1.0, 1.5)]

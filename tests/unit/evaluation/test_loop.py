@@ -136,6 +136,20 @@ def test_the_measurement_floor_and_the_verifiers_error_are_in_the_summary(tmp_pa
     assert one.correct == plain.correct
     assert one.summary["key"] != plain.summary["key"]
     assert "floor" not in plain.summary
+    (halves, *_) = evaluate_tests(stub(3), PLAN.replace(floor=99), Results(tmp_path / "c"), shown([]))
+    assert halves.summary["floor"]["problems_at_once"] == 1, "two problems at once would be the same layout"
+
+
+def test_a_verifier_that_says_nothing_is_refused_before_anything_is_sampled(tmp_path: Path) -> None:
+    file = tmp_path / "labelled.jsonl"
+    rows = [("2", "3", True), ("2", "2", False)] * 3  # every label contradicts the verifier
+    file.write_text("".join(json.dumps({"gold": g, "answer": a, "correct": label}) + "\n" for g, a, label in rows))
+
+    def sampled(turn: Turn) -> str:
+        raise AssertionError("sampled")
+
+    with pytest.raises(InputError, match=r"evaluation\.labelled: the verifier accepts wrong answers as often"):
+        list(evaluate_tests(stub(3, sampled), PLAN.replace(labelled=str(file)), Results(tmp_path), shown([])))
 
 
 def test_truncated_turns_and_cut_progress_are_shares() -> None:

@@ -42,5 +42,7 @@ def test_accuracy_is_drawn_against_the_mean_cost_of_the_seeds() -> None:
 
 
 def test_two_validations_are_no_course() -> None:
-    assert enough([Group("a", (run(0, 1),))])
-    assert not enough([Group("a", (run(0, 1),)), Group("b", (run(0, 1, steps=2),))])
+    assert not enough([Group("a", (run(0, 1, steps=2),))])
+    groups = [Group("a", (run(0, 1),)), Group("short", (run(0, 1, steps=2),))]
+    assert enough(groups)
+    assert [len(line.get_xdata()) for line in efficiency(groups).axes[0].lines] == [3, 2]

@@ -619,6 +619,14 @@ def test_globs_that_find_nothing_are_refused(tmp_path: Path) -> None:
         newest(tmp_path)
 
 
+def test_the_newest_run_is_no_warm_up(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "2026-01-01" / "09-00-00")
+    warm_up = tmp_path / "2026-01-02" / "09-00-00"
+    warm_up.mkdir(parents=True)
+    (warm_up / "summary.json").write_text('{"complete": true}')
+    assert newest(tmp_path) == run
+
+
 def test_latex_escapes_labels(tmp_path: Path) -> None:
     for name in ("50% {x}", "a_b \\ c & d"):
         fake_run(tmp_path / name[:2], settings={"model": {"prompt": name}}, base=None if name[0] == "5" else 0.4)

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from src.config import compose
 from src.rewards.base import Reward, backed_up, correctness
 from src.rewards.format import Format
 from src.rewards.immediate import Immediate
 from src.rewards.majority import Majority
 from src.rewards.outcome import Outcome
 from src.rewards.random import Random
-from src.types import Path, Problem, Rollout, Sampling, Scores, Status, Turn
+from src.types import InputError, Path, Problem, Rollout, Sampling, Scores, Status, Turn
 from src.verifiers.tags import stated_answer
 
 PROBLEM = Problem("p", "3+4", "7")
@@ -241,6 +242,27 @@ def test_votes_count_meanings_and_ties_have_several_winners() -> None:
     tied = scored({"majority": Majority()}, {(0,): RIGHT, (1,): WRONG, (2,): SILENT})
     assert tied.values == {(0,): 1.0, (1,): 1.0, (2,): 0.0}
     assert scored({"majority": Majority()}, {(0,): SILENT, (1,): SILENT}).values == {(0,): 0.0, (1,): 0.0}
+
+
+def test_probes_and_pruned_turns_agree_with_the_majority_and_have_no_vote() -> None:
+    texts = {(0,): "", (0, 0): RIGHT, (1,): "", (1, 0): RIGHT, (1, 1): WRONG, (1, 2): WRONG, (1, 3): WRONG}
+    turns = []
+    for turn in tree(texts).turns:
+        about = {"probe": True} if turn.path in ((0, 0), (1, 1), (1, 2), (1, 3)) and turn.path != (0, 0) else {}
+        turns.append(replace(turn, final=len(turn.path) == 2, **about))
+    turns[-1] = replace(turns[-1], text=RIGHT)
+    scores = Reward(terms={"majority": Majority()}).score([Rollout(PROBLEM, tuple(turns))], exact)[0]
+    found = scores.terms["majority"]
+    assert [found[1, number] for number in range(4)] == [1.0, 0.0, 0.0, 1.0]
+    assert (found[0,], found[1,]) == (1.0, pytest.approx(1 / 3)), "a state with probes has their mean"
+
+
+@pytest.mark.parametrize("override", ["reward=random", "reward=majority", "reward=format"])
+def test_training_without_verdicts_chooses_no_problems_by_verdicts(override: str) -> None:
+    assert compose("train", [override]).settings.reward
+    with pytest.raises(InputError, match=r"algorithm\.max_resamples=3 trains on the problems whose verdicts differ"):
+        compose("train", [override, "algorithm=dapo"])
+    assert compose("train", [override, "algorithm=dapo", "algorithm.max_resamples=0"]).settings.reward
 
 
 def test_a_random_reward_depends_on_the_turn_and_not_on_its_text() -> None:

@@ -98,6 +98,25 @@ def test_jobs_wait_for_those_that_they_start_from(
         assert begun == jobs
 
 
+def test_evaluations_of_finished_runs_are_made_when_the_hours_are_used_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, begun = jobs_in(tmp_path), []
+    queue = watched(jobs, tmp_path, 1, monkeypatch, lambda side_by_side: begun.append(side_by_side[-1]))
+    queue.plan = queue.plan.replace(hours=1.0, stopping="hours")
+    monkeypatch.setattr(running, "spent", lambda jobs: float(sum(job.complete for job in jobs if job.kind == "train")))
+    ordered = [jobs[2], jobs[0], jobs[1], *jobs[3:]]  # the first run, the second one, then all evaluations
+    queue.jobs = ordered
+    with StopRequest() as stop:
+        queue.work(stop)
+    assert [(job.kind, job.run) for job in begun] == [
+        ("train", "first"),
+        ("warmup", "warm"),
+        ("evaluate", "first"),
+        ("evaluate", "first"),
+    ]
+
+
 def test_a_signal_stops_all_jobs_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = jobs_in(tmp_path)
 

@@ -66,6 +66,10 @@ def test_equal_runs_of_two_studies_are_one(tmp_path: Path) -> None:
     assert len(set(folders.values())) == 4
 
 
+ANY_PLAN: Any = SimpleNamespace(compares=lambda first, second: True, evaluates=lambda name, study: True)
+"""A plan that holds everything."""
+
+
 def test_evaluations_that_read_several_drafts_have_a_table_of_measures(tmp_path: Path) -> None:
     share = {"count": 1, "total": 4, "estimate": 0.25, "low": 0.1, "high": 0.5}
     graph = {
@@ -83,7 +87,7 @@ def test_evaluations_that_read_several_drafts_have_a_table_of_measures(tmp_path:
         SimpleNamespace(evaluation=name, run="mine", seed=0, directory=tmp_path, complete=True, done=file)
         for name, file in ((name, tmp_path / f"{name}.json") for name in files)
     ]
-    plain, _, several, _, measures, note = further.tables(study, SimpleNamespace(), further.done(study, jobs), {})  # type: ignore[arg-type]
+    plain, _, several, _, measures, note = further.tables(study, ANY_PLAN, further.done(study, jobs), {})
     assert (plain, several, note) == ("## Evaluation: plain", "## Evaluation: several", aggregations.NOTE)
     heads, row = markdown_tables.rows(measures)
     assert heads[:4] == ["runs", "test split", "rounds", "accuracy"]
@@ -121,8 +125,7 @@ def test_further_evaluations_of_planned_comparisons_are_compared(tmp_path: Path)
     tokens = {"a": 10.0, "b": 20.0}
     runs: Any = {job.directory: SimpleNamespace(metrics=[{"tokens/generated": tokens[job.run]}]) for job in jobs}
     study: Any = SimpleNamespace(evaluations={"more": None}, comparisons=[["a", "b"], ["a", "c"]])
-    plan: Any = SimpleNamespace(compares=lambda first, second: True)
-    _, table, title, compared = further.tables(study, plan, further.done(study, jobs), runs)
+    _, table, title, compared = further.tables(study, ANY_PLAN, further.done(study, jobs), runs)
     assert "| a | easy | 2 | 37.5" in re.sub(" +", " ", table)
     assert title == "### Planned comparisons: more"
     _, row = markdown_tables.rows(compared)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from src.config import options, resume
 from src.evaluation.results import Evaluated
+from src.evaluation.statistics import Interval
 from src.rounds.aggregation import Aggregation
 from src.train import train
 from src.training import trainer
@@ -100,6 +102,25 @@ def test_the_best_weights_are_those_of_the_first_step_with_the_best_validation(
     assert best == second == (run / "model" / "adapter_model.safetensors").read_bytes()
     assert second != third
     assert step_of(run / "checkpoints" / "best") == 2
+
+
+def test_every_look_at_the_validation_split_counts_once_also_after_an_extension(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps 2 and 3 are looks 1 and 2 of a run of three steps; step 4 is the third look, not the second again."""
+    looks: list[int] = []
+    honest = trainer.band
+
+    def noted(correct: Sequence[float], look: int) -> Interval:
+        looks.append(look)
+        return honest(correct, look)
+
+    monkeypatch.setattr(trainer, "band", noted)
+    run = run_small(tmp_path / "run", *SETTINGS, "evaluation.every=2")
+    assert looks == [1, 2]
+    directory, config = resume([f"resume={run}", "train.steps=5"])
+    train(config, directory)
+    assert looks == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -193,11 +193,11 @@ def combine(intervals: Sequence[Interval], lowest: float, highest: float) -> Int
     )
 
 
-def over_seeds(values: Sequence[float]) -> Interval:
-    """Mean with the 95 % interval of Student's t (Biometrika 6, 1908); two values at least."""
+def over_seeds(values: Sequence[float], lowest: float = -math.inf, highest: float = math.inf) -> Interval:
+    """Mean of two values or more with the 95 % interval of Student's t (Biometrika 6, 1908), clipped."""
     mean = statistics.fmean(values)
     half = t_quantile(len(values)) * statistics.stdev(values) / math.sqrt(len(values))
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(lowest, mean - half), min(highest, mean + half))
 
 
 def markdown(rows: Sequence[Result]) -> str:

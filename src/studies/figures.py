@@ -33,7 +33,7 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
     """Accuracies of an evaluation with 95 % intervals, one line per run; ``None`` if a table says as much.
 
     With three numbers of rounds or more, these are the axis, and each test split has a panel. With more test splits
-    than numbers of rounds, it is the other way round.
+    than numbers of rounds, it is the other way round. Points are joined by lines along numbers only.
     """
     splits = list(dict.fromkeys(what.split for _, what in found))
     rounds = sorted({what.rounds for _, what in found})
@@ -47,12 +47,17 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
         panel, place = (what.rounds, what.split) if by_split else (what.split, what.rounds)
         points.append(Point(run, panel, place, [summary for _, summary in by_seed.values()]))
     runs = list(dict.fromkeys(point.run for point in points))
+    joined = not by_split or all(split[-1].isdigit() for split in splits)
     with plots.style():
         figure = Figure(figsize=(plots.WIDTH, 4.6 if by_split else 4.0), layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
             own = [point for point in points if point.panel == panel]
             for index, run in enumerate(runs):
-                _line(axes, [point for point in own if point.run == run], places, index)
+                shift = 0.0 if joined else 0.18 * (index - (len(runs) - 1) / 2)
+                _draw(axes, [point for point in own if point.run == run], places, index, shift)
+            if not joined:
+                for line in axes.containers:
+                    line.lines[0].set_linestyle("")
             names = [str(place) for place in places]
             axes.set_xticks(range(len(places)), names, rotation=90 if by_split else 0)
             title = f"{panel} round{'s' if panel != 1 else ''}" if by_split else str(panel)
@@ -69,18 +74,18 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
     return figure
 
 
-def _line(axes: Axes, points: list[Point], places: list[Any], index: int) -> None:
+def _draw(axes: Axes, points: list[Point], places: list[Any], index: int, shift: float) -> None:
+    """The accuracies of a run with their intervals, ``shift`` beside their places."""
     found = {point.place: results.over_runs(point.summaries) for point in points}
     at = [number for number, place in enumerate(places) if place in found]
     values = [found[places[number]] for number in at]
-    line = look(index).line
     axes.errorbar(
-        at,
+        [number + shift for number in at],
         [one.estimate for one in values],
         yerr=[[one.estimate - one.low for one in values], [one.high - one.estimate for one in values]],
         linewidth=1.6,
         markersize=4.5,
         elinewidth=0.8,
         capsize=2,
-        **line,
+        **look(index).line,
     )

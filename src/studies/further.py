@@ -57,7 +57,7 @@ def _accuracies(found: Found) -> str:
     for (run, what), by_seed in found.items():
         some = [one for _, one in by_seed.values()]
         votes = [one["majority"] for one in some]
-        spread = results.over_seeds(votes) if len(set(votes)) > 1 else None
+        spread = results.over_seeds(votes, 0, 1) if len(set(votes)) > 1 else None
         rows.append(
             [
                 *(run, what.split, str(what.rounds), results.percent(results.over_runs(some))),

@@ -56,6 +56,16 @@ def test_many_splits_are_the_axis_and_numbers_of_rounds_the_panels() -> None:
     assert list(figure.axes[1].containers[0].lines[0].get_xdata()) == [0, 2], "a missing split leaves a gap"
 
 
+def test_names_without_an_order_are_not_joined_by_lines() -> None:
+    splits = ("easy", "easy-typos", "easy-distractor")
+    found = {(run, Name("sums", split, 1)): {0: (PLACE, summary(0.5))} for run in ("base", "motif") for split in splits}
+    figure = across("wordings", found)
+    assert figure is not None
+    first, second = (container.lines[0] for container in figure.axes[0].containers)
+    assert first.get_linestyle() == "None"
+    assert [b - a for a, b in zip(first.get_xdata(), second.get_xdata(), strict=True)] == pytest.approx([0.18] * 3)
+
+
 def test_few_places_have_a_table_only() -> None:
     found = {("motif", Name("sums", split, n)): {0: (PLACE, summary(0.5))} for split in ("a", "b") for n in (1, 3)}
     assert across("before", found) is None

@@ -1,7 +1,7 @@
 """Composing, validating and building configurations, and launching commands. The only package that uses Hydra."""
 
 from src.config.building import build
-from src.config.composing import CONF, ROOT, groups, jobs, options, quote_rounds
+from src.config.composing import CONF, ROOT, folder_flags, groups, jobs, options, quote_rounds
 from src.config.config import Config, compose
 from src.config.deciding import deciding
 from src.config.directories import refuse_other_run
@@ -21,6 +21,7 @@ __all__ = [
     "compose",
     "deciding",
     "ended",
+    "folder_flags",
     "groups",
     "interrupted",
     "is_sweep",

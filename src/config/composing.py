@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 FOLDERS = [CONF]
-"""Folders with options of config groups: the project's own, and those that ``--config-dir`` adds."""
+"""Folders with options of config groups: the project's own, and those that ``--config-dir`` adds. All are searched."""
 
 OmegaConf.register_new_resolver("package", lambda path: str(ROOT / "src" / path), replace=True)
 OmegaConf.register_new_resolver("plain", lambda text, seed=None: _plain(text, seed), replace=True)
@@ -86,11 +86,13 @@ class SeveralTrackers(ConfigSource):
 
 
 class OwnPaths(SearchPathPlugin):
-    """Adds both config sources to Hydra's search path."""
+    """Adds both config sources, and the folders of ``--config-dir``, to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append(provider="motif", path="rounds://any")
         search_path.append(provider="motif", path="trackers://several")
+        for folder in FOLDERS[1:]:
+            search_path.append(provider="motif", path=f"file://{folder}")
 
 
 def register() -> None:
@@ -210,6 +212,11 @@ def own_choices(choices: Mapping[str, Any]) -> dict[str, str]:
     return {
         group: str(choice) for group, choice in choices.items() if choice is not None and not group.startswith("hydra")
     }
+
+
+def folder_flags() -> list[str]:
+    """The flag with which another process finds the options of this one's ``--config-dir``."""
+    return ["--config-dir", str(FOLDERS[-1])] if FOLDERS[1:] else []
 
 
 def commands() -> list[str]:

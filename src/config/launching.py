@@ -56,16 +56,13 @@ def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
         alone = f"src.{command} runs in one process, but a launcher started {processes}; start it with python -m"
         return complain(InputError(alone), "nothing was run") if os.environ["RANK"] == "0" else 2
     given = get_args_parser().parse_args(arguments)
-    own = []
     try:
         refuse_flags(given)
-        if given.config_dir:
-            FOLDERS.append(Path(given.config_dir).resolve())
-            own = [f"hydra.searchpath=[file://{FOLDERS[-1]}]"]
+        FOLDERS[1:] = [Path(given.config_dir).resolve()] if given.config_dir else []
         if shows(given):
-            return _under_hydra(_Job(command, task), _line(arguments, to_show(command, own, given)))
-        request = requested(command, own, given.overrides, given.multirun)
-        configs = [configured(command, [*own, *job]) for job in request.jobs]
+            return _under_hydra(_Job(command, task), _line(arguments, to_show(command, given)))
+        request = requested(command, given.overrides, given.multirun)
+        configs = [configured(command, job) for job in request.jobs]
         if request.search:
             refuse_without_objective(command, configs)
     except (InputError, HydraException) as error:
@@ -76,11 +73,11 @@ def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
     try:
         if request.sweep:
             job = _Job(command, task, sweep=True, folders=tuple(FOLDERS))
-            marked = settings_of_swept_options(command, own, request.overrides)
+            marked = settings_of_swept_options(command, request.overrides)
             typed = arguments if given.multirun else ["--multirun", *arguments]
-            sweep = Sweep(command, arguments, request, own, configs, marked)
+            sweep = Sweep(command, arguments, request, configs, marked)
             return sweep.run(lambda further: _under_hydra(job, _line(typed, request, marked, further)))
-        directory = output_directory(command, [*own, *request.overrides], None)
+        directory = output_directory(command, request.overrides, None)
         refuse_used([directory], configs)
         # A run holds its lock before Hydra writes into its directory.
         with locked(directory) if directory is not None else nullcontext():
@@ -102,13 +99,13 @@ def _line(
     return [*before, *overrides, *request.flags, *further, *after]
 
 
-def settings_of_swept_options(command: str, own: Sequence[str], overrides: Sequence[str]) -> list[str]:
+def settings_of_swept_options(command: str, overrides: Sequence[str]) -> list[str]:
     """Return the overrides of settings that only the swept options of a group have; Hydra needs a "++" for them.
 
     Hydra composes a sweep once without its swept overrides, and refuses what is not a setting there. Each job has been
     composed before, so it is known to be one.
     """
-    return list(tried(command, [*own, *fixed(overrides)])[2])
+    return list(tried(command, fixed(overrides))[2])
 
 
 def configured(command: str, overrides: Sequence[str]) -> Config[Any]:

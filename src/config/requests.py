@@ -68,14 +68,14 @@ class Request:
         return ["hydra.sweeper.params=null", *(["hydra.sweeper.direction=maximize"] if self.minimizes else [])]
 
 
-def requested(command: str, own: Sequence[str], typed: Sequence[str], multirun: bool) -> Request:
-    """Read what the overrides ``typed`` ask for; ``own`` are further overrides that jobs are composed with.
+def requested(command: str, typed: Sequence[str], multirun: bool) -> Request:
+    """Read what the overrides ``typed`` ask for.
 
     Raises:
         HydraException: an override cannot be parsed.
         InputError: the jobs would start in other processes, but this command runs on several itself.
     """
-    single = [*own, *fixed(typed)]
+    single = fixed(typed)
     try:
         try:
             hydra = hydra_section(command, single)

@@ -64,7 +64,7 @@ def _mistakes(given: Namespace) -> Iterator[str]:
         yield "--package belongs to --cfg"
 
 
-def to_show(command: str, own: list[str], given: Namespace) -> Request:
+def to_show(command: str, given: Namespace) -> Request:
     """The request of a command line that asks to be shown something; help on a sweep is help without its values.
 
     Raises:
@@ -76,11 +76,11 @@ def to_show(command: str, own: list[str], given: Namespace) -> Request:
             raise InputError(f"--shell-completion takes one of {', '.join(COMPLETIONS)}")
         return Request(given.overrides, given.overrides)
     overrides = [text for text in given.overrides if not (given.multirun and _swept(text))]
-    (node, _), errors = explained(command, [*own, *overrides])
+    (node, _), errors = explained(command, overrides)
     if errors:
         raise InputError(*errors)
     if given.cfg and (given.package or given.resolve):
-        _check_shown(command, node, [*own, *overrides], given)
+        _check_shown(command, node, overrides, given)
     return Request(given.overrides, quote_rounds(overrides))
 
 

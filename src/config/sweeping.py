@@ -46,14 +46,12 @@ class Sweep:
 
     Attributes:
         arguments: the command line, without the command.
-        own: overrides that every job is composed with, besides those of the request.
         marked: overrides that Hydra gets with "++", which changes the names of directories.
     """
 
     command: str
     arguments: Sequence[str]
     request: Request
-    own: Sequence[str]
     configs: Sequence[Config[Any]]
     marked: Sequence[str] = ()
 
@@ -73,7 +71,7 @@ class Sweep:
             raw = str(cut) if cut else NOW.sub(lambda found: datetime.now().strftime(found[1]), raw)
             place, further = Path(raw), [f"hydra.sweep.dir={quoted(raw)}"]
         elif "${" in raw:  # a directory for some of the jobs each; the sweep's own files are in the first job's
-            place = Path(str(hydra_section(self.command, [*self.own, *self.request.jobs[0]]).sweep.dir))
+            place = Path(str(hydra_section(self.command, self.request.jobs[0]).sweep.dir))
         directories = self._free(further)
         with locked(place):
             record = {"command": self.command, "arguments": self._lasting, "ended": False}
@@ -127,7 +125,7 @@ class Sweep:
         if self.request.search:
             return []
         jobs = [[f"++{text}" if text in self.marked else text for text in job] for job in self.request.jobs]
-        overrides = [[*self.own, *further, *job] for job in jobs]
+        overrides = [[*further, *job] for job in jobs]
         directories = [output_directory(self.command, job, number) for number, job in enumerate(overrides)]
         refuse_used(directories, self.configs)
         return directories

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from src.rounds.base import MOST_ROUNDS, Quoting, TokenCarry
 from src.rounds.carry.none import Nothing
+from src.rounds.counting import Count
 from src.rounds.prompts import bounded
 from src.rounds.sets import balanced, longest, ordered, reader, unread
 from src.settings import RunSettings
@@ -99,6 +100,10 @@ class Aggregation(Quoting):
     @property
     def widths(self) -> tuple[int, ...]:
         return (self.responses, self.trajectories)[: self.n]
+
+    @property
+    def turns(self) -> tuple[Count, ...]:
+        return (Count(self.responses), Count(self.sets * self.trajectories))[: self.n]
 
     @property
     def ends_early(self) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from operator import mul
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from src.rounds.counting import Count, counted
 from src.rounds.prompts import Prompts
 from src.rounds.tool.base import Tool
 from src.settings import RunSettings, Section
@@ -100,6 +103,18 @@ class Strategy(Section, ABC):
     @abstractmethod
     def widths(self) -> tuple[int, ...]:
         """Children of each turn at each depth."""
+
+    @property
+    def turns(self) -> tuple[Count, ...]:
+        """Turns of each round of a problem's rollout in which no branch ends early: a tree with ``widths`` and
+        ``probes``. A strategy of another shape overrides this."""
+        levels = list(accumulate(self.widths, mul))
+        return counted(levels, [self.probes * parents for parents in [1, *levels][: len(levels)]])
+
+    @property
+    def shares(self) -> Sequence[tuple[float, Strategy]]:
+        """The strategies that grow the problems of a training step, each with its share of them."""
+        return [(1.0, self)]
 
     @property
     @abstractmethod

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from src.rounds.base import MOST_ROUNDS, Strategy
+from src.rounds.counting import Count, averaged
 from src.settings import RunSettings, Section
 from src.types import Codec, Problem, Turn
 
@@ -102,6 +103,15 @@ class Mixture(Strategy):
     def widths(self) -> tuple[int, ...]:
         """Nothing, since widths differ between parts; each part is checked on its own."""
         return ()
+
+    @property
+    def turns(self) -> tuple[Count, ...]:
+        return averaged((share, strategy.turns) for share, strategy in self.shares)
+
+    @property
+    def shares(self) -> Sequence[tuple[float, Strategy]]:
+        total = sum(part.share for part in self.parts.values()) or 1.0
+        return [(part.share / total, part.strategy) for part in self.parts.values() if part.share]
 
     @property
     def ends_early(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from src.rounds.base import MOST_ROUNDS, Quoting, TokenCarry
+from src.rounds.counting import Count, counted
 from src.rounds.prompts import bounded, fitted
 from src.rounds.search.aggregate import Aggregate
 from src.settings import RunSettings
@@ -79,6 +80,15 @@ class MultiRound(Quoting):
         if self.branching is not None:
             return tuple(self.branching)
         return (self.responses, self.trajectories, *[1] * self.n)[: self.n]
+
+    @property
+    def turns(self) -> tuple[Count, ...]:
+        """With a ``search``, the candidates of each round, and probes from every one that is not final."""
+        if self.search is None:
+            return super().turns
+        continued = self.search.keep if self.search.prunes else 1
+        levels = [self.search.candidates * (1 if number == 0 else continued) for number in range(self.n)]
+        return counted(levels, [0, *(self.probes * candidates for candidates in levels)][: self.n])
 
     @property
     def ends_early(self) -> bool:

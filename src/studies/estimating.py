@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ PROBE = (
     *("evaluation.limit=8", "evaluation.samples=1", "checkpoint.every=2", "tracking=none"),
 )
 """Overrides of a run of two steps, from which the time of a whole one is computed."""
+
+TRIAL_SECONDS = 3600
+"""Time after which a trial is given up."""
 
 PROBLEMS = 500
 """Problems of a test split whose size the configuration does not say."""
@@ -50,7 +54,9 @@ def estimated(study: Study, jobs: Sequence[Job], root: Path, device: str | None)
         elif finished:
             seconds, how = statistics.fmean(finished), f"mean of {len(finished)} finished runs"
         else:
-            seconds, how = probed(missing[0], root), "from two steps of a trial here"
+            begun = startable(missing[0], jobs)
+            seconds, how = probed(begun, root), "from two steps of a trial here"
+            how += ", without its warm-up" if begun is not missing[0] else ""
         total += seconds * len(missing)
         rows.append([name, f"{len(missing)} of {len(own)}", f"{seconds / 3600:.2f}", how])
     further = sum(job.kind != "train" and not job.complete for job in jobs)
@@ -64,18 +70,29 @@ def estimated(study: Study, jobs: Sequence[Job], root: Path, device: str | None)
     return "\n".join(lines)
 
 
+def startable(job: Job, jobs: Sequence[Job]) -> Job:
+    """The job if its warm-up is done; otherwise the job without the warm-up's adapter, and with another directory."""
+    pending = {str(one.directory) for one in jobs if one.kind == "warmup" and not one.complete}
+    overrides = tuple(one for one in job.overrides if one.partition("=")[2] not in pending)
+    if overrides == job.overrides:
+        return job
+    own = job.directory.with_name(f"{job.directory.name}-without-warmup")
+    return replace(job, overrides=overrides, directory=own)
+
+
 def probed(job: Job, root: Path) -> float:
     """Seconds of a run: its steps at the speed of the second step of a trial, and its evaluations at the speed at which
-    that step sampled tokens."""
+    that step sampled tokens.
+
+    Raises:
+        InputError: the trial failed, or took too long.
+    """
     folder = root / "trials" / f"{job.directory.name}"
     overrides = [one for one in job.overrides if one.partition("=")[0] not in {p.partition("=")[0] for p in PROBE}]
     begun = time.monotonic()
     if not (folder / "summary.json").is_file():
-        command = [sys.executable, "-m", "src.train", *overrides, *PROBE, f"hydra.run.dir={folder}"]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=3600)
-        if done.returncode:
-            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            raise InputError(f"{job.label}: a trial of two steps failed: {''.join(last)}")
+        given = [*configuration.folder_flags(), *overrides, *PROBE, f"hydra.run.dir={folder}"]
+        _tried(job, [sys.executable, "-m", "src.train", *given])
     started = max(5.0, min(30.0, time.monotonic() - begun))
     run = read_run(folder)
     step = run.metrics[-1]
@@ -87,25 +104,56 @@ def probed(job: Job, root: Path) -> float:
     settings = configuration.compose("train", job.overrides).settings
     tokens = sum(per_answer.values()) * _problems(settings) * settings.evaluation.samples
     asked = tokens * (2 if settings.evaluation.before else 1)
-    if settings.evaluation.every:
-        looks = -(-settings.train.steps // settings.evaluation.every)
-        asked += looks * settings.benchmark.validation_size * max(per_answer.values())
+    asked += _looks(settings) * settings.benchmark.validation_size * max(per_answer.values())
     return float(started + settings.train.steps * seconds + asked / speed)
+
+
+def _tried(job: Job, command: Sequence[str]) -> None:
+    """Run the trial of a job.
+
+    Raises:
+        InputError: it failed, or took too long.
+    """
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment(), check=False, timeout=TRIAL_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            f"{job.label}: a trial of two steps took more than {TRIAL_SECONDS} seconds and was stopped. Estimate the "
+            "study for a GPU (--estimate device=H200), or make its steps smaller (train.problems, rounds.responses)"
+        ) from error
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise InputError(f"{job.label}: a trial of two steps failed: {''.join(last)}")
 
 
 def computed(job: Job, device: str) -> float:
     """Seconds of a run on a GPU, by the roofline model."""
     settings = configuration.compose(
-        "train", [one for one in job.overrides if not one.startswith("model.adapter")]
+        "train", [one for one in job.overrides if not one.startswith("model.adapter=")]
     ).settings
-    found, shape = device_named(device), shape_for(settings.model)
-    training = training_seconds(settings, shape, found)
-    each = [
-        evaluation_seconds(settings, shape, found, rounds, _problems(settings))
-        for rounds in dict.fromkeys(settings.evaluation.rounds)
-    ]
-    splits = len(settings.benchmark.tests)
-    return training + splits * sum(each) * (2 if settings.evaluation.before else 1)
+    found, shape, asked = device_named(device), shape_for(settings.model), settings.evaluation
+
+    def answers(chains: Any, problems: int) -> float:
+        return evaluation_seconds(settings, shape, found, chains, problems)
+
+    tests = sum(
+        answers(asked.chains(settings.rounds, split, rounds), _problems(settings))
+        for split in settings.benchmark.tests
+        for rounds in dict.fromkeys(asked.rounds)
+    )
+    seconds = training_seconds(settings, shape, found) + tests * (2 if asked.before else 1)
+    if looks := _looks(settings):
+        chains = settings.rounds.independent(settings.rounds.n, 1, asked.temperature, asked.top_p)
+        seconds += looks * answers(chains, settings.benchmark.validation_size)
+    return float(seconds)
+
+
+def _looks(settings: Any) -> int:
+    """Number of validations of a run."""
+    every = settings.evaluation.every
+    return -(-settings.train.steps // every) if every else 0
 
 
 def _problems(settings: Any) -> int:

@@ -53,11 +53,12 @@ class Job:
     @property
     def command(self) -> list[str]:
         """Arguments of the module ``src.<kind>``."""
+        given = [*configuration.folder_flags(), *self.overrides]
         if self.kind == "evaluate":
             place = [] if self.run != BASE else [f"hydra.run.dir={self.directory}"]
-            return [*self.overrides, *place, f"out={self.done}"]
+            return [*given, *place, f"out={self.done}"]
         tracking = ["tracking=none"] if self.kind == "train" else []
-        return [*self.overrides, *tracking, f"hydra.run.dir={self.directory}"]
+        return [*given, *tracking, f"hydra.run.dir={self.directory}"]
 
 
 def planned(study: Study, root: Path) -> list[Job]:

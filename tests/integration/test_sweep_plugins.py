@@ -63,7 +63,7 @@ def test_a_search_maximizes_validation_accuracy_and_goes_on(tmp_path: Path, capf
 
 @needs("hydra_optuna_sweeper")
 def test_a_search_without_a_recipe_maximizes_too() -> None:
-    request = requested("train", [], ["hydra/sweeper=optuna", "optimizer.lr=interval(1e-5,1e-3)", "rounds=1,3"], True)
+    request = requested("train", ["hydra/sweeper=optuna", "optimizer.lr=interval(1e-5,1e-3)", "rounds=1,3"], True)
     assert request.search
     assert "hydra.sweeper.direction=maximize" in request.flags
     rate = "optimizer.lr="

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -20,6 +21,13 @@ ENOUGH = 3
 """Fewest places on an axis that are worth a figure."""
 
 
+MOST_LINES = 8
+"""Most lines of a panel that can be told apart."""
+
+DARK = 0.55
+"""Accuracy above which a cell is dark, so that its number is white."""
+
+
 class Point(NamedTuple):
     """One accuracy: of which run, in which panel, at which place of the axis, and its summaries by seed."""
 
@@ -30,10 +38,11 @@ class Point(NamedTuple):
 
 
 def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, Mapping[str, Any]]]]) -> Figure | None:
-    """Accuracies of an evaluation with 95 % intervals, one line per run; ``None`` if a table says as much.
+    """Accuracies of an evaluation, one line per run with 95 % intervals; ``None`` if a table says as much.
 
     With three numbers of rounds or more, these are the axis, and each test split has a panel. With more test splits
-    than numbers of rounds, it is the other way round. Points are joined by lines along numbers only.
+    than numbers of rounds, it is the other way round. Points are joined by lines along numbers only. Many runs
+    are the rows of matrices instead, one for each panel.
     """
     splits = list(dict.fromkeys(what.split for _, what in found))
     rounds = sorted({what.rounds for _, what in found})
@@ -48,14 +57,19 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
         points.append(Point(run, panel, place, [summary for _, summary in by_seed.values()]))
     runs = list(dict.fromkeys(point.run for point in points))
     joined = not by_split or all(split[-1].isdigit() for split in splits)
+    many = len(runs) > MOST_LINES
+    labels = {run: "base, before training" if run == BASE else run for run in runs}
     with plots.style():
-        figure = Figure(figsize=(plots.WIDTH, 4.6 if by_split else 4.0), layout="constrained")
+        height = 1.4 + 0.28 * len(runs) if many else 4.0
+        figure = Figure(figsize=(plots.WIDTH, height + 0.6 * by_split), layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
             own = [point for point in points if point.panel == panel]
-            for index, run in enumerate(runs):
+            for index, run in enumerate(() if many else runs):
                 shift = 0.0 if joined else 0.18 * (index - (len(runs) - 1) / 2)
                 _draw(axes, [point for point in own if point.run == run], places, index, shift)
-            if not joined:
+            if many:
+                _matrix(axes, own, places, runs)
+            elif not joined:
                 for line in axes.containers:
                     line.lines[0].set_linestyle("")
             names = [str(place) for place in places]
@@ -64,14 +78,29 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
             counts = sorted({one["problems"] for point in own for one in point.summaries})
             problems = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
             axes.set(title=f"{title}, {problems} problems", xlabel="" if by_split else "rounds at evaluation")
-        first = figure.axes[0]
-        first.set(ylabel="accuracy (%), 95 % intervals")
-        first.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         seeds = {run: max(len(point.summaries) for point in points if point.run == run) for run in runs}
-        labels = {run: "base, before training" if run == BASE else run for run in runs}
-        plots.legend(figure, [plots.handle(labels[run], seeds[run], index) for index, run in enumerate(runs)])
-        figure.suptitle(f"Evaluation {name}", x=0.01, ha="left", fontsize=10.5)
+        named = [plots.named(labels[run], seeds[run]) for run in runs]
+        if many:
+            figure.axes[0].set_yticks(range(len(runs)), named)
+        else:
+            figure.axes[0].set(ylabel="accuracy (%), 95 % intervals")
+            figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
+            plots.legend(figure, [plots.handle(labels[run], seeds[run], index) for index, run in enumerate(runs)])
+        unit = "accuracy in %" if many else "accuracy"
+        figure.suptitle(f"Evaluation {name}: {unit}", x=0.01, ha="left", fontsize=10.5)
     return figure
+
+
+def _matrix(axes: Axes, points: list[Point], places: list[Any], runs: list[str]) -> None:
+    """Mean accuracies, runs by places: a number and its shade in each cell."""
+    cells = np.full((len(runs), len(places)), np.nan)
+    for point in points:
+        mean = results.over_runs(point.summaries).estimate
+        row, column = runs.index(point.run), places.index(point.place)
+        cells[row, column] = mean
+        axes.text(column, row, f"{100 * mean:.1f}", ha="center", va="center", color="white" if mean > DARK else "black")
+    axes.imshow(cells, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    axes.grid(visible=False)
 
 
 def _draw(axes: Axes, points: list[Point], places: list[Any], index: int, shift: float) -> None:

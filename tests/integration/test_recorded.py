@@ -49,22 +49,29 @@ def test_the_report_of_a_planned_study_is_rebuilt_from_its_record(study: Path, t
         assert (copy / name).read_text(encoding="utf-8") == (study / name).read_text(encoding="utf-8"), name
 
 
-NUMBER = re.compile(r"([+-]?\d+\.\d) (?:% )?\[([+-]?\d+\.\d), ([+-]?\d+\.\d)\]")
+NUMBER = re.compile(r"([+-]?\d+\.\d)(?: %| points| points less)? \[([+-]?\d+\.\d), ([+-]?\d+\.\d)\]")
 """An accuracy or a difference with its interval, as reports and their pages write them."""
 
 
-def numbers(file: Path) -> set[tuple[float, ...]]:
-    text = " ".join(file.read_text(encoding="utf-8").split())
-    return {tuple(map(float, found.groups())) for found in NUMBER.finditer(text)}
+def numbers(*files: Path, reversed_too: bool = False) -> set[tuple[float, ...]]:
+    """The numbers with intervals in ``files``; ``reversed_too`` adds differences in the other direction."""
+    texts = [" ".join(file.read_text(encoding="utf-8").split()) for file in files]
+    found = {tuple(map(float, match.groups())) for text in texts for match in NUMBER.finditer(text)}
+    return found | {(-estimate, -high, -low) for estimate, low, high in found if reversed_too}
 
 
 @pytest.mark.parametrize("study", PLANNED, ids=lambda study: study.name)
 def test_the_page_of_a_planned_study_quotes_its_report(study: Path) -> None:
-    """A difference may be quoted in either direction."""
-    reported, quoted = numbers(study / "report.md"), numbers(study / "README.md")
-    reported |= {(-estimate, -high, -low) for estimate, low, high in reported}
+    quoted = numbers(study / "README.md")
     assert quoted
-    assert quoted <= reported
+    assert quoted <= numbers(study / "report.md", reversed_too=True)
+
+
+def test_the_page_of_findings_quotes_recorded_numbers() -> None:
+    tables = [file for name in ("report", "results", "pairs") for file in EXPERIMENTS.rglob(f"{name}.md")]
+    quoted = numbers(ROOT / "docs" / "findings.md")
+    assert len(quoted) > 10
+    assert quoted <= numbers(*tables, reversed_too=True)
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: str(study.relative_to(EXPERIMENTS)))

@@ -66,6 +66,22 @@ def test_names_without_an_order_are_not_joined_by_lines() -> None:
     assert [b - a for a, b in zip(first.get_xdata(), second.get_xdata(), strict=True)] == pytest.approx([0.18] * 3)
 
 
+def test_many_runs_are_the_rows_of_a_matrix() -> None:
+    runs = [f"n{number}" for number in range(9)]
+    found = {
+        (run, Name("sums", "easy", n)): {0: (PLACE, summary(index / 10 + n / 100))}
+        for index, run in enumerate(runs)
+        for n in (1, 2, 4)
+    }
+    figure = across("every-n", found)
+    assert figure is not None
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts[:4]] == ["1.0", "2.0", "4.0", "11.0"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [f"{run}, 1 seed" for run in runs]
+    (image,) = axes.images
+    assert image.get_array()[8].tolist() == pytest.approx([0.81, 0.82, 0.84])
+
+
 def test_few_places_have_a_table_only() -> None:
     found = {("motif", Name("sums", split, n)): {0: (PLACE, summary(0.5))} for split in ("a", "b") for n in (1, 3)}
     assert across("before", found) is None

@@ -112,5 +112,5 @@ def test_weights_that_diverge_are_never_saved(
     error = capfd.readouterr().err
     assert "stopped: step 3, problem train-" in error
     assert "not finite" in error
-    assert "Saved: the checkpoint of step 2" in error
+    assert "Saved before the error: the checkpoint of step 2" in error
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")) == ["step_1", "step_2"]

@@ -43,15 +43,13 @@ def study(config: configuration.Config[Any], directory: Path) -> None:
         print(estimated(settings.study, jobs, root, settings.device))
         return
     folder = root / name
-    if settings.record is not None:
-        from src.studies.recording import record
-
-        with locked(folder):
-            registered(folder, settings.study, jobs)
-            print(record(name, settings.study, jobs, folder, Path(settings.record)))
-        return
     with locked(folder):
         plan = registered(folder, settings.study, jobs)
+        if settings.record is not None:
+            from src.studies.recording import record
+
+            print(record(name, settings.study, jobs, folder, Path(settings.record)))
+            return
         code = 0 if settings.report else carried_out(settings.study, jobs, folder, settings.at_once)
         print(write_report(name, settings.study, plan, jobs, folder))
     if code:

@@ -59,8 +59,15 @@ def verifier_error(scorer: Scorer, rows: list[dict[str, Any]]) -> VerifierError:
             "labelled answers; label answers that it can judge, or use verifier=math"
         )
     error = VerifierError.counted([float(row["correct"]) for row in rows], found)
-    with_error(Interval(0.5, 0.4, 0.6), error)  # raises now, not after hours of sampling, if nothing can be corrected
+    _check_informative(error)  # now, not after hours of sampling
     return error
+
+
+def _check_informative(error: VerifierError) -> None:
+    try:
+        error.rates()
+    except ValueError as problem:
+        raise InputError(f"evaluation.labelled: {problem}") from problem
 
 
 def with_error(measured: Interval, error: VerifierError) -> dict[str, Any]:
@@ -69,10 +76,8 @@ def with_error(measured: Interval, error: VerifierError) -> dict[str, Any]:
     Raises:
         InputError: the verifier accepts wrong answers as often as right ones.
     """
-    try:
-        true = corrected(measured, error)
-    except ValueError as problem:
-        raise InputError(f"evaluation.labelled: {problem}") from problem
+    _check_informative(error)
+    true = corrected(measured, error)
     return {
         "verifier_error": vars(error),
         "corrected": {"accuracy": true.estimate, "low": true.low, "high": true.high},

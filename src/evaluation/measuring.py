@@ -32,6 +32,21 @@ class VerifierError:
             raise ValueError(f"{len(right)} right and {len(wrong)} wrong labelled answers; both kinds are needed")
         return cls(sum(one >= 1 for one in wrong), len(wrong), sum(one < 1 for one in right), len(right))
 
+    def rates(self) -> tuple[float, float]:
+        """The shares of right answers that the verifier accepts, and of wrong ones that it refuses, with one accepted
+        and one refused answer added to each count (Lang & Reiczigel, Prev. Vet. Med. 113, 2014).
+
+        Raises:
+            ValueError: the verifier accepts wrong answers as often as right ones, so its verdicts say nothing.
+        """
+        accepts = (self.right - self.rejected + 1) / (self.right + 2)
+        refuses = (self.wrong - self.accepted + 1) / (self.wrong + 2)
+        if accepts + refuses <= 1:
+            raise ValueError(
+                "the verifier accepts wrong answers as often as right ones, so that nothing can be corrected"
+            )
+        return accepts, refuses
+
 
 def corrected(measured: Interval, error: VerifierError) -> Interval:
     """The true accuracy behind a measured one, with a 95 % interval that also covers the verifier's error rates.
@@ -42,11 +57,8 @@ def corrected(measured: Interval, error: VerifierError) -> Interval:
     Raises:
         ValueError: the verifier accepts wrong answers as often as right ones, so its verdicts say nothing.
     """
-    accepts = (error.right - error.rejected + 1) / (error.right + 2)  # of right answers
-    refuses = (error.wrong - error.accepted + 1) / (error.wrong + 2)  # of wrong answers
+    accepts, refuses = error.rates()
     power = accepts + refuses - 1
-    if power <= 0:
-        raise ValueError("the verifier accepts wrong answers as often as right ones, so that nothing can be corrected")
     count, square = effective(measured), Z95 * Z95
     seen = (count * measured.estimate + square / 2) / (count + square)
     true = min(1.0, max(0.0, (seen + refuses - 1) / power))

@@ -12,16 +12,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from src.reporting import plots
 from src.reporting.looks import look
-from src.reporting.runs import Group, Run
+from src.reporting.runs import Group, Run, step_seconds
 from src.reporting.series import Points, validation, validation_title
-
-TIMES = ("time/rollout", "time/reward", "time/train")
-"""Seconds of a step's phases, without validations and checkpoints."""
 
 COSTS: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
     "problems": lambda line: line.get("problems_seen", 0),
     "generated tokens (thousands)": lambda line: line.get("tokens/generated", 0) / 1000,
-    "seconds": lambda line: sum(line.get(name, 0.0) for name in TIMES),
+    "seconds": step_seconds,
 }
 """Costs by name. Problems are counted from the start of training, the others by step."""
 

@@ -135,6 +135,11 @@ def find_runs(patterns: str | Iterable[str]) -> tuple[list[Run], list[str]]:
     return list(runs.values()), left_out
 
 
+def step_seconds(metrics: Mapping[str, Any]) -> float:
+    """Seconds of a training step, from its line of metrics, without validations and checkpoints."""
+    return float(sum(metrics[f"time/{phase}"] for phase in ("rollout", "reward", "train")))
+
+
 def newest(folder: Path) -> Path:
     """Find the newest complete run in ``folder``, which holds ``<date>/<time>/`` directories.
 

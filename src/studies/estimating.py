@@ -15,7 +15,7 @@ from src import config as configuration
 from src.estimating.devices import device_named
 from src.estimating.published import shape_for
 from src.estimating.running import Assumed, evaluation_seconds, training_seconds
-from src.reporting.runs import read_run
+from src.reporting.runs import read_run, step_seconds
 from src.studies.jobs import Job
 from src.studies.running import environment
 from src.studies.settings import Study
@@ -96,7 +96,6 @@ def probed(job: Job, root: Path) -> float:
     started = max(5.0, min(30.0, time.monotonic() - begun))
     run = read_run(folder)
     step = run.metrics[-1]
-    seconds = sum(step[f"time/{part}"] for part in ("rollout", "reward", "train"))
     speed = step["tokens/generated"] / max(step["time/rollout"], 1e-9)
     per_answer = {
         (one["split"], one["rounds"]): one["tokens_per_answer"] for one in run.summary["evaluations"]["after"]
@@ -105,7 +104,7 @@ def probed(job: Job, root: Path) -> float:
     tokens = sum(per_answer.values()) * _problems(settings) * settings.evaluation.samples
     asked = tokens * (2 if settings.evaluation.before else 1)
     asked += _looks(settings) * settings.benchmark.validation_size * max(per_answer.values())
-    return float(started + settings.train.steps * seconds + asked / speed)
+    return float(started + settings.train.steps * step_seconds(step) + asked / speed)
 
 
 def _tried(job: Job, command: Sequence[str]) -> None:

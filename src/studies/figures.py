@@ -65,13 +65,10 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
         for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
             own = [point for point in points if point.panel == panel]
             for index, run in enumerate(() if many else runs):
-                shift = 0.0 if joined else 0.18 * (index - (len(runs) - 1) / 2)
+                shift = None if joined else 0.18 * (index - (len(runs) - 1) / 2)
                 _draw(axes, [point for point in own if point.run == run], places, index, shift)
             if many:
                 _matrix(axes, own, places, runs)
-            elif not joined:
-                for line in axes.containers:
-                    line.lines[0].set_linestyle("")
             names = [str(place) for place in places]
             axes.set_xticks(range(len(places)), names, rotation=90 if by_split else 0)
             title = f"{panel} round{'s' if panel != 1 else ''}" if by_split else str(panel)
@@ -79,9 +76,8 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
             problems = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
             axes.set(title=f"{title}, {problems} problems", xlabel="" if by_split else "rounds at evaluation")
         seeds = {run: max(len(point.summaries) for point in points if point.run == run) for run in runs}
-        named = [plots.named(labels[run], seeds[run]) for run in runs]
         if many:
-            figure.axes[0].set_yticks(range(len(runs)), named)
+            figure.axes[0].set_yticks(range(len(runs)), [plots.named(labels[run], seeds[run]) for run in runs])
         else:
             figure.axes[0].set(ylabel="accuracy (%), 95 % intervals")
             figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
@@ -103,18 +99,18 @@ def _matrix(axes: Axes, points: list[Point], places: list[Any], runs: list[str])
     axes.grid(visible=False)
 
 
-def _draw(axes: Axes, points: list[Point], places: list[Any], index: int, shift: float) -> None:
-    """The accuracies of a run with their intervals, ``shift`` beside their places."""
+def _draw(axes: Axes, points: list[Point], places: list[Any], index: int, shift: float | None) -> None:
+    """The accuracies of a run with their intervals: joined by a line, or ``shift`` beside their places."""
     found = {point.place: results.over_runs(point.summaries) for point in points}
     at = [number for number, place in enumerate(places) if place in found]
     values = [found[places[number]] for number in at]
     axes.errorbar(
-        [number + shift for number in at],
+        [number + (shift or 0.0) for number in at],
         [one.estimate for one in values],
         yerr=[[one.estimate - one.low for one in values], [one.high - one.estimate for one in values]],
         linewidth=1.6,
         markersize=4.5,
         elinewidth=0.8,
         capsize=2,
-        **look(index).line,
+        **(look(index).line | ({} if shift is None else {"linestyle": ""})),
     )

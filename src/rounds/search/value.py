@@ -15,8 +15,7 @@ class Value(Search):
     """Ranks candidates by value: the share of their probes whose answer is the most common one among all probes.
 
     Agreement replaces the gold answer (self-consistency, arXiv 2203.11171). A finished candidate has no probes and
-    counts as its own probe. If a probe states an answer, the most common one is a
-    stated one. Ties keep their order.
+    counts as its own probe. If a probe states an answer, the most common one is a stated one. Ties keep their order.
     """
 
     probes: ClassVar[bool] = True

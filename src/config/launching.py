@@ -16,6 +16,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from yaml import MarkedYAMLError
 
 from src.config.composing import CONF, FOLDERS, output_directory, own_choices, register
 from src.config.config import Config, compose, from_node
@@ -26,7 +27,7 @@ from src.config.requests import Request, fixed, requested
 from src.config.runs import overlay
 from src.config.showing import refuse_flags, shows, to_show
 from src.config.sweeping import Sweep, refuse_without_objective
-from src.config.validating import tried
+from src.config.validating import not_yaml, tried
 from src.parallel.settings import launched
 from src.types import InputError
 from src.utils.run_lock import locked
@@ -67,6 +68,8 @@ def _launched(command: str, task: Task, arguments: Sequence[str] | None) -> int:
             refuse_without_objective(command, configs)
     except (InputError, HydraException) as error:
         return complain(error, "nothing was run")
+    except MarkedYAMLError as error:  # an option of --config-dir
+        return complain(InputError(not_yaml(error)), "nothing was run")
     if command in WITHOUT_DIRECTORY or any(text.startswith("run=") for text in request.overrides):
         codes = (ended(partial(task, config, Path()), Path()) for config in configs)
         return next((code for code in codes if code), 0)

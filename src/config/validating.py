@@ -10,6 +10,7 @@ from typing import Any
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from src.config.building import FAILED, attempt, locate, section_of, sections
 from src.config.composing import CONF, Composition, composed, groups, option, options, raw
@@ -137,6 +138,8 @@ def _explain(command: str, good: Sequence[str], override: str, error: Exception)
     """Say in words why Hydra refused an override."""
     if isinstance(error, OverrideParseException) or type(error) is HydraException or "Ambiguous value" in str(error):
         return not_understood(override, error)
+    if isinstance(error, MarkedYAMLError):
+        return f"{override}: {not_yaml(error)}"
     key, _, value = override.lstrip("+~").partition("=")
     group = key.partition("@")[0]
     plugin, missing = group, value  # an option may itself choose a plug-in
@@ -168,6 +171,13 @@ def not_understood(override: str, error: Exception) -> str:
             "quote a text that contains commas"
         )
     return f"{override}: cannot be parsed ({str(error).splitlines()[0]}); write key=value, and lists as [a,b]"
+
+
+def not_yaml(error: MarkedYAMLError) -> str:
+    """Say which line of which file of options is not YAML."""
+    mark = error.problem_mark or error.context_mark
+    place = f"{mark.name}, line {mark.line + 1}: " if mark else ""
+    return f"{place}not valid YAML: {error.problem or error.context}"
 
 
 def _keys(config: Any, prefix: str = "") -> Iterator[str]:

@@ -188,6 +188,20 @@ def train(laboratory: Path, run: Path, *overrides: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.parametrize("further", [[], ["-m"], ["--cfg", "job"], ["seed=x"]])
+def test_an_option_that_is_not_yaml_is_named_with_its_line(further: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "reward" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("_target_: src.rewards.Outcome\nweights: {a: 1,\n", encoding="utf-8")
+    command = [sys.executable, "-m", "src.train", "--config-dir", str(tmp_path), "reward=mine", *further]
+    result = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(CONF.parent)}, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert f"{file}, line 3: not valid YAML" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 EVERYTHING = [
     *("rounds=twice", "rounds/carry=shout", "reward=digits", "credit=everybody", "algorithm=plain", "optimizer=slow"),
     *("benchmark=additions", "verifier=contains", "engine=mine", "rounds/tool=backwards"),

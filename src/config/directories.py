@@ -15,8 +15,11 @@ from src.types import InputError
 from src.utils import checkpoints
 from src.utils.run_lock import refuse_second_writer
 
-FREE = ("tracking", "_target_", "train.max_time", SERVERS)
-"""Settings that may differ when a command is started again in its directory: they do not change its numbers."""
+CHANGEABLE = ("tracking", "train.max_time", SERVERS)
+"""Settings that do not change a run's numbers. They may be others when it goes on, and do not name directories."""
+
+FREE = (*CHANGEABLE, "_target_")
+"""What may differ when a command is started again in its directory."""
 
 RESUMED = (*FREE, *RESUMABLE, "optimizer.steps")
 """Settings that may differ when a run is resumed."""

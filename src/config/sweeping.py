@@ -18,11 +18,10 @@ from hydra._internal.utils import get_args_parser
 from src.config import sweep_table
 from src.config.composing import hydra_section, output_directory
 from src.config.config import Config
-from src.config.directories import refuse_used
+from src.config.directories import CHANGEABLE, refuse_used
 from src.config.job_records import RECORD
 from src.config.job_records import read as read_record
 from src.config.requests import Request
-from src.config.runs import SERVERS
 from src.types import InputError
 from src.utils.files import write_json
 from src.utils.run_lock import locked, refuse_second_writer
@@ -32,9 +31,6 @@ SWEEP = "sweep.json"
 
 SWEEP_FILES = (SWEEP, sweep_table.TABLE, "multirun.yaml", "optimization_results.yaml")
 """Files of a sweep's directory, beside those of its jobs; the last two are Hydra's and Optuna's."""
-
-CHANGEABLE = ("tracking", "train.max_time=", f"{SERVERS}=", "hydra.launcher")
-"""Beginnings of the overrides that a continued sweep takes. They do not name the directories of its jobs."""
 
 NOW = re.compile(r"\$\{now:([^}]*)\}")
 """The current time in a directory's name."""
@@ -199,12 +195,13 @@ def recorded_arguments(place: Path, command: str, arguments: Sequence[str]) -> l
         raise InputError(f"{place / SWEEP}: damaged; run the sweep's command with hydra.sweep.dir={place}") from error
     if owner != command:
         raise InputError(f"{place}: a sweep of src.{owner}; continue it with {continuing(owner, place)}")
-    refused = [text for text in arguments if not text.startswith(CHANGEABLE)]
+    taken = (*CHANGEABLE, "hydra.launcher")
+    refused = [text for text in arguments if not text.startswith(taken)]
     if refused:
         raise InputError(
             *(
-                f"{text}: a continued sweep keeps its settings; only tracking, train.max_time, {SERVERS} and "
-                "hydra.launcher can change. Start another sweep to change others."
+                f"{text}: a continued sweep keeps its settings; only {', '.join(taken)} can change. Start another "
+                "sweep to change others."
                 for text in refused
             )
         )

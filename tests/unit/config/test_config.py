@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config import CONF, ROOT, compose, groups, jobs, options, quote_rounds
 from src.config.composing import commands, raw
+from src.config.directories import CHANGEABLE
 from src.config.runs import EVERYWHERE, flat
 from src.config.validating import command_class, examined, explained
 from src.settings import Section
@@ -411,3 +412,8 @@ def test_invalid_structure_is_refused_with_the_name_of_the_setting(overrides: li
 def test_other_commands_check_types_too(name: str, override: str) -> None:
     with pytest.raises(InputError, match=override.partition("=")[0]):
         compose(name, [override, *(["question=?"] if name == "solve" else [])])
+
+
+def test_what_a_continued_sweep_may_change_names_no_directory() -> None:
+    job = OmegaConf.load(CONF / "train.yaml").hydra.job
+    assert list(job.config.override_dirname.exclude_keys) == list(CHANGEABLE)

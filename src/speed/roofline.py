@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,14 @@ def bounds(machine: Machine, decoding: Decoding, batch: int) -> tuple[float, flo
     return batch * machine.bandwidth / moved, machine.flops / decoding.operations
 
 
+def peak_of(dtype: str, products: Mapping[str, float]) -> float:
+    """The FLOPs per second that bound a model of this precision, from the measured ``products`` of each precision.
+
+    float32 bounds bfloat16, too: where a processor has no bfloat16 products, an engine multiplies in float32.
+    """
+    return max(rate for name, rate in products.items() if name in (dtype, "float32"))
+
+
 def decoding_of(policy: Policy, tokens: float) -> Decoding:
     """The decoding step of a model with ``tokens`` cached tokens per row.
 
@@ -85,7 +93,7 @@ def measure(bench: Workbench) -> Measured:
         for dtype in (torch.float32, torch.bfloat16)
     }
     dtype = str(bench.model.precision).removeprefix("torch.")
-    machine = Machine(max(read, copied), products.get(dtype, max(products.values())))
+    machine = Machine(max(read, copied), peak_of(dtype, products))
     prompt, new = settings.at_most(settings.prompt_tokens), settings.at_most(settings.new_tokens)
     decoding = decoding_of(policy, prompt + new / 2)
     engine, tokens = bench.engine(Unending(policy)), random_prompt(random.Random(bench.seed), policy, prompt)

@@ -529,6 +529,14 @@ def test_memory_does_not_follow_the_longest_row(tmp_path: Path) -> None:
 # the roofline
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bfloat16", "peak"),
+    [("bfloat16", 2.0, 10.0), ("bfloat16", 40.0, 40.0), ("float32", 40.0, 10.0)],
+)
+def test_products_in_float32_bound_a_model_in_bfloat16_too(dtype: str, bfloat16: float, peak: float) -> None:
+    assert roofline.peak_of(dtype, {"float32": 10.0, "bfloat16": bfloat16}) == peak
+
+
 def test_bounds_by_hand() -> None:
     machine = roofline.Machine(bandwidth=100.0, flops=1000.0)
     decoding = roofline.Decoding(weight_bytes=80.0, cache_bytes=5.0, operations=250.0)

@@ -35,10 +35,11 @@ def warm_up(config: configuration.Config[Any], directory: Path) -> dict[str, Any
     environment = prepare(settings.threads, directory)
     run = build_run(config, directory)
     policy, codec, rounds, budget = run.policy, run.codec, settings.rounds, imitation.micro_batch_tokens
+    end, progress = policy.end_token, imitation.progress
     rng = random.Random(f"{settings.seed}/warmup/validation")
     held_out = run.splits.validation[: imitation.validation_problems]
-    validation_rows = [row for problem in held_out for row in lessons(problem, rounds, codec, policy.end_token, rng)]
-    turns = stream(run.splits.train, rounds, codec, policy.end_token, settings.seed)
+    validation_rows = [row for one in held_out for row in lessons(one, rounds, codec, end, rng, progress)]
+    turns = stream(run.splits.train, rounds, codec, end, settings.seed, progress)
     # All batches are built before training, so that a problem without a worked solution fails here and not hours later.
     batches = [list(itertools.islice(turns, imitation.turns)) for _ in range(imitation.steps)]
     optimizer, schedule = settings.optimizer.build(policy.parameters(), imitation.steps)

@@ -19,15 +19,22 @@ from src.sft import solutions
 from src.types import Codec, InputError, Problem, Row, Status, Turn
 
 
-def lessons(problem: Problem, strategy: Strategy, codec: Codec, end: int, rng: random.Random) -> list[Row]:
+def lessons(
+    problem: Problem,
+    strategy: Strategy,
+    codec: Codec,
+    end: int,
+    rng: random.Random,
+    progress: solutions.Progress = "steps",
+) -> list[Row]:
     """Training rows of a problem: its worked solution as the turns of one rollout.
 
     A turn that is longer than its token budget is left out, because the policy could not generate it either.
 
     Raises:
-        InputError: the problem has no worked solution, or the carry rule continues one message over all rounds.
+        InputError: the problem has no worked solution of this ``progress``, or the carry rule continues one message over all rounds.
     """
-    texts = solutions.rounds(solutions.steps(problem), problem.answer, strategy.n, rng)
+    texts = solutions.rounds(problem, strategy.n, rng, progress)
     chain = strategy.independent(len(texts), 1, 1.0, 1.0)
     lineage: list[Turn] = []
     rows = []
@@ -46,7 +53,14 @@ def lessons(problem: Problem, strategy: Strategy, codec: Codec, end: int, rng: r
     return rows
 
 
-def stream(problems: Sequence[Problem], strategy: Strategy, codec: Codec, end: int, seed: int) -> Iterator[Row]:
+def stream(
+    problems: Sequence[Problem],
+    strategy: Strategy,
+    codec: Codec,
+    end: int,
+    seed: int,
+    progress: solutions.Progress = "steps",
+) -> Iterator[Row]:
     """Endless training rows. Every epoch shuffles the problems and splits their solutions into rounds anew.
 
     Raises:
@@ -57,7 +71,7 @@ def stream(problems: Sequence[Problem], strategy: Strategy, codec: Codec, end: i
         rng = random.Random(f"{seed}/warmup/{epoch}")
         shown = 0
         for problem in rng.sample(problems, len(problems)):
-            rows = lessons(problem, strategy, codec, end, rng)
+            rows = lessons(problem, strategy, codec, end, rng, progress)
             shown += len(rows)
             yield from rows
         if not shown:

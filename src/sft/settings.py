@@ -14,6 +14,7 @@ from src.rounds.base import Strategy
 from src.rounds.prompts import Prompts
 from src.settings import RunSettings, Section
 from src.sft.demonstrations import Demonstrations
+from src.sft.solutions import Progress
 
 
 class Imitation(Section):
@@ -25,6 +26,7 @@ class Imitation(Section):
     max_grad_norm: float = Field(gt=0)
     validate_every: int = Field(ge=1)
     validation_problems: int = Field(ge=1)
+    progress: Progress = "steps"
 
     def check_run(self, run: RunSettings) -> Iterable[str]:
         if run.benchmark is None:

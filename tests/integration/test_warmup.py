@@ -89,7 +89,7 @@ def test_rounds_work_off_every_step_once_and_hand_on_all_so_far():
     rng = random.Random(0)
     counts = set()
     for _ in range(60):
-        texts = solutions.rounds(STEPS, "14", 5, rng)
+        texts = solutions.rounds(EGGS, 5, rng)
         counts.add(len(texts))
         assert all(well_formed(text) for text in texts)
         shown = [text.partition("<reasoning>\n")[2].partition("\n</reasoning>")[0] for text in texts]
@@ -99,7 +99,20 @@ def test_rounds_work_off_every_step_once_and_hand_on_all_so_far():
             assert stated_answer(text) is None
         assert progress(texts[-1]) == "\\boxed{14}"
     assert counts == {1, 2, 3}  # no more rounds than steps
-    assert {len(solutions.rounds(STEPS, "14", 2, rng)) for _ in range(30)} == {1, 2}
+    assert {len(solutions.rounds(EGGS, 2, rng)) for _ in range(30)} == {1, 2}
+
+
+def test_a_round_of_a_sum_may_hand_on_only_what_is_left():
+    problem = a_sum("4 - 9 + 13 - 2")
+    assert solutions.rest(problem) == ["-5 + 13 - 2", "8 - 2"]
+    rng, told = random.Random(0), set()
+    for _ in range(40):
+        *before, last = solutions.rounds(problem, 3, rng, "rest")
+        told.update((text.count(" = "), progress(text)) for text in before[:1])
+        assert progress(last) == "\\boxed{6}"
+    assert told == {(1, "-5 + 13 - 2"), (2, "8 - 2")}
+    with pytest.raises(InputError, match="not a chain sum"):
+        solutions.rounds(EGGS, 3, rng, "rest")
 
 
 # lessons
@@ -120,7 +133,7 @@ def test_lessons_are_asked_for_with_the_prompts_of_rollouts(codec, carry):
     problem = a_sum("4 - 9 + 3 + 2 - 8")
     for seed in range(8):
         rows = lessons(problem, chain, codec, 7, random.Random(seed))
-        texts = solutions.rounds(solutions.steps(problem), problem.answer, 3, random.Random(seed))
+        texts = solutions.rounds(problem, 3, random.Random(seed))
         assert [row.completion for row in rows] == [(*codec.encode(text), 7) for text in texts]
         told = [progress(text) for text in texts]
         for index, row in enumerate(rows):

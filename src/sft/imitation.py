@@ -32,7 +32,8 @@ def lessons(
     A turn that is longer than its token budget is left out, because the policy could not generate it either.
 
     Raises:
-        InputError: the problem has no worked solution of this ``progress``, or the carry rule continues one message over all rounds.
+        InputError: the problem has no worked solution with this ``progress``, or the carry rule continues one message
+            over all rounds.
     """
     texts = solutions.rounds(problem, strategy.n, rng, progress)
     chain = strategy.independent(len(texts), 1, 1.0, 1.0)

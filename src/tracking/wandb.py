@@ -6,6 +6,7 @@ import contextlib
 import logging
 import netrc
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -169,7 +170,17 @@ class WandbTracker(Tracker):
             self._end_service(exit_code)
 
     def _end_service(self, exit_code: int) -> None:
-        """End W&B's process, which would go on trying for minutes; at its end, this process would wait for it."""
+        """End W&B's process, which would go on trying for minutes; at its end, this process would wait for it.
+
+        A thread of W&B's may still ask that process for news. Its error, of a type of W&B's, is not printed.
+        """
+        printed = threading.excepthook
+
+        def others(error: threading.ExceptHookArgs) -> None:
+            if not error.exc_type.__module__.startswith("wandb."):
+                printed(error)
+
+        threading.excepthook = others
         with contextlib.suppress(Exception, SystemExit):  # it may have ended already
             setup: Any = self._wandb.setup()
             setup.ensure_service()._proc._process.kill()

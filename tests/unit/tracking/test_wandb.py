@@ -216,3 +216,24 @@ def test_a_host_that_cannot_be_reached_costs_seconds(tmp_path: Path, monkeypatch
         pass
     assert time.perf_counter() - begin < 25
     assert list(tmp_path.glob("wandb/offline-run-*"))
+
+
+def test_errors_in_threads_of_wandb_that_outlive_its_process_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    tracker: Any = object.__new__(WandbTracker)
+    tracker._wandb = SimpleNamespace()  # its process has ended already
+    tracker._end_service(0)
+
+    class JoinedError(Exception):
+        __module__ = "wandb.sdk.lib.asyncio_manager"
+
+    for error in (JoinedError, ValueError):
+
+        def fail(error: type[Exception] = error) -> None:
+            raise error
+
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert [one.exc_type for one in printed] == [ValueError]

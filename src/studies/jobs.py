@@ -84,7 +84,7 @@ def composed(study: Study, root: Path) -> tuple[list[Job], list[str]]:
     further = [
         jobs
         for name, evaluation in study.evaluations.items()
-        for jobs in _evaluations(study, name, evaluation, trained, root, errors)
+        for jobs in _evaluations(study, name, evaluation, warm, trained, root, errors)
     ]
     kinds = [jobs for jobs in (*warm.values(), *trained.values(), *further) if jobs]
     jobs = [jobs[number] for number in range(len(study.seeds)) for jobs in kinds]
@@ -139,6 +139,7 @@ def _evaluations(
     study: Study,
     name: str,
     evaluation: FurtherEvaluation,
+    warm: dict[str, list[Job]],
     trained: dict[str, list[Job]],
     root: Path,
     errors: list[str],
@@ -153,8 +154,8 @@ def _evaluations(
                 for job in (replace(one, done=one.directory / place) for one in jobs)
             ]
     if BASE in (evaluation.of or ()):
-        shared = [one for one in study.common if not one.startswith(TRAINING) and "=@" not in one]
-        jobs = _jobs("evaluate", BASE, study.seeds, [*shared, *own], root, {}, errors)
+        shared = [one for one in study.common if not one.startswith(TRAINING)]
+        jobs = _jobs("evaluate", BASE, study.seeds, [*shared, *own], root, warm, errors)
         yield [replace(job, evaluation=name) for job in jobs]
 
 

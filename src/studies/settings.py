@@ -69,6 +69,12 @@ class Study(Section):
             for run in evaluation.of or ():
                 if run != BASE and run not in self.runs:
                     yield f"study.evaluations.{name}.of: no run {run}; valid: {BASE}, {', '.join(self.runs)}"
+            started = [run for run, own in self.runs.items() if any(one.startswith("model.adapter=") for one in own)]
+            if BASE in (evaluation.of or ()) and started:
+                yield (
+                    f"study.evaluations.{name}.of: {BASE} is the policy before training, but {', '.join(started)} "
+                    "start from adapters of their own; move model.adapter to study.common"
+                )
         for override in self.everything():
             _, marked, warmup = override.partition("=@")
             if marked and warmup not in self.warmups:

@@ -224,6 +224,15 @@ def test_the_estimate_for_a_gpu_needs_neither_weights_nor_network(capfd: pytest.
         ({"runs": {"base": []}}, "this name is that of the policy before training"),
         ({"runs": {"a": ["seed=3"]}}, "the study itself sets seed"),
         ({"runs": {"a": ["model.adapter=@warm"]}, "comparisons": []}, "there is no warm-up warm"),
+        (
+            {
+                "runs": {"a": ["model.adapter=@warm"], "b": []},
+                "warmups": {"warm": []},
+                "comparisons": [],
+                "evaluations": {"more": {"overrides": [], "of": ["base"]}},
+            },
+            "a start from adapters of their own",
+        ),
         ({"stopping": "hours"}, "needs study.hours"),
         ({"seeds": [1, 1]}, "must be different numbers"),
         ({"runs": {"a": ["train.stepps=3"]}, "comparisons": []}, "stepps"),
@@ -271,6 +280,8 @@ def test_warm_ups_and_the_base_have_directories_of_their_own(tmp_path: Path) -> 
     assert further.overrides[0] == f"run={trained.directory}"
     assert further.done.parent.parent == trained.directory / "evaluation"
     assert "train.steps=3" not in base.overrides
+    assert f"model.adapter={warm.directory}" in base.overrides, "the policy before training has been warmed up"
+    assert f"model.adapter={jobs[4].directory}" in jobs[7].overrides
     assert len({job.directory for job in jobs}) == 6
 
 

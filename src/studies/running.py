@@ -83,6 +83,11 @@ class Queue:
                 return
             if self._blocked(number, job):
                 continue
+            if lost := next((one for one in self.failed if one.kind != "evaluate" and _starts_from(job, one)), None):
+                self.say(f"{self._place(number)} {job.label} is given up, since this failed: {lost.label}")
+                self.failed.append(job)
+                del self.waiting[number]
+                continue
             if not job.complete:  # another process may have done it
                 used = spent(self.jobs)
                 hours = self.plan.hours if self.plan.stopping == "hours" else None
@@ -108,11 +113,7 @@ class Queue:
     def _blocked(self, number: int, job: Job) -> bool:
         """Whether a job has to wait: for one that it starts from, or for another process that writes to its run."""
         others = [self.jobs[one - 1] for one in (*self.running, *self.waiting) if one < number or one in self.running]
-        if any(
-            other.directory == job.directory
-            or (other.kind == "warmup" and any(str(other.directory) in text for text in job.overrides))
-            for other in others
-        ):
+        if any(_starts_from(job, other) for other in others):
             return True
         try:
             refuse_second_writer(job.directory)
@@ -140,6 +141,12 @@ class Queue:
     def _log(self, number: int) -> Path:
         job = self.jobs[number - 1]
         return self.folder / "logs" / f"{number:03}_{job.kind}_{job.run}_{job.seed}.txt"
+
+
+def _starts_from(job: Job, other: Job) -> bool:
+    """Whether a job needs the directory that another one writes: that of its own run, or of its warm-up."""
+    warm = other.kind == "warmup" and any(str(other.directory) in text for text in job.overrides)
+    return warm or other.directory == job.directory
 
 
 def begin(job: Job, log: Path) -> subprocess.Popen[bytes]:

@@ -186,6 +186,33 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
     assert "| one" in text
 
 
+def test_what_starts_from_a_failed_warm_up_or_run_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started: list[str] = []
+
+    def fails(job: Job, log: Path) -> Process:
+        started.append(f"{job.kind} {job.run}")
+        return Process(1)
+
+    monkeypatch.setattr(running, "begin", fails)
+    plan = {
+        "common": [*COMMON, "model.adapter=@warm"],
+        "warmups": {"warm": ["model=tiny", "imitation.steps=2"]},
+        "runs": {"one": ["rounds=2"]},
+        "comparisons": [],
+        "seeds": [0],
+        "evaluations": {"more": {"overrides": ["rounds=4"], "of": ["one"]}},
+    }
+    with pytest.raises(SystemExit, match="1"):
+        launched(written(tmp_path / "conf", **plan), tmp_path / "root")
+    assert started == ["warmup warm"]
+    said = capfd.readouterr().out
+    assert "train one, seed 0 is given up, since this failed: warm up warm, seed 0" in said
+    assert "evaluate more of one, seed 0 is given up, since this failed: train one, seed 0" in said
+    assert "3 of 3 jobs failed" in said
+
+
 def test_no_run_starts_after_the_planned_hours(
     whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,7 @@ def _jobs(
         _filled(overrides, {one: same[number] for one, same in warm.items() if same}) for number in range(len(seeds))
     ]
     known: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    named = {str(job.directory): job.directory.name for same in warm.values() for job in same}
     pending = [str(job.directory) for same in warm.values() for job in same if not job.complete]
     for seed, own in zip(seeds, filled, strict=True):
         if own not in known:  # warm-ups of several seeds make several commands
@@ -117,14 +118,18 @@ def _jobs(
                 errors += error.problems
                 return []
             errors += [error for error in wrong if not any(folder in error for folder in pending)]
-        folder = root / ("evaluations" if kind == "evaluate" else "runs") / _identity(kind, known[own].pop(0))
+        folder = root / ("evaluations" if kind == "evaluate" else "runs") / _identity(kind, known[own].pop(0), named)
         done = folder / ("results.json" if kind == "evaluate" else "summary.json")
         jobs.append(Job(kind, name, seed, (*own, f"seed={seed}"), folder, done))
     return jobs
 
 
-def _identity(kind: str, decided: dict[str, Any]) -> str:
-    """The hash that names the directory of a command: of its settings, and of an embedded checkpoint's content."""
+def _identity(kind: str, decided: dict[str, Any], named: dict[str, str]) -> str:
+    """The hash that names the directory of a command: of its settings, and of an embedded checkpoint's content.
+
+    A warm-up counts by the name of its directory (``named``), wherever it is.
+    """
+    decided = {key: named.get(value, value) if isinstance(value, str) else value for key, value in decided.items()}
     name = str(decided["model.name"])
     weights = _checksums(location(name)) if name.startswith("embedded:") else []
     return digest([kind, decided, weights])[:SHORT]

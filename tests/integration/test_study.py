@@ -310,6 +310,8 @@ def test_warm_ups_and_the_base_have_directories_of_their_own(tmp_path: Path) -> 
     assert f"model.adapter={warm.directory}" in base.overrides, "the policy before training has been warmed up"
     assert f"model.adapter={jobs[4].directory}" in jobs[7].overrides
     assert len({job.directory for job in jobs}) == 6
+    elsewhere = planned(plan, tmp_path / "elsewhere")
+    assert [job.directory.name for job in elsewhere] == [job.directory.name for job in jobs]
 
 
 def test_a_damaged_plan_is_named(tmp_path: Path) -> None:

@@ -196,7 +196,8 @@ def recorded_arguments(place: Path, command: str, arguments: Sequence[str]) -> l
     if owner != command:
         raise InputError(f"{place}: a sweep of src.{owner}; continue it with {continuing(owner, place)}")
     taken = (*CHANGEABLE, "hydra.launcher")
-    refused = [text for text in arguments if not text.startswith(taken)]
+    sections = tuple(f"{name}." for name in taken)
+    refused = [text for text in arguments if not f"{text.partition('=')[0]}.".startswith(sections)]
     if refused:
         raise InputError(
             *(

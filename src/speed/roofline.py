@@ -56,9 +56,9 @@ def bounds(machine: Machine, decoding: Decoding, batch: int) -> tuple[float, flo
 def peak_of(dtype: str, products: Mapping[str, float]) -> float:
     """The FLOPs per second that bound a model of this precision, from the measured ``products`` of each precision.
 
-    float32 bounds bfloat16, too: where a processor has no bfloat16 products, an engine multiplies in float32.
+    float32 bounds half precision, too: where a processor has no bfloat16 products, an engine multiplies in float32.
     """
-    return max(rate for name, rate in products.items() if name in (dtype, "float32"))
+    return products["float32"] if dtype == "float32" else max(products.values())
 
 
 def decoding_of(policy: Policy, tokens: float) -> Decoding:

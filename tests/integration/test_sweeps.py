@@ -135,9 +135,10 @@ def test_a_sweep_is_continued_by_its_directory_and_tries_failed_jobs_again(
     assert [row["status"] for row in table(place)] == ["complete"]
     assert jobs(place) == [folder], "what a continuation may change does not name directories"
     capsys.readouterr()
-    monkeypatch.setattr("sys.argv", ["src.train", f"resume={place}", "seed=3"])
-    assert main() == 2
-    assert "seed=3: a continued sweep keeps its settings" in capsys.readouterr().err
+    for other in ("seed=3", "train.max_timer=3", "engine.urls_of=3"):
+        monkeypatch.setattr("sys.argv", ["src.train", f"resume={place}", other])
+        assert main() == 2
+        assert f"{other}: a continued sweep keeps its settings" in capsys.readouterr().err
 
 
 def test_the_same_command_continues_a_sweep_that_was_cut(

@@ -531,7 +531,7 @@ def test_memory_does_not_follow_the_longest_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "bfloat16", "peak"),
-    [("bfloat16", 2.0, 10.0), ("bfloat16", 40.0, 40.0), ("float32", 40.0, 10.0)],
+    [("bfloat16", 2.0, 10.0), ("bfloat16", 40.0, 40.0), ("float32", 40.0, 10.0), ("float16", 40.0, 40.0)],
 )
 def test_products_in_float32_bound_a_model_in_bfloat16_too(dtype: str, bfloat16: float, peak: float) -> None:
     assert roofline.peak_of(dtype, {"float32": 10.0, "bfloat16": bfloat16}) == peak

@@ -8,6 +8,7 @@ import netrc
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -174,13 +175,8 @@ class WandbTracker(Tracker):
 
         A thread of W&B's may still ask that process for news. Its error, of a type of W&B's, is not printed.
         """
-        printed = threading.excepthook
-
-        def others(error: threading.ExceptHookArgs) -> None:
-            if not error.exc_type.__module__.startswith("wandb."):
-                printed(error)
-
-        threading.excepthook = others
+        if not isinstance(threading.excepthook, _WithoutWandb):  # once, however many runs a sweep has
+            threading.excepthook = _WithoutWandb(threading.excepthook)
         with contextlib.suppress(Exception, SystemExit):  # it may have ended already
             setup: Any = self._wandb.setup()
             setup.ensure_service()._proc._process.kill()
@@ -211,6 +207,17 @@ class WandbTracker(Tracker):
         if not self._broken:
             self._broken = True
             logger.warning("W&B failed (%s); the run goes on, and its own files hold everything", reason)
+
+
+@dataclass(frozen=True)
+class _WithoutWandb:
+    """The hook for errors of threads, but for errors of W&B's types."""
+
+    others: Callable[[threading.ExceptHookArgs], object]
+
+    def __call__(self, error: threading.ExceptHookArgs) -> None:
+        if not error.exc_type.__module__.startswith("wandb."):
+            self.others(error)
 
 
 def _one_line(error: Exception) -> str:

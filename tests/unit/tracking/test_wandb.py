@@ -224,6 +224,9 @@ def test_errors_in_threads_of_wandb_that_outlive_its_process_are_not_printed(mon
     tracker: Any = object.__new__(WandbTracker)
     tracker._wandb = SimpleNamespace()  # its process has ended already
     tracker._end_service(0)
+    hook = threading.excepthook
+    tracker._end_service(0)  # the next run of a sweep
+    assert threading.excepthook is hook
 
     class JoinedError(Exception):
         __module__ = "wandb.sdk.lib.asyncio_manager"

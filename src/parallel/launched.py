@@ -76,10 +76,22 @@ def run(lead: Callable[[], int], task: Callable[[Any, Path], Any]) -> int:
         code = lead()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
+        if _now.get("entangled"):
+            if isinstance(error.code, str):
+                sys.stderr.write(f"{error.code}\n")
+            lifeline.end(code)
+            _leave(code)
         raise
     finally:
         lifeline.end(code)
     return code
+
+
+def _leave(code: int) -> None:
+    """End this process at once: at an interpreter's orderly end, threads of a broken exchange would abort it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _follow(processes: Processes, task: Callable[[Any, Path], Any]) -> int:

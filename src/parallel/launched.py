@@ -5,6 +5,7 @@ Process 0 reads the command line and calls the others for every job; they do not
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
@@ -76,19 +77,16 @@ def run(lead: Callable[[], int], task: Callable[[Any, Path], Any]) -> int:
         code = lead()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
-        if _now.get("entangled"):
-            if isinstance(error.code, str):
-                sys.stderr.write(f"{error.code}\n")
-            lifeline.end(code)
-            _leave(code)
         raise
     finally:
         lifeline.end(code)
+        if _now.get("entangled"):
+            atexit.register(_leave, code)
     return code
 
 
 def _leave(code: int) -> None:
-    """End this process at once: at an interpreter's orderly end, threads of a broken exchange would abort it."""
+    """End this process before the interpreter frees its objects, when threads of a broken exchange would abort it."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -122,6 +120,7 @@ def _follow(processes: Processes, task: Callable[[Any, Path], Any]) -> int:
         except Exception as error:
             if config is None or _entangled(processes, config, error):
                 traceback.print_exc()
+                atexit.register(_leave, 1)
                 return 1
             ended = pickle.loads(pickle.dumps(sendable(error, processes.rank)))  # a traceback would hold the weights
         gc.collect()

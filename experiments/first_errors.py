@@ -7,7 +7,6 @@ no sum, or one whose value is not the gold answer. Prints, for each file, the sh
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from src.utils import tables
+from src.utils.files import read_jsonl
 
 _SUM = re.compile(r"[+-]?\d+( ?[+-] ?-?\d+)*")
 _TERM = re.compile(r"([+-]?) ?(-?\d+)")
@@ -44,7 +44,7 @@ def first_error(chain: Mapping[str, Any]) -> int:
 
 def shares(file: Path) -> list[float]:
     """Shares of correct chains, and of chains that go wrong in round 1, 2, …"""
-    chains = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    chains = list(read_jsonl(file))
     counts = Counter(map(first_error, chains))
     return [counts[number] / len(chains) for number in range(max(chain["rounds"] for chain in chains) + 1)]
 

@@ -206,6 +206,13 @@ def build_verifier(task: str, params: dict[str, Any]) -> Callable[[str, dict[str
     return verifier
 
 
+def legs_of(animal: str) -> int:
+    """Number of legs of an animal, by the table of the task ``leg_counting``."""
+    from reasoning_gym.arithmetic.leg_counting import ANIMALS
+
+    return int(ANIMALS[animal])
+
+
 def _tasks() -> dict[str, tuple[Any, Any]]:
     import reasoning_gym  # noqa: F401  (registers its tasks)
     from reasoning_gym.factory import DATASETS

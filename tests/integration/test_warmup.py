@@ -33,7 +33,8 @@ STEPS = ["Tom has 3*4 = 12 eggs.", "He sells $5 worth, so 12 - 5 = $7 are left."
 
 
 def a_sum(expression):
-    return Problem("sum", f"{expression} =", str(eval(expression)), {"expression": expression})
+    metadata = {"source_dataset": "chain_sum", "expression": expression}
+    return Problem("sum", f"{expression} =", str(eval(expression)), metadata)
 
 
 # solutions
@@ -111,7 +112,7 @@ def test_a_round_of_a_sum_may_hand_on_only_what_is_left():
         told.update((text.count(" = "), progress(text)) for text in before[:1])
         assert progress(last) == "\\boxed{6}"
     assert told == {(1, "-5 + 13 - 2"), (2, "8 - 2")}
-    with pytest.raises(InputError, match="not a chain sum"):
+    with pytest.raises(InputError, match=r"'eggs' does not say what is left.*chain_sum"):
         solutions.rounds(EGGS, 3, rng, "rest")
 
 

@@ -15,6 +15,7 @@ from src import config as configuration
 from src.estimating.devices import device_named
 from src.estimating.published import shape_for
 from src.estimating.running import Assumed, evaluation_seconds, training_seconds
+from src.evaluation.settings import Evaluation
 from src.reporting.runs import read_run, step_seconds
 from src.studies.jobs import Job
 from src.studies.running import environment
@@ -102,7 +103,7 @@ def probed(job: Job, root: Path) -> float:
     }
     settings = configuration.compose("train", job.overrides).settings
     tokens = sum(per_answer.values()) * _problems(settings) * settings.evaluation.samples
-    asked = tokens * (2 if settings.evaluation.before else 1)
+    asked = tokens * _tested(settings.evaluation)
     asked += _looks(settings) * settings.benchmark.validation_size * max(per_answer.values())
     return float(started + settings.train.steps * step_seconds(step) + asked / speed)
 
@@ -142,17 +143,22 @@ def computed(job: Job, device: str) -> float:
         for split in settings.benchmark.tests
         for rounds in dict.fromkeys(asked.rounds)
     )
-    seconds = training_seconds(settings, shape, found) + tests * (2 if asked.before else 1)
+    seconds = training_seconds(settings, shape, found) + tests * _tested(asked)
     if looks := _looks(settings):
         chains = settings.rounds.independent(settings.rounds.n, 1, asked.temperature, asked.top_p)
         seconds += looks * answers(chains, settings.benchmark.validation_size)
     return float(seconds)
 
 
+def _tested(evaluation: Evaluation) -> int:
+    """Number of evaluations on the test splits: after training, before it, and of the last weights beside the best."""
+    return 1 + evaluation.before + evaluation.keep_best
+
+
 def _looks(settings: Any) -> int:
-    """Number of validations of a run."""
+    """Number of validations of a run; weights that are kept as the best are validated once more."""
     every = settings.evaluation.every
-    return -(-settings.train.steps // every) if every else 0
+    return -(-settings.train.steps // every) + settings.evaluation.keep_best if every else 0
 
 
 def _problems(settings: Any) -> int:

@@ -80,3 +80,5 @@ def test_validations_are_counted_on_a_gpu() -> None:
     more = estimating.computed(job(often), "H200") - estimating.computed(job(never), "H200")
     assert more == pytest.approx(3 * one)  # after 20, 40 and 50 steps
     assert estimating.computed(job(often, "rounds=mixture"), "H200") > 0
+    both = (often, "evaluation.before=false", "evaluation.keep_best=true")  # the last weights are tested, too
+    assert estimating.computed(job(*both), "H200") - estimating.computed(job(often), "H200") == pytest.approx(one)

@@ -49,7 +49,7 @@ class Pair:
     seeds: Interval | None  # missing with one seed in common, or if all seeds differ by the same amount
     joint: Interval | None  # over seeds, problems and samples; missing with one seed in common
     detectable: float | None  # smallest true difference that such a comparison finds in 80 % of repetitions
-    tokens: float  # generated in training by the second, as a multiple of the first's
+    tokens: float | None  # generated in training by the second, as a multiple of the first's, if that was trained
     p: float = 1.0  # of no difference
     adjusted: float = 1.0  # the same for all comparisons of the table together (Holm)
 
@@ -110,7 +110,7 @@ def more_tokens(paired: Sequence[tuple[Run, Run]]) -> float:
 
 
 def pair(
-    what: tuple[str, int], names: tuple[str, str], verdicts: Sequence[tuple[Verdicts, Verdicts]], tokens: float
+    what: tuple[str, int], names: tuple[str, str], verdicts: Sequence[tuple[Verdicts, Verdicts]], tokens: float | None
 ) -> Pair:
     """The comparison of two groups, from the verdicts of each pair of runs on the same problems.
 
@@ -162,7 +162,7 @@ def markdown(found: Iterable[Pair]) -> str:
         if pair.adjusted > LEVEL:
             intervals = [text if text == "-" else f"({text})" for text in intervals]
         smallest = "-" if pair.detectable is None else f"{100 * pair.detectable:.1f}"
-        tokens, p = f"x {pair.tokens:.2f}", p_value(pair.adjusted)
+        tokens, p = "-" if pair.tokens is None else f"x {pair.tokens:.2f}", p_value(pair.adjusted)
         rows.append([pair.split, str(pair.rounds), pair.first, pair.second, *intervals, smallest, tokens, p])
     return f"{tables.markdown(headings, rows)}\n\n{NOTE}\n"
 

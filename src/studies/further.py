@@ -11,10 +11,10 @@ from typing import Any
 from src.reporting import aggregations, pairs
 from src.reporting import tables as results
 from src.reporting.evaluations import Name, mean_verdicts
-from src.reporting.runs import Run
+from src.reporting.runs import Group, Run
 from src.studies.jobs import Job
 from src.studies.registering import UNPLANNED, Plan
-from src.studies.settings import Study
+from src.studies.settings import BASE, Study
 from src.utils import tables as layout
 
 Found = Mapping[tuple[str, Name], Mapping[int, tuple[Path, Mapping[str, Any]]]]
@@ -89,10 +89,29 @@ def _comparisons(chosen: Iterable[tuple[str, ...]], found: Found, runs: Mapping[
                 continue
             both = [(before[seed], after[seed]) for seed in common]
             verdicts = [(_verdicts(a), _verdicts(b)) for (_, a), (_, b) in both]
-            if not verdicts[0][0] or any(one.keys() != verdicts[0][0].keys() for two in verdicts for one in two):
+            if not _same_problems(verdicts):
                 continue  # other problems, or a control left some out
-            tokens = pairs.more_tokens([(runs[a], runs[b]) for (a, _), (b, _) in both])
+            trained = [(runs[a], runs[b]) for (a, _), (b, _) in both if first != BASE]
+            tokens = pairs.more_tokens(trained) if trained else None
             yield pairs.pair((what.split, what.rounds), (first, second), verdicts, tokens)
+
+
+def against_base(evaluations: Mapping[str, Found], group: Group) -> Iterator[pairs.Pair]:
+    """The comparisons of trained runs with the policies that they started from, on the tests that both answered."""
+    for found in evaluations.values():
+        for (run, what), by_seed in found.items():
+            own = [
+                (by_seed[one.seed][1], one.evaluations("after").get(what)) for one in group.runs if one.seed in by_seed
+            ]
+            verdicts = [(_verdicts(before), _verdicts(after or {})) for before, after in own]
+            if run == BASE and own and _same_problems(verdicts):
+                yield pairs.pair((what.split, what.rounds), (BASE, group.label), verdicts, None)
+
+
+def _same_problems(verdicts: Sequence[tuple[pairs.Verdicts, pairs.Verdicts]]) -> bool:
+    """Whether all verdicts are on the same problems; false if there are none."""
+    problems = verdicts[0][0].keys()
+    return bool(problems) and all(one.keys() == problems for two in verdicts for one in two)
 
 
 def _verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:

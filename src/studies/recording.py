@@ -10,6 +10,7 @@ from pathlib import Path
 
 from src import config as configuration
 from src.reporting.runs import Group
+from src.studies import further
 from src.studies.jobs import Job
 from src.studies.registering import PLAN, Plan, read
 from src.studies.reporting import comparisons, groups_of, write_report
@@ -67,7 +68,7 @@ class Record:
 
     def comparisons(self) -> str:
         """The tables of planned and of other comparisons."""
-        return "\n\n".join(comparisons(self.study, self.plan, self.groups()))
+        return "\n\n".join(comparisons(self.study, self.plan, self.groups(), further.done(self.study, self.jobs)))
 
 
 def recorded(target: Path) -> Record:

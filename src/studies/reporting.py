@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from src.reporting import aggregations, answers, efficiency, pairs, plots, tables
@@ -12,18 +12,18 @@ from src.studies import figures, further
 from src.studies.jobs import Job
 from src.studies.registering import UNPLANNED, Plan
 from src.studies.running import spent
-from src.studies.settings import Study
+from src.studies.settings import BASE, Study
 from src.utils import tables as layout
 from src.utils.files import write_text
 
 
 def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folder: Path) -> str:
     """Write ``report.md``, ``results.csv`` and the figures of a study. Returns a line that says what is there."""
-    groups = groups_of(study, plan, jobs)
+    groups, evaluations = groups_of(study, plan, jobs), further.done(study, jobs)
     parts = [f"# {name}", study.question, *_plan(study, plan, jobs)]
     if groups:
         rows = tables.results(groups)
-        parts += ["## Results", tables.markdown(rows), *comparisons(study, plan, groups)]
+        parts += ["## Results", tables.markdown(rows), *comparisons(study, plan, groups, evaluations)]
         write_text(folder / "results.csv", tables.comma_separated(rows))
         plots.save(plots.before_after(rows), folder / "before_after.png")
         plots.save(plots.curves(groups), folder / "curves.png")
@@ -37,7 +37,6 @@ def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folde
         for title, text in more.items():
             parts += [f"## {title}", text] if text else []
         parts += _other_verifiers(groups)
-    evaluations = further.done(study, jobs)
     parts += further.tables(study, plan, evaluations, {run.path: run for group in groups for run in group.runs})
     for title, found in evaluations.items():
         if (figure := figures.across(title, found)) is not None:
@@ -86,12 +85,25 @@ def _plan(study: Study, plan: Plan, jobs: Sequence[Job]) -> Iterator[str]:
         yield "**Not run:**\n\n" + "\n".join(lines)
 
 
-def comparisons(study: Study, plan: Plan, groups: Sequence[Group]) -> Iterator[str]:
-    """The tables of planned comparisons and of all others, each adjusted for its own number of comparisons."""
+def comparisons(
+    study: Study, plan: Plan, groups: Sequence[Group], evaluations: Mapping[str, further.Found]
+) -> Iterator[str]:
+    """The tables of planned comparisons and of all others, each adjusted for its own number of comparisons.
+
+    Runs are compared with the policy before training only if the plan says so.
+    """
     named = {group.label.removesuffix(UNPLANNED): group for group in groups}
     wanted = [(first, second) for first, second in study.comparisons if plan.compares(first, second)]
-    both = [(named[first], named[second]) for first, second in wanted if first in named and second in named]
-    chosen = [pair for first, second in both for pair in pairs.between(first, second)]
+    chosen = [
+        pair
+        for first, second in wanted
+        if second in named and first in (BASE, *named)
+        for pair in (
+            further.against_base(evaluations, named[second])
+            if first == BASE
+            else pairs.between(named[first], named[second])
+        )
+    ]
     if chosen:
         yield "## Planned comparisons"
         yield pairs.markdown(pairs.adjusted(chosen))

@@ -28,9 +28,9 @@ class Study(Section):
     """A study. ``runs`` maps each name to overrides of ``src.train``, after those of ``common``.
 
     Every run is trained once per seed. ``warmups`` maps names to overrides of ``src.warmup``; ``=@<name>`` in other
-    overrides stands for the directory of that warm-up. ``comparisons`` are pairs of runs, [first, second]. The
-    ``stopping`` rule says when the study ends: after all its runs, or before the first run that starts when ``hours``
-    are used up.
+    overrides stands for the directory of that warm-up. ``comparisons`` are pairs of runs, [first, second]; the first
+    may be ``base``, if an evaluation is of it. The ``stopping`` rule says when the study ends: after all its runs, or
+    before the first run that starts when ``hours`` are used up.
     """
 
     question: str = Field(min_length=1)
@@ -62,9 +62,13 @@ class Study(Section):
             yield "study.runs is empty; name at least one run"
         if BASE in self.runs:
             yield f"study.runs.{BASE}: this name is that of the policy before training; use another"
+        bases = {BASE} & {run for evaluation in self.evaluations.values() for run in evaluation.of or ()}
         for pair in self.comparisons:
-            if len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(self.runs):
-                yield f"study.comparisons: {list(pair)} must be two of the runs {', '.join(self.runs)}"
+            if len(pair) != 2 or pair[0] == pair[1] or pair[0] not in {*self.runs, *bases} or pair[1] not in self.runs:
+                yield (
+                    f"study.comparisons: {list(pair)} must be two of the runs {', '.join(self.runs)}; the first may be "
+                    f"{BASE}, if an evaluation is of it (study.evaluations.<name>.of=[{BASE}])"
+                )
         for name, evaluation in self.evaluations.items():
             for run in evaluation.of or ():
                 if run != BASE and run not in self.runs:

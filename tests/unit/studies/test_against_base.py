@@ -1,0 +1,96 @@
+"""Planned comparisons of trained runs with the policy that they started from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.config import build
+from src.reporting.evaluations import Name
+from src.reporting.pairs import Pair
+from src.reporting.runs import Group, Run
+from src.studies import further
+from src.studies.registering import Plan
+from src.studies.reporting import comparisons
+from src.studies.settings import Study
+from src.types import InputError
+
+VALUES: dict[str, Any] = {
+    "_target_": "src.studies.settings.Study",
+    "question": "?",
+    "runs": {"a": [], "b": []},
+    "evaluations": {"before": {"overrides": [], "of": ["base"]}},
+    "comparisons": [["base", "a"]],
+}
+TEST = Name("sums", "easy", 3)
+
+
+def summary(right: list[int], problems: str = "these") -> dict[str, Any]:
+    named = TEST._asdict()
+    return {**named, "per_problem": right, "samples": 2, "decided_by": {"problems": {"sha256": problems}}}
+
+
+def group(*after: dict[str, Any], label: str = "a") -> Group:
+    runs = (
+        Run(Path(str(seed)), seed, "sums", {}, {}, frozenset(), {"evaluations": {"after": [one]}}, [])
+        for seed, one in enumerate(after)
+    )
+    return Group(label, tuple(runs))
+
+
+def found(*before: dict[str, Any], policy: str = "base") -> dict[str, further.Found]:
+    return {"before": {(policy, TEST): {seed: (Path("base"), one) for seed, one in enumerate(before)}}}
+
+
+def against(*before: dict[str, Any], after: list[dict[str, Any]], policy: str = "base") -> list[Pair]:
+    return list(further.against_base(found(*before, policy=policy), group(*after)))
+
+
+def test_seeds_and_problems_are_paired() -> None:
+    (pair,) = against(
+        summary([2, 0, 0, 1]), summary([0, 0, 0, 1]), after=[summary([2, 1, 0, 2]), summary([2, 0, 0, 2])]
+    )
+    assert (pair.split, pair.rounds, pair.first, pair.second, pair.tokens) == ("easy", 3, "base", "a", None)
+    # seed 0: +0, +1/2, +0, +1/2 of a problem; seed 1: +1, +0, +0, +1/2
+    assert pair.problems.estimate == pytest.approx((1 / 4 + 3 / 8) / 2)
+    assert pair.seeds is not None
+    assert pair.seeds.estimate == pytest.approx(5 / 16)
+    assert pair.joint is not None
+    assert pair.joint.estimate == pytest.approx(5 / 16)
+
+
+def test_only_the_base_on_the_same_problems_counts() -> None:
+    assert against(summary([1, 0]), after=[summary([1, 1], "others")]) == []
+    assert against(summary([1, 0]), after=[summary([1, 1])], policy="b") == []
+    assert against(after=[summary([1, 1])]) == []
+    (pair,) = against(summary([1, 0]), after=[summary([1, 1]), summary([2, 2])])  # the base of seed 1 is missing
+    assert pair.joint is None
+    assert pair.problems.estimate == pytest.approx(1 / 4)
+
+
+def test_the_report_has_them_only_if_they_were_planned() -> None:
+    study = build(VALUES, Study)
+    before, groups = found(summary([1, 0])), [group(summary([2, 1]))]
+    planned = Plan("today", study.described())
+    title, table, *others = comparisons(study, planned, groups, before)
+    assert title == "## Planned comparisons"
+    assert "| base" in table
+    assert "| -" in table, "the base has no training tokens"
+    assert others == []
+    assert list(comparisons(study, Plan("today", {"comparisons": []}), groups, before)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"evaluations": {}},
+        {"evaluations": {"before": {"overrides": [], "of": ["a"]}}},
+        {"comparisons": [["a", "base"]]},
+        {"comparisons": [["base"]]},
+    ],
+)
+def test_the_base_is_compared_only_as_the_first_and_if_it_is_evaluated(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"must be two of the runs a, b; the first may be base, if"):
+        build(VALUES | change, Study)

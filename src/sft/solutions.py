@@ -30,12 +30,12 @@ def steps(problem: Problem) -> list[str]:
     Raises:
         InputError: the problem has neither.
     """
-    if done := worked.worked(problem):
-        return [step.line for step in done]
     if solution := problem.metadata.get("solution"):
         lines = [_CALCULATOR.sub("", line).strip() for line in str(solution).splitlines() if not _FINAL.match(line)]
         if found := [line for line in lines if line]:
             return found
+    if done := worked.worked(problem):
+        return [step.line for step in done]
     raise InputError(
         f"problem {problem.id!r} has no worked solution (metadata 'solution') to imitate; valid: "
         f"benchmark=gsm8k, benchmark=chain-sum, or benchmark=reasoning-gym with a task of {', '.join(worked.TASKS)}"

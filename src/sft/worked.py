@@ -25,9 +25,10 @@ class Step(NamedTuple):
 
 def sums(data: Mapping[str, Any]) -> list[Step]:
     """Running totals: ``4 - 9 + 3`` gives ``4 - 9 = -5`` (``-5 + 3`` is left) and ``-5 + 3 = -2``."""
-    if not SUM.fullmatch(str(data["expression"])):
+    expression = str(data.get("expression", ""))
+    if not SUM.fullmatch(expression):
         return []
-    first, *terms = data["expression"].split(" ")
+    first, *terms = expression.split(" ")
     total, steps = int(first), []
     for done, (sign, term) in enumerate(zip(terms[::2], terms[1::2], strict=True), 1):
         after = total + int(term) if sign == "+" else total - int(term)
@@ -94,6 +95,5 @@ TASKS: Mapping[str, Callable[[Mapping[str, Any]], list[Step]]] = {
 
 
 def worked(problem: Problem) -> list[Step]:
-    """The steps of a problem of one of ``TASKS``; none for other problems."""
-    task = str(problem.metadata.get("source_dataset"))
-    return TASKS[task](problem.metadata) if task in TASKS else []
+    """The steps of a problem of one of ``TASKS``, or of any problem whose ``expression`` is a sum; none for others."""
+    return TASKS.get(str(problem.metadata.get("source_dataset")), sums)(problem.metadata)

@@ -33,8 +33,7 @@ STEPS = ["Tom has 3*4 = 12 eggs.", "He sells $5 worth, so 12 - 5 = $7 are left."
 
 
 def a_sum(expression):
-    metadata = {"source_dataset": "chain_sum", "expression": expression}
-    return Problem("sum", f"{expression} =", str(eval(expression)), metadata)
+    return Problem("sum", f"{expression} =", str(eval(expression)), {"expression": expression})
 
 
 # solutions

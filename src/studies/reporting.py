@@ -94,16 +94,12 @@ def comparisons(
     """
     named = {group.label.removesuffix(UNPLANNED): group for group in groups}
     wanted = [(first, second) for first, second in study.comparisons if plan.compares(first, second)]
-    chosen = [
-        pair
-        for first, second in wanted
-        if second in named and first in (BASE, *named)
-        for pair in (
-            further.against_base(evaluations, named[second])
-            if first == BASE
-            else pairs.between(named[first], named[second])
-        )
-    ]
+    chosen: list[pairs.Pair] = []
+    for first, second in wanted:
+        if first == BASE and second in named:
+            chosen += further.against_base(evaluations, named[second])
+        elif first in named and second in named:
+            chosen += pairs.between(named[first], named[second])
     if chosen:
         yield "## Planned comparisons"
         yield pairs.markdown(pairs.adjusted(chosen))

@@ -11,7 +11,15 @@ from matplotlib.ticker import MaxNLocator
 from src.evaluation.statistics import Interval
 from src.reporting.looks import Look, look
 from src.reporting.runs import Group
-from src.reporting.series import Series, smoothing, training, validated, validation, validation_title
+from src.reporting.series import (
+    Series,
+    smoothing,
+    training,
+    validated,
+    validated_over,
+    validation,
+    validation_title,
+)
 from src.reporting.tables import Result, name_of_test, results
 
 WIDTH, HEIGHT = 400, 240
@@ -40,7 +48,9 @@ Scale = Callable[[float], float]
 
 def charts(groups: Sequence[Group]) -> dict[str, Any]:
     """The legend and the drawings of all charts for which the runs hold data."""
-    return {"legend": [_key(index, group) for index, group in enumerate(groups)], "drawn": [*_drawn(groups)]}
+    labels = validated_over(groups)
+    keys = [_key(index, group, labels[index]) for index, group in enumerate(groups)]
+    return {"legend": keys, "drawn": [*_drawn(groups)]}
 
 
 def _drawn(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
@@ -59,12 +69,12 @@ def _drawn(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
             yield _curves(title, unit, lines, factor, smoothing(groups))
 
 
-def _key(index: int, group: Group) -> dict[str, Any]:
+def _key(index: int, group: Group, label: str) -> dict[str, Any]:
     """A group's entry in the legend."""
     seeds = [str(run.seed) for run in group.runs]
     return {
         **_style(look(index)),
-        "label": group.label or group.runs[0].path.name,
+        "label": label if group.label else group.runs[0].path.name,
         "seeds": f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(seeds)})",
     }
 
@@ -190,7 +200,11 @@ def _area(intervals: Mapping[int, Interval], x: Scale, y: Scale) -> str:
 
 
 def apart(places: Sequence[float], least: float = 13.0) -> list[float]:
-    """Move letters down until none covers another, then back up if the last one is below the axes."""
+    """Move letters down until none covers another, then back up if the last one is below the axes.
+
+    Where they need more than the height of the axes, they stand closer, but stay in the drawing.
+    """
+    least = min(least, (HEIGHT - BOTTOM - TOP) / max(1, len(places) - 1))
     order = sorted(range(len(places)), key=lambda index: places[index])
     moved = list(places)
     for before, index in pairwise(order):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from src.reporting.series import (
     smoothing,
     training,
     validated,
+    validated_over,
     validation,
     validation_title,
     window,
@@ -32,6 +34,12 @@ from src.reporting.tables import Result, name_of_test
 
 WIDTH = 9.0
 """Width of figures in inches; 900 pixels at 100 dots per inch, for which the font sizes are chosen."""
+
+LINE = 0.21
+"""Height of a line of the legend in inches."""
+
+BESIDE = 4
+"""Most panels of rounds that stand beside each other."""
 
 STYLE: Any = {
     "font.size": 10,
@@ -77,38 +85,48 @@ def curves(groups: Sequence[Group]) -> Figure:
     name = "completion/round_{}/mean_tokens"
     rounds = max(len(by_round(run, name)) for group in groups for run in group.runs)
     size, smooth = window(groups), smoothing(groups)
+    labels = validated_over(groups) if validated(groups) else [group.label for group in groups]
+    handles = [handle(labels[index], len(group.runs), index) for index, group in enumerate(groups)]
+    across, down = min(rounds, BESIDE), math.ceil(rounds / BESIDE)
+    heights = 3.4, 2.7 if down == 1 else 2.2 * down
+    longest = max(len(run.metrics) for group in groups for run in group.runs)
     with style():
-        figure = Figure(figsize=(WIDTH, 6.4), layout="constrained")
-        upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.25, 1), hspace=0.04).flat
+        height = sum(heights) + LINE * math.ceil(len(handles) / columns(handles))
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights, hspace=0.04).flat
         # without validation, there is one panel
         *left, right = upper.subplots(1, 2 if validated(groups) else 1, squeeze=False)[0]
         for index, series in enumerate(training(groups, "reward")):
-            _lines(right, series, index)
+            _lines(right, series, index, longest)
         for axes in left:
             accuracies = [validation(group) for group in groups]
             for index, series in enumerate(accuracies):
-                _validation(axes, series, index)
+                _validation(axes, series, index, longest)
             title = validation_title(groups) + "\n95 % intervals"
             title += " (dotted: at all steps together)" if any(series.band for series in accuracies) else ""
             axes.set(title=title, xlabel="optimizer step", ylabel="accuracy (%)")
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         title = "Training reward" + (f"\n({smooth})" if smooth else "")
         right.set(title=title, xlabel="optimizer step", ylabel="reward of first responses")
-        below = lower.subplots(1, rounds, sharex=True, sharey=True, squeeze=False)[0]
+        grid = lower.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+        below, unused = grid.flat[:rounds], grid.flat[rounds:]
+        for axes in unused:
+            axes.remove()
         for number, axes in enumerate(below, 1):
             for index, group in enumerate(groups):
                 found: list[Points] = [by_round(run, name).get(number, {}) for run in group.runs]
                 if any(found):  # a group with fewer rounds has no line here
-                    _lines(axes, smoothed(found, size), index)
-            axes.set(title=f"Round {number}", xlabel="optimizer step")
-        below[0].set_ylabel("tokens per response")
+                    _lines(axes, smoothed(found, size), index, longest)
+            axes.set(title=f"Round {number}")
+        lower.supxlabel("optimizer step", fontsize=10)
+        lower.supylabel("tokens per response", fontsize=10)
         below[0].set_ylim(bottom=0)
         title = "Tokens per response, by round" + (f" ({smooth})" if smooth else "")
         lower.suptitle(title, x=0.01, ha="left", fontsize=10.5)
         for axes in (*left, right, *below):
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(4 if axes in below else 6, integer=True, steps=(1, 2, 5, 10)))
-        legend(figure, [handle(group.label, len(group.runs), index) for index, group in enumerate(groups)])
+        legend(figure, handles)
     return figure
 
 
@@ -161,18 +179,22 @@ def handle(label: str, seeds: int, index: int) -> Line2D:
     return Line2D([], [], linewidth=2.2, label=named(label, seeds), markersize=5, **look(index).line)
 
 
-def _lines(axes: Axes, series: Series, index: int) -> None:
-    """Thin lines of the seeds, and the thick line of their mean with a few markers."""
+def _lines(axes: Axes, series: Series, index: int, longest: int) -> None:
+    """Thin lines of the seeds, and the thick line of their mean, with six markers on a line of ``longest`` steps."""
     line = look(index).line
     if len(series.seeds) > 1:
         for points in series.seeds:
             axes.plot([*points], [*points.values()], linewidth=0.8, alpha=0.5, **{**line, "marker": ""})
-    every = max(1, len(series.mean) // 6)
-    axes.plot([*series.mean], [*series.mean.values()], linewidth=2.2, markersize=5, markevery=every, **line)
+    steps = [*series.mean]
+    marked: dict[int, int] = {}  # the first point in each sixth of the axis, and the last one of a short line
+    for place, step in enumerate(steps):
+        marked.setdefault(6 * step // (longest + 1), place)
+    every = [*marked.values()] if len(marked) > 1 else [len(steps) - 1] if steps else []
+    axes.plot(steps, [*series.mean.values()], linewidth=2.2, markersize=5, markevery=every, **line)
 
 
-def _validation(axes: Axes, series: Series, index: int) -> None:
-    _lines(axes, series, index)
+def _validation(axes: Axes, series: Series, index: int, longest: int) -> None:
+    _lines(axes, series, index, longest)
     colour = look(index).colour
     for low_or_high in ("low", "high"):
         ends = {step: getattr(interval, low_or_high) for step, interval in series.band.items()}
@@ -202,6 +224,10 @@ def _point(axes: Axes, value: Interval, height: float, index: int, filled: bool)
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     """Add a legend below the plot, with as many columns as fit."""
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns(handles))
+
+
+def columns(handles: Sequence[Line2D]) -> int:
+    """Columns of a legend that fit into the width of a figure."""
     widest = max(len(str(handle.get_label())) for handle in handles)
-    columns = max(1, min(len(handles), int(WIDTH / (0.65 + 0.085 * widest))))  # inches: the handle, a letter
-    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
+    return max(1, min(len(handles), int(WIDTH / (0.65 + 0.085 * widest))))  # inches: the handle, a letter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from src.reporting.tables import combine
 
 Points = Mapping[int, float]
 """Values by step."""
+
+SAYS_ROUNDS = re.compile(r"\brounds(\.n)?=\d")
+"""A label that holds the number of rounds."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,34 @@ def validated(groups: Iterable[Group]) -> bool:
     return any("validation/accuracy" in line for group in groups for run in group.runs for line in run.metrics)
 
 
-def validation_title(groups: Iterable[Group]) -> str:
-    """A title with the number of validation problems, unless groups differ or the settings are not recorded."""
+def validation_title(groups: Sequence[Group]) -> str:
+    """A title with the number of validation problems and of rounds, each unless groups differ or it is not recorded."""
     counts = {run.settings.get("benchmark.validation_size") for group in groups for run in group.runs}
     (count,) = counts if len(counts) == 1 else (None,)
-    return "Validation accuracy" + (f", {count} problems" if count else "")
+    lengths = {_rounds(group) for group in groups}
+    (length,) = lengths if len(lengths) == 1 else (None,)
+    return ", ".join(filter(None, ["Validation accuracy", f"{count} problems" if count else None, length]))
+
+
+def validated_over(groups: Sequence[Group]) -> list[str]:
+    """Each group's label; with the rounds of its validations where groups differ in them, and labels do not say so.
+
+    A run is validated at its own number of rounds.
+    """
+    lengths = [_rounds(group) if validated([group]) else None for group in groups]
+    if len(set(filter(None, lengths))) < 2 or all(SAYS_ROUNDS.search(group.label) for group in groups):
+        return [group.label for group in groups]
+    return [
+        f"{group.label}{f' (validated over {length})' if length else ''}"
+        for group, length in zip(groups, lengths, strict=True)
+    ]
+
+
+def _rounds(group: Group) -> str | None:
+    """The number of rounds of a group in words; ``None`` if its settings are not recorded or have no single number."""
+    found = {run.settings.get("rounds.n") for run in group.runs}
+    (number,) = found if len(found) == 1 else (None,)
+    return None if number is None else f"{number} round{'' if number == '1' else 's'}"
 
 
 def running_mean(values: Sequence[float], size: int) -> list[float]:

@@ -74,7 +74,7 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
             title = f"{panel} round{'s' if panel != 1 else ''}" if by_split else str(panel)
             counts = sorted({one["problems"] for point in own for one in point.summaries})
             problems = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-            axes.set(title=f"{title}, {problems} problems", xlabel="" if by_split else "rounds at evaluation")
+            axes.set(title=f"{title}, {problems} problems", xlabel="test split" if by_split else "rounds at evaluation")
         seeds = {run: max(len(point.summaries) for point in points if point.run == run) for run in runs}
         if many:
             figure.axes[0].set_yticks(range(len(runs)), [plots.named(labels[run], seeds[run]) for run in runs])

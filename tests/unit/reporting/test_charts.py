@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from src.reporting import pages, series
-from src.reporting.charts import BOTTOM, HEIGHT, apart, charts
+from src.reporting.charts import BOTTOM, HEIGHT, TOP, apart, charts
 from src.reporting.looks import look
 from src.reporting.runs import Group, find_runs, grouped
 from tests.unit.reporting.test_report import fake_run
@@ -86,12 +87,33 @@ def test_letters_do_not_cover_each_other() -> None:
         assert all(place <= bottom for place in moved)
 
 
+def test_letters_of_many_groups_stay_in_the_drawing() -> None:
+    moved = sorted(apart([100.0] * 30))
+    assert moved[0] >= TOP - 1e-9
+    assert moved[-1] <= HEIGHT - BOTTOM + 1e-9
+    assert len(set(moved)) == 30
+
+
+def test_rounds_of_validation_are_named_in_the_title_or_where_groups_differ_in_them(groups: list[Group]) -> None:
+    one, three = groups
+    assert series.validation_title([three]) == "Validation accuracy, 64 problems, 3 rounds"
+    assert series.validated_over([three]) == [three.label]
+    assert series.validation_title(groups) == "Validation accuracy, 64 problems"
+    assert series.validated_over(groups) == ["rounds.n=1", "rounds.n=3"]  # the labels say it already
+    named = [replace(one, label="grpo"), replace(three, label="motif")]
+    told = ["grpo (validated over 1 round)", "motif (validated over 3 rounds)"]
+    assert series.validated_over(named) == told
+    assert [key["label"] for key in charts(named)["legend"]] == told
+
+
 def test_runs_without_validation_or_base_have_charts_too(tmp_path: Path) -> None:
     fake_run(tmp_path / "a", base=None, steps=3)
     groups = grouped(find_runs([f"{tmp_path}/a"])[0])
     (row, _) = drawn(groups, "Test accuracy")["rows"]
     assert (row["numbers"], len(row["whiskers"])) == ("60.0", 1)
-    assert drawn(groups, "Validation accuracy")["title"] == "Validation accuracy"  # of an unknown number of problems
+    assert (
+        drawn(groups, "Validation accuracy")["title"] == "Validation accuracy, 3 rounds"
+    )  # of an unknown number of problems
 
 
 def test_the_page_draws_each_chart_with_a_text_for_those_who_do_not_see_it(groups: list[Group]) -> None:

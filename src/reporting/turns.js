@@ -39,13 +39,13 @@ function section(turns, index, chosen, choose) {
   const strongest = Math.max(...turns.map((one) => Math.abs(one.advantage ?? 0)));
   const advantage = turn.advantage === null ? null : make("span", {class: "advantage"}, `advantage ${turn.advantage.toFixed(2)}`);
   if (advantage) advantage.style.background = tint(turn.advantage, strongest);
-  const scores = Object.entries(turn.scores).map(([name, value]) => `${name} ${value.toFixed(2)}`).join(" ");
   return make("section", {class: chosen ? "turn chosen" : "turn"},
     make("div", {class: "chips"},
       make("span", {class: "round"}, `turn ${turn.number} ${mark(turn.correct)}`),
       buttons("quotes", turn.sources), buttons("quoted by", quoting(turns, index)), advantage,
       turn.value === null ? null : make("span", {}, `value ${turn.value.toFixed(2)}`),
-      scores ? make("span", {}, scores) : null, make("span", {}, `${turn.tokens} tokens`),
+      ...Object.entries(turn.scores).map(([name, value]) => make("span", {}, `${name} ${value.toFixed(2)}`)),
+      make("span", {}, `${turn.tokens} tokens`),
       make("span", turn.status === "done" ? {} : {class: "bad"}, turn.status),
       turn.probe ? make("span", {}, "probe") : null,
       turn.writer === "policy" ? null : make("span", {}, `by ${turn.writer}`)),

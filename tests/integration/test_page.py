@@ -20,7 +20,7 @@ from src.reporting.runs import find_runs, grouped
 from src.utils.files import read_jsonl, write_jsonl
 from tests.conftest import run_small
 from tests.helpers.browser import CHROMIUM, Browser
-from tests.unit.reporting.test_report import data_of, fake_run
+from tests.unit.reporting.test_report import data_of, fake_run, turn
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs Chromium or Chrome on the PATH, e.g. apt-get install chromium"
@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(
 
 PATIENCE = 1000
 """Milliseconds that a filter of 10,000 rollouts may take; on two busy cores it takes about 100."""
+SCREENS = {"desktop": (1400, 1000), "phone": (390, 844)}
+"""Width and height in pixels."""
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +65,24 @@ def kept(folder: Path) -> Path:
     return place
 
 
-@pytest.fixture(scope="module", params=["wide", "narrow"])
-def anywhere(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[str, Browser]]:
-    """A desktop's browser and a phone's."""
-    phone = request.param == "narrow"
-    with Browser(folder / request.param, *((390, 844) if phone else (1400, 1000)), phone=phone) as found:
-        yield request.param, found
+@pytest.fixture(scope="module")
+def desktop(folder: Path) -> Iterator[Browser]:
+    with Browser(folder / "desktop", *SCREENS["desktop"]) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def desktop(folder: Path) -> Iterator[Browser]:
-    with Browser(folder / "profile") as found:
+def phone(folder: Path) -> Iterator[Browser]:
+    with Browser(folder / "phone", *SCREENS["phone"], phone=True) as found:
         yield found
+
+
+@pytest.fixture(params=["desktop", "phone"])
+def anywhere(request: pytest.FixtureRequest) -> tuple[str, Browser]:
+    """A desktop's browser and a phone's."""
+    found: Browser = request.getfixturevalue(request.param)
+    found.messages.clear()
+    return request.param, found
 
 
 @pytest.fixture
@@ -86,6 +94,22 @@ def browser(desktop: Browser, file: Path) -> Iterator[Browser]:
     yield desktop
     assert desktop.messages == []
     assert {address.partition("#")[0] for address in desktop.requests} <= {file.as_uri()}
+
+
+def page_of(folder: Path, turns: list[dict[str, Any]], **problem: str) -> Path:
+    """Write the page of one run whose rollouts all have these turns."""
+    run = fake_run(folder / "runs" / "a")
+    about = {"id": "p", "question": "1 + 2 =", "answer": "3"} | problem
+    for step in run.glob("rollouts/*.jsonl"):
+        write_jsonl(step, [{"problem": about, "turns": turns}] * 2)
+    return written(folder, folder / "runs", steps=2)
+
+
+def assert_fits(browser: Browser, width: int) -> None:
+    """The page is as wide as its window, and each box holds its content."""
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = "[...document.querySelectorAll('.rollout, .panel, .chips, .chips > *')]"
+    assert not browser.evaluate(f"{boxes}.some((one) => one.clientWidth > 0 && one.scrollWidth > one.clientWidth)")
 
 
 def set_filters(browser: Browser, **filters: str | int) -> None:
@@ -116,10 +140,10 @@ def test_the_graph_has_a_node_for_each_turn_and_the_arrow_keys_move_along_it(
     assert browser.evaluate("document.querySelectorAll('.node[tabindex=\"0\"]').length") == 1
     assert browser.evaluate("document.querySelectorAll('circle.joint').length") == 4
     browser.evaluate("document.querySelector('.node').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
-    for key, turn in (("ArrowRight", 4), ("ArrowDown", 5), ("Home", 0), ("End", 11)):
+    for key, chosen in (("ArrowRight", 4), ("ArrowDown", 5), ("Home", 0), ("End", 11)):
         browser.press(key)
-        assert browser.evaluate("document.activeElement.dataset.turn") == str(turn)
-        assert browser.evaluate("document.querySelectorAll('.turn').length") == (1 if turn == 0 else 5)
+        assert browser.evaluate("document.activeElement.dataset.turn") == str(chosen)
+        assert browser.evaluate("document.querySelectorAll('.turn').length") == (1 if chosen == 0 else 5)
 
 
 def test_typing_searches(browser: Browser, data: dict[str, Any]) -> None:
@@ -238,14 +262,23 @@ def test_the_page_fits_its_window(anywhere: tuple[str, Browser], file: Path, dat
         ("compared", compared),
     ):
         browser.open(f"{file.as_uri()}#{urlencode(filters)}")
-        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        boxes = "[...document.querySelectorAll('.rollout, .panel, .chips')]"
-        assert not browser.evaluate(f"{boxes}.some((one) => one.scrollWidth > one.clientWidth)")
+        assert_fits(browser, SCREENS[name][0])
         browser.screenshot(kept / f"{view}_{name}.png", whole=True)
     browser.open(f"{file.as_uri()}#{urlencode({'place': place_of(data, 'training step', 'B')})}")
     browser.click(".node:nth-last-child(1)")
     assert browser.evaluate("document.querySelector('.node.chosen').dataset.turn") == "11"
     assert browser.messages == []
+
+
+def test_many_reward_terms_with_long_names_fit(anywhere: tuple[str, Browser], tmp_path: Path, kept: Path) -> None:
+    name, browser = anywhere
+    terms = ["outcome", "format", "length", "overlong", "unrepetitive", "agreement", "x" * 40, "y" * 70]
+    file = page_of(tmp_path, [turn([0], 0.5, scores=dict.fromkeys(terms, 0.25))])
+    browser.open(file.as_uri())
+    assert_fits(browser, SCREENS[name][0])
+    chips = browser.evaluate("[...document.querySelectorAll('.turn .chips > *')].map((one) => one.textContent)")
+    assert [f"{term} 0.25" for term in terms] == [chip for chip in chips if chip.endswith(" 0.25")]
+    browser.screenshot(kept / f"terms_{name}.png", whole=True)
 
 
 def test_text_of_a_model_stays_text(desktop: Browser, tmp_path: Path) -> None:
@@ -259,8 +292,8 @@ def test_text_of_a_model_stays_text(desktop: Browser, tmp_path: Path) -> None:
     fake_run(tmp_path / "runs" / "b", settings={"model": {"prompt": "plain"}})
     for step in run.glob("rollouts/*.jsonl"):
         lines = list(read_jsonl(step))
-        for turn in lines[0]["turns"]:
-            turn |= {"pieces": [[hostile, -0.5]], "status": hostile, "writer": hostile, "scores": {hostile: 1.0}}
+        for one in lines[0]["turns"]:
+            one |= {"pieces": [[hostile, -0.5]], "status": hostile, "writer": hostile, "scores": {hostile: 1.0}}
         write_jsonl(step, lines)
     file = written(tmp_path, tmp_path / "runs", steps=3)
     desktop.messages.clear()

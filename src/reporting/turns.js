@@ -12,30 +12,48 @@ function show(view, rollout) {
   let chosen = [...turns.keys()].find((index) => wanted.has(index)) ?? turns.length - 1;
   const frame = make("div", {class: "frame"});
   const panel = make("div", {class: "panel", "aria-live": "polite"});
-  const choose = (index, focus = true) => {
-    const scrolled = frame.scrollLeft;
-    chosen = index;
+  const redraw = () => {
+    const {scrollLeft, scrollTop} = frame;
     frame.replaceChildren(graph(turns, frame.clientWidth, chosen, matching, choose));
-    frame.scrollLeft = scrolled;
-    if (focus) frame.querySelector(".chosen").focus();
+    frame.scrollTo(scrollLeft, scrollTop);
+    reveal(frame, frame.querySelector(".chosen"));
+  };
+  const write = () => {
     const led = [...lineage(turns, chosen)].sort((a, b) => a - b);
     panel.replaceChildren(...led.map((place) => section(turns, place, place === chosen, choose)));
   };
+  const choose = (index, clicked) => {
+    chosen = index;
+    redraw();
+    write();
+    const below = frame.getBoundingClientRect().bottom <= panel.getBoundingClientRect().top;
+    frame.querySelector(".chosen").focus({preventScroll: clicked && below});
+    if (clicked && below) panel.lastChild.scrollIntoView({block: "nearest"});
+  };
   if (turns.every((turn) => turn.round === 1)) view.classList.add("flat");
   view.append(...(turns.length > 1 ? [frame] : []), panel);
-  choose(chosen, false);
+  redraw();
+  write();
   let width = frame.clientWidth;
   new ResizeObserver(() => {
     if (frame.clientWidth === width) return;
     width = frame.clientWidth;
-    choose(chosen, false);
+    redraw();
   }).observe(frame);
+}
+
+/** Scroll a frame, but not the page, until a node in it is seen. */
+function reveal(frame, node) {
+  const [outer, inner] = [frame, node].map((one) => one.getBoundingClientRect());
+  const shift = (start, length, low, room) => Math.min(start - low, 0) || Math.max(start + length - low - room, 0);
+  frame.scrollBy(shift(inner.left, inner.width, outer.left, frame.clientWidth),
+    shift(inner.top, inner.height, outer.top, frame.clientHeight));
 }
 
 function section(turns, index, chosen, choose) {
   const turn = turns[index];
   const buttons = (label, places) => places.length === 0 ? null : make("span", {class: "links"}, `${label} `, ...places.map((place) =>
-    make("button", {type: "button", class: "link", onclick: () => choose(place)}, turns[place].number)));
+    make("button", {type: "button", class: "link", onclick: () => choose(place, true)}, turns[place].number)));
   const strongest = Math.max(...turns.map((one) => Math.abs(one.advantage ?? 0)));
   const advantage = turn.advantage === null ? null : make("span", {class: "advantage"}, `advantage ${turn.advantage.toFixed(2)}`);
   if (advantage) advantage.style.background = tint(turn.advantage, strongest);

@@ -146,6 +146,64 @@ def test_the_graph_has_a_node_for_each_turn_and_the_arrow_keys_move_along_it(
         assert browser.evaluate("document.querySelectorAll('.turn').length") == (1 if chosen == 0 else 5)
 
 
+INSIDE = """(() => {
+  const [frame, mark] = [".frame", ".node.chosen text:last-child"].map((one) => document.querySelector(one));
+  const [outer, inner] = [frame, mark].map((one) => one.getBoundingClientRect());
+  const [across, down] = [inner.left >= outer.left && inner.right <= outer.right,
+    inner.top >= outer.top && inner.bottom <= outer.bottom];
+  return across && down;
+})()"""
+"""Whether the verdict of the chosen turn is inside the frame of the graph."""
+
+OVERLAPS = """[...document.querySelectorAll(".node")].filter((node) => {
+  const [box, label, mark] = ["rect", "text", "text:last-child"].map((one) => node.querySelector(one).getBBox());
+  return label.x < box.x || label.x + label.width + 2 > mark.x || mark.x + mark.width > box.x + box.width;
+}).map((node) => node.textContent)"""
+"""Nodes whose texts overlap or leave their box."""
+
+
+def tree(*counts: int) -> list[dict[str, Any]]:
+    """Turns of a tree with this many continuations in each round; the first round learns, the last has verdicts."""
+    paths: list[list[int]] = [[]]
+    turns = []
+    for depth, count in enumerate(counts, start=1):
+        paths = [[*path, place] for path in paths for place in range(count)]
+        correct = 1.0 if depth == len(counts) else 0.5
+        turns += [turn(path, (-1) ** path[0] * 0.5 if depth == 1 else None, correct=correct) for path in paths]
+    return turns
+
+
+@pytest.mark.parametrize("rounds", [3, 8])
+def test_the_verdict_of_the_chosen_turn_is_seen_in_the_graph(
+    anywhere: tuple[str, Browser], tmp_path: Path, kept: Path, rounds: int
+) -> None:
+    name, browser = anywhere
+    browser.open(page_of(tmp_path, tree(2, *[1] * (rounds - 1))).as_uri())
+    browser.screenshot(kept / f"rounds_{rounds}_{name}.png", whole=True)
+    assert browser.evaluate(OVERLAPS) == []
+    assert browser.evaluate(INSIDE)
+    room = "(({scrollWidth, clientWidth}) => scrollWidth - clientWidth)(document.querySelector('.frame'))"
+    assert (browser.evaluate(room) == 0) == ((name, rounds) != ("phone", 8))
+    browser.evaluate("document.querySelector('.node.chosen').focus()")
+    for key in ("Home", "End"):
+        browser.press(key)
+        assert browser.evaluate(INSIDE)
+    assert browser.evaluate("document.querySelector('.node.chosen').ariaLabel").startswith(
+        "turn 2" + ".1" * (rounds - 1)
+    )
+
+
+def test_on_a_phone_a_tap_on_the_graph_shows_the_text_of_the_turn(phone: Browser, tmp_path: Path, kept: Path) -> None:
+    phone.open(page_of(tmp_path, tree(8, 4)).as_uri())
+    phone.click(".node[data-turn='20']")
+    phone.screenshot(kept / "tapped_phone.png")
+    assert phone.evaluate("document.querySelector('.node.chosen').dataset.turn") == "20"
+    box = phone.evaluate("document.querySelector('.turn.chosen').getBoundingClientRect().toJSON()")
+    assert box["top"] >= 0
+    assert box["bottom"] < SCREENS["phone"][1] + 1
+    assert phone.evaluate(INSIDE)
+
+
 def test_typing_searches(browser: Browser, data: dict[str, Any]) -> None:
     words = data["rollouts"][0]["question"].partition(": ")[2]
     browser.press("/")

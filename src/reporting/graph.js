@@ -31,6 +31,16 @@ function mark(correct) {
   return correct >= 1 ? "✓" : correct <= 0 ? "✗" : `${Math.round(100 * correct)}%`;
 }
 
+/** + or −, the sign of an advantage; empty for one that rounds to 0.00 and for none. */
+function sign(advantage) {
+  const hundredths = Math.round(100 * (advantage ?? 0));
+  return hundredths > 0 ? "+" : hundredths < 0 ? "−" : "";
+}
+
+function signed(advantage) {
+  return `advantage ${sign(advantage)}${Math.abs(advantage).toFixed(2)}`;
+}
+
 /** The last two parts of a long turn number. The tooltip and the accessible label have the whole number. */
 function short(number) {
   return number.length > 5 ? `…${number.split(".").slice(-2).join(".")}` : number;
@@ -58,8 +68,8 @@ function layout(turns, width) {
   const columns = [];
   turns.forEach((turn, index) => (columns[turn.round - 1] ??= []).push(index));
   const widths = (label) => columns.map((column) => {
-    const letters = Math.max(...column.map((index) => `${label(turns[index].number)} ${mark(turns[index].correct)}`.length));
-    return Math.max(NODE.narrow, letters * NODE.letter + 2 * NODE.pad);
+    const texts = column.map((index) => turns[index]).map((turn) => label(turn.number) + sign(turn.advantage) + mark(turn.correct));
+    return Math.max(NODE.narrow, (Math.max(...texts.map((text) => text.length)) + 1) * NODE.letter + 2 * NODE.pad);
   });
   const room = (label) => {
     const used = widths(label).reduce((sum, one) => sum + one, 2 * NODE.margin);
@@ -118,7 +128,8 @@ function edges(turns, places, gap, marked) {
 function described(turns, turn) {
   const quoted = turn.sources.map((source) => turns[source].number).join(", ");
   const verdict = {"✓": "right", "✗": "wrong", "–": "no verdict"}[mark(turn.correct)] ?? `${mark(turn.correct)} right`;
-  return `turn ${turn.number}, ${quoted ? `quotes ${quoted}` : "quotes no turn"}, ${verdict}`;
+  const weight = turn.advantage === null ? [] : [signed(turn.advantage)];
+  return [`turn ${turn.number}`, quoted ? `quotes ${quoted}` : "quotes no turn", verdict, ...weight].join(", ");
 }
 
 /** Colour of an advantage: blue if positive, orange if negative; `strongest` scales the opacity. */
@@ -146,7 +157,7 @@ function graph(turns, width, chosen, matching, choose) {
       {class: kinds.join(" "), tabindex: index === chosen ? 0 : -1, role: "button", "data-turn": index,
         "aria-pressed": String(index === chosen), "aria-label": described(turns, turn), onclick: () => choose(index, true)},
       draw("title", {}, described(turns, turn)), rectangle,
-      draw("text", {x: x + NODE.pad, y: y + 4}, label),
+      draw("text", {x: x + NODE.pad, y: y + 4}, label + sign(turn.advantage)),
       draw("text", {x: x + wide - NODE.pad, y: y + 4, "text-anchor": "end"}, mark(turn.correct)));
   });
   const round = turns[chosen].round - 1;
@@ -156,7 +167,7 @@ function graph(turns, width, chosen, matching, choose) {
     ArrowLeft: turns[chosen].sources[0], ArrowRight: quoting(turns, chosen)[0],
   };
   const onkeydown = (event) => {
-    if (!(event.key in next)) return;
+    if (!Object.hasOwn(next, event.key) || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     if (next[event.key] !== undefined) choose(next[event.key], false);
   };

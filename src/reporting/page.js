@@ -75,7 +75,7 @@ function entry(sides) {
   box.addEventListener("toggle", () => {
     if (!box.open || box.childElementCount > 1) return;
     const columns = make("div", {class: sides.length > 1 ? "sides" : ""});
-    box.append(make("p", {class: "carried"}, "answer ", make("code", {}, first.answer), `, problem ${first.id}`),
+    box.append(make("p", {class: "carried"}, "answer ", make("code", {}, first.answer), ", problem ", make("bdi", {}, first.id)),
       ...(sides.length > 1 ? [] : [elsewhere(first)]), columns);
     for (const side of sides) {
       const column = make("div", {class: "side"});

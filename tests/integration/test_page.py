@@ -136,7 +136,7 @@ def test_the_graph_has_a_node_for_each_turn_and_the_arrow_keys_move_along_it(
     set_filters(browser, place=place_of(data, "training step", "B"))
     labels = browser.evaluate("[...document.querySelectorAll('.node')].map((one) => one.ariaLabel)")
     assert len(labels) == 4 + 4 * 2
-    assert re.fullmatch(r"turn 1\.1, quotes \d, \d, \d, \d, (right|wrong)", labels[4])
+    assert re.fullmatch(r"turn 1\.1, quotes \d, \d, \d, \d, (right|wrong)(, advantage [+\u2212]?\d\.\d\d)?", labels[4])
     assert browser.evaluate("document.querySelectorAll('.node[tabindex=\"0\"]').length") == 1
     assert browser.evaluate("document.querySelectorAll('circle.joint').length") == 4
     browser.evaluate("document.querySelector('.node').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
@@ -306,6 +306,80 @@ def test_tokens_are_shaded_by_their_log_probs(browser: Browser, data: dict[str, 
     browser.click(".turn.chosen .piece:nth-child(3)")
     note = browser.evaluate("document.querySelector('.turn.chosen pre + p').textContent")
     assert note.startswith(f"token {json.dumps(chosen[2][0])}, probability ")
+
+
+def test_arrow_keys_move_along_tokens(desktop: Browser, tmp_path: Path) -> None:
+    pieces: list[Any] = [["a", -0.1], ["b", -0.2], ["given", None], ["c", -3.0]]
+    desktop.messages.clear()
+    desktop.open(page_of(tmp_path, [turn([0], 0.5, pieces=pieces)]).as_uri())
+    desktop.evaluate("document.querySelector('.turn pre').focus()")
+    for key, token in (
+        *(("ArrowRight", "a"), ("ArrowRight", "b"), ("ArrowRight", "c"), ("ArrowRight", "c"), ("ArrowLeft", "b")),
+        *(("Home", "a"), ("ArrowLeft", "a"), ("End", "c")),
+    ):
+        desktop.press(key)
+        note = desktop.evaluate("document.querySelector('pre + p').textContent")
+        assert note.startswith(f'token "{token}", probability ')
+        assert desktop.evaluate("[...document.querySelectorAll('.piece.on')].map((one) => one.textContent)") == [token]
+    assert desktop.evaluate("document.activeElement.tagName") == "PRE"
+    assert desktop.evaluate("document.querySelectorAll('.turn [tabindex]').length") == 1
+    assert desktop.messages == []
+
+
+def test_the_sign_of_an_advantage_needs_no_colour(desktop: Browser, tmp_path: Path) -> None:
+    turns = [turn([0], 0.5), turn([1], -0.25), turn([2], 0.0), turn([3], None)]
+    desktop.open(page_of(tmp_path, turns).as_uri())
+    texts, labels = (
+        desktop.evaluate(f"[...document.querySelectorAll('.node')].map((one) => {what})")
+        for what in ("one.querySelector('text').textContent", "one.ariaLabel")
+    )
+    assert texts == ["1+", "2\u2212", "3", "4"]
+    said = ["advantage +0.50", "advantage \u22120.25", "advantage 0.00"]
+    assert [label.rpartition(", ")[2] for label in labels] == [*said, "right"]
+    desktop.evaluate("document.querySelectorAll('.node')[1].dispatchEvent(new MouseEvent('click'))")
+    assert desktop.evaluate("document.querySelector('.advantage').textContent") == "advantage \u22120.25"
+
+
+@pytest.mark.parametrize("focused", [".node.chosen", ".turn.chosen button"])
+def test_a_resize_keeps_the_focus(desktop: Browser, tmp_path: Path, focused: str) -> None:
+    desktop.open(page_of(tmp_path, tree(2, 2, 1)).as_uri())
+    desktop.evaluate(f"document.querySelector('{focused}').focus()")
+    before = desktop.evaluate("document.querySelector('.graph').clientWidth")
+    try:
+        desktop.resize(390, 1000)
+        desktop.wait(f"document.querySelector('.graph').clientWidth !== {before}")
+        assert desktop.evaluate(f"document.activeElement === document.querySelector('{focused}')")
+    finally:
+        desktop.resize(*SCREENS["desktop"])
+
+
+@pytest.mark.parametrize("hostile", ["\u202eabc", "\u05d0\u05d1"], ids=["override", "Hebrew"])
+def test_text_of_a_model_leaves_the_direction_of_the_page_alone(desktop: Browser, tmp_path: Path, hostile: str) -> None:
+    turns = [turn([0], 0.5, pieces=[[hostile, -0.5]], scores={hostile: 1.0}, writer=hostile)]
+    desktop.open(page_of(tmp_path, turns, id=hostile, answer=hostile).as_uri())
+    after = """[...document.querySelectorAll(".chips > *, .carried")].flatMap((line) => {
+      const walker = document.createTreeWalker(line, NodeFilter.SHOW_TEXT);
+      const found = [];
+      let seen = false;
+      while (walker.nextNode()) {
+        const text = walker.currentNode.data;
+        if (walker.currentNode.parentElement.closest("bdi, code")) { seen = true; continue; }
+        if (/[\\u0590-\\u05ff\\u202e]/.test(text)) found.push(`mixed: ${text}`);
+        if (!seen || text.length < 2) continue;
+        const [first, last] = [0, text.length - 1].map((at) => {
+          const range = new Range();
+          range.setStart(walker.currentNode, at);
+          range.setEnd(walker.currentNode, at + 1);
+          return range.getBoundingClientRect().x;
+        });
+        found.push(first < last ? "forward" : `backward: ${text}`);
+      }
+      return found;
+    })"""
+    assert desktop.evaluate(after) == ["forward"] * 3  # problem, value of the reward term, probability of the token
+    told = desktop.evaluate("document.querySelector('pre + p').textContent")
+    assert ("\\u202e" in told) == (hostile[0] == "\u202e")
+    assert "\u202e" not in told
 
 
 def test_the_page_fits_its_window(anywhere: tuple[str, Browser], file: Path, data: dict[str, Any], kept: Path) -> None:

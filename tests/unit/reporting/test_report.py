@@ -732,7 +732,13 @@ def test_the_page_shows_the_tree(tmp_path: Path) -> None:
     fragment = pages.fragment(page_data.logged(run, 3)[0])
     colours = re.findall(r"rgba\(var\(--(up|down)\), ([\d.]+)\)\">advantage ([+-][\d.]+)", fragment)
     assert colours == [("up", "0.60", "+0.70"), ("down", "0.60", "-0.70")]
-    for words in ("2 continuations, values 1.00, 1.00", "carried (cut): ", "by base", "did not learn", "no value"):
+    for words in (
+        "2 continuations, values 1.00, 1.00",
+        "carried (cut): ",
+        "by <bdi>base</bdi>",
+        "did not learn",
+        "no value",
+    ):
         assert words in fragment
     assert '<span class="bad">truncated</span>' in fragment
     assert fragment.count("<section") == 4

@@ -123,11 +123,22 @@ def set_filters(browser: Browser, **filters: str | int) -> None:
 
 def found(browser: Browser) -> int:
     """The number of rollouts that the page says it found."""
-    return int(browser.evaluate("document.getElementById('status').textContent").split()[0])
+    return int(status(browser).split()[0])
 
 
-def place_of(data: dict[str, Any], where: str, letter: str) -> int:
-    return next(n for n, one in enumerate(data["places"]) if (one["where"], one["letter"]) == (where, letter))
+def status(browser: Browser) -> str:
+    told: str = browser.evaluate("document.getElementById('status').textContent")
+    return told
+
+
+def place_of(data: dict[str, Any], where: str, letter: str) -> str:
+    """The name of a place in the address of the page."""
+    name: str = next(one["name"] for one in data["places"] if (one["where"], one["letter"]) == (where, letter))
+    return name
+
+
+def rollouts_of(data: dict[str, Any], place: str) -> list[dict[str, Any]]:
+    return [one for one in data["rollouts"] if data["places"][one["place"]]["name"] == place]
 
 
 def test_the_graph_has_a_node_for_each_turn_and_the_arrow_keys_move_along_it(
@@ -250,9 +261,9 @@ def test_a_rollout_opens_by_a_click_and_by_keys(browser: Browser, data: dict[str
         assert browser.evaluate("[...list.children].findLastIndex((one) => one.open)") == place
         assert browser.evaluate(f"document.activeElement === list.children[{place}].firstChild")
     browser.press("n")
-    assert "page 2 of" in browser.evaluate("document.getElementById('status').textContent")
+    assert "page 2 of" in status(browser)
     browser.press("p")
-    assert "page 1 of" in browser.evaluate("document.getElementById('status').textContent")
+    assert "page 1 of" in status(browser)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +283,7 @@ def test_the_same_problem_is_compared(
     question = browser.evaluate("list.children[2].querySelector('.problem').textContent")
     browser.wait("list.children[2].querySelector('select') !== null")
     browser.evaluate(
-        f"{{const one = list.children[2].querySelector('select'); one.value = {there}; "
+        f"{{const one = list.children[2].querySelector('select'); one.value = {there!r}; "
         "one.dispatchEvent(new Event('change'));}"
     )
     assert browser.evaluate("location.hash") == f"#place={here}&beside={there}"
@@ -286,16 +297,88 @@ def test_the_same_problem_is_compared(
         "[...one.querySelectorAll('pre')].map((pre) => pre.textContent))"
     )
     assert texts == [
-        [one["turns"][-1]["text"] for one in data["rollouts"] if (one["place"], one["question"]) == (place, question)]
+        [one["turns"][-1]["text"] for one in rollouts_of(data, place) if one["question"] == question]
         for place in (here, there)
     ]
     assert found(browser) == 2
 
 
+@pytest.mark.parametrize(
+    ("beside", "partner"),
+    [
+        (("easy, 1 round, after training", "B"), ("easy, 1 round, before training", "B")),
+        (("hard, 1 round, before training", "A"), ("hard, 1 round, after training", "A")),
+        (("training step", "A"), ("training step", "B")),
+    ],
+    ids=["after training", "before training", "training"],
+)
+def test_beside_alone_is_compared_with_one_place(
+    browser: Browser, file: Path, data: dict[str, Any], beside: tuple[str, str], partner: tuple[str, str]
+) -> None:
+    right, left = place_of(data, *beside), place_of(data, *partner)
+    browser.open(f"{file.as_uri()}#beside={right}")
+    assert browser.evaluate("location.hash") == f"#place={left}&beside={right}"
+    browser.wait("document.querySelectorAll('.side').length === 2")
+    sides = browser.evaluate("[...document.querySelectorAll('.side > p')].map((one) => one.textContent)")
+    assert [side.partition(":")[0] for side in sides] == [" · ".join(partner), " · ".join(beside)]
+    common = {one["id"] for one in rollouts_of(data, left)} & {one["id"] for one in rollouts_of(data, right)}
+    assert found(browser) == len(common)
+
+
+def test_a_page_of_one_place_offers_no_comparison(desktop: Browser, tmp_path: Path) -> None:
+    file = page_of(tmp_path, [turn([0], 0.5)])
+    (place,) = data_of(file.read_text(encoding="utf-8"))["places"]
+    desktop.open(f"{file.as_uri()}#beside={place['name']}")
+    assert desktop.evaluate("form.elements.beside.disabled")
+    assert status(desktop).startswith("4 of 4 rollouts")
+
+
+def test_a_changed_address_filters_an_open_page(browser: Browser, data: dict[str, Any]) -> None:
+    place = place_of(data, "training step", "B")
+    for address, count in (
+        (f"place={place}", len(rollouts_of(data, place))),
+        ("", len(data["rollouts"])),
+        (f"place={place}&few=9999", 0),
+    ):
+        browser.evaluate(f"location.hash = {address!r}")
+        browser.wait(f"document.getElementById('status').textContent.startsWith('{count} of ')")
+
+
+@pytest.mark.parametrize(
+    "address", ["place=99", "length=5", "low=1", "result=changed", "round=99", "few=x", "\u202e=\u202e", "elements=1"]
+)
+def test_the_page_names_parts_of_the_address_that_it_ignores(
+    browser: Browser, file: Path, data: dict[str, Any], address: str
+) -> None:
+    browser.open(f"{file.as_uri()}#words=&{address}&many=1000")
+    told = browser.evaluate("document.getElementById('ignored').textContent")
+    assert told == f"Ignored in the address: {address}"
+    assert found(browser) == len(data["rollouts"])
+    set_filters(browser, many=2000)
+    assert browser.evaluate("document.getElementById('ignored').textContent") == ""
+
+
+def test_filters_that_need_another_one_are_disabled(browser: Browser, data: dict[str, Any]) -> None:
+    disabled = "[form.elements.low, form.elements.high, form.elements.result.querySelector('[value=changed]')]"
+    assert browser.evaluate(f"{disabled}.map((one) => one.disabled)") == [True] * 3
+    place = place_of(data, "easy, 1 round, before training", "A")
+    beside = place_of(data, "easy, 1 round, after training", "A")
+    set_filters(browser, place=place, beside=beside, term="format")
+    assert browser.evaluate(f"{disabled}.map((one) => one.disabled)") == [False] * 3
+    set_filters(browser, place=place, beside=beside, result="changed", term="format", low=0)
+    browser.evaluate(
+        "form.elements.beside.value = form.elements.term.value = ''; "
+        "form.elements.term.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    browser.wait(f"location.hash === '#place={place}'")
+    assert browser.evaluate(f"{disabled}.map((one) => one.disabled)") == [True] * 3
+    assert browser.evaluate("form.elements.result.value") == ""
+
+
 def test_tokens_are_shaded_by_their_log_probs(browser: Browser, data: dict[str, Any]) -> None:
     place = place_of(data, "training step", "B")
     set_filters(browser, place=place)
-    turns = next(one for one in data["rollouts"] if one["place"] == place)["turns"]
+    turns = rollouts_of(data, place)[0]["turns"]
     chosen = turns[int(browser.evaluate("document.querySelector('.node.chosen').dataset.turn"))]["pieces"]
     shown = browser.evaluate(
         "[...document.querySelectorAll('.turn.chosen .piece')].map((one) => [one.textContent, one.style.background])"

@@ -65,7 +65,9 @@ function recall() {
   clear();
   for (const [name, value] of wanted) {
     const field = form.elements.namedItem(name);
-    if (field) field.value = value;
+    if (!field) continue;
+    field.value = value;
+    if (field.selectedIndex === -1) field.value = ""; // the list of choices has no such value
   }
   settle();
   const set = new FormData(form);

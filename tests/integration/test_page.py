@@ -353,6 +353,7 @@ def test_the_page_names_parts_of_the_address_that_it_ignores(
     browser.open(f"{file.as_uri()}#words=&{address}&many=1000")
     told = browser.evaluate("document.getElementById('ignored').textContent")
     assert told == f"Ignored in the address: {address}"
+    assert browser.evaluate("[...form.querySelectorAll('select')].every((one) => one.selectedIndex >= 0)")
     assert found(browser) == len(data["rollouts"])
     set_filters(browser, many=2000)
     assert browser.evaluate("document.getElementById('ignored').textContent") == ""

@@ -4,7 +4,7 @@
 
 const TOUCHED = matchMedia("(pointer: coarse)").matches; // fingers need larger nodes
 const NODE = {height: TOUCHED ? 34 : 22, gap: 6, margin: 4, pad: 7, letter: 7.4, narrow: 44};
-const GAP = {least: 12, most: 170}; // between columns
+const GAP = {least: 12, most: 170, joint: 26}; // between columns, and from a joint to its turns
 
 /** Make an HTML element. Children that are strings become text nodes, so text of a model is never read as HTML. */
 function make(tag, attributes = {}, ...children) {
@@ -68,8 +68,9 @@ function layout(turns, width) {
   const columns = [];
   turns.forEach((turn, index) => (columns[turn.round - 1] ??= []).push(index));
   const widths = (label) => columns.map((column) => {
-    const texts = column.map((index) => turns[index]).map((turn) => label(turn.number) + sign(turn.advantage) + mark(turn.correct));
-    return Math.max(NODE.narrow, (Math.max(...texts.map((text) => text.length)) + 1) * NODE.letter + 2 * NODE.pad);
+    const letters = column.map((index) => turns[index])
+      .map((turn) => `${label(turn.number)}${sign(turn.advantage)} ${mark(turn.correct)}`.length);
+    return Math.max(NODE.narrow, Math.max(...letters) * NODE.letter + 2 * NODE.pad);
   });
   const room = (label) => {
     const used = widths(label).reduce((sum, one) => sum + one, 2 * NODE.margin);
@@ -117,7 +118,7 @@ function edges(turns, places, gap, marked) {
       continue;
     }
     const y = members.reduce((sum, member) => sum + places[member].y, 0) / members.length;
-    const joint = {x: places[members[0]].x - Math.min(26, gap / 2), y};
+    const joint = {x: places[members[0]].x - Math.min(GAP.joint, gap / 2), y};
     sources.forEach((source) => edge(right(source), joint, live));
     members.forEach((member) => edge(joint, places[member], marked.has(member)));
     drawn.push(draw("circle", {cx: joint.x, cy: joint.y, r: 3, class: live ? "joint on" : "joint"}));

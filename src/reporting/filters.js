@@ -7,6 +7,21 @@ function number(name) {
   return form.elements[name].value === "" ? null : Number(form.elements[name].value);
 }
 
+/** The index of the chosen place; null if none is chosen. */
+function placeOf(name) {
+  const {value} = form.elements[name];
+  return value === "" ? null : data.places.findIndex((place) => place.name === value);
+}
+
+/** Disable filters that need another one, and choose what to compare with the place beside. */
+function settle() {
+  const {place, beside, result, term, low, high} = form.elements;
+  low.disabled = high.disabled = term.value === "";
+  result.querySelector("[value=changed]").disabled = beside.value === "";
+  if (result.selectedOptions[0]?.disabled) result.value = "";
+  if (beside.value !== "" && place.value === "") place.value = partner(beside.value);
+}
+
 /** The chosen filters as a test of one turn; null if none is set. */
 function turnTest() {
   const [round, few, many, low, high] = ["round", "few", "many", "low", "high"].map(number);
@@ -44,11 +59,26 @@ function remember() {
   history.replaceState(null, "", `#${new URLSearchParams(set)}`);
 }
 
-/** Read the filters from the page's address. */
+/** Read the filters from the page's address, and name those that the page does not have or cannot apply. */
 function recall() {
-  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
-    if (form.elements[name]) form.elements[name].value = value;
+  const wanted = [...new URLSearchParams(location.hash.slice(1))];
+  clear();
+  for (const [name, value] of wanted) {
+    const field = form.elements.namedItem(name);
+    if (!field) continue;
+    field.value = value;
+    if (field.selectedIndex === -1) field.value = ""; // the list of choices has no such value
   }
+  settle();
+  const set = new FormData(form);
+  const ignored = wanted.filter(([name, value]) => value !== "" && set.get(name) !== value);
+  document.getElementById("ignored").replaceChildren(...ignored.flatMap(([name, value], index) =>
+    [index ? ", " : "Ignored in the address: ", make("bdi", {}, `${name}=${value}`)]));
+}
+
+function clear() {
+  for (const field of form.elements) field.value = "";
+  document.getElementById("ignored").textContent = "";
 }
 
 /** Add options, pairs of a value and its text, to a list of choices. */

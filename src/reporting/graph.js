@@ -3,7 +3,8 @@
 // quotes. Turns of one prompt share a joint (a dot), so four siblings that quote four drafts need eight edges, not 16.
 
 const TOUCHED = matchMedia("(pointer: coarse)").matches; // fingers need larger nodes
-const NODE = {width: 84, height: TOUCHED ? 34 : 22, gap: 6, margin: 4, joint: 26, least: 48, most: 170};
+const NODE = {height: TOUCHED ? 34 : 22, gap: 6, margin: 4, pad: 7, letter: 7.4, narrow: 44};
+const GAP = {least: 12, most: 170, joint: 26}; // between columns, and from a joint to its turns
 
 /** Make an HTML element. Children that are strings become text nodes, so text of a model is never read as HTML. */
 function make(tag, attributes = {}, ...children) {
@@ -30,6 +31,21 @@ function mark(correct) {
   return correct >= 1 ? "✓" : correct <= 0 ? "✗" : `${Math.round(100 * correct)}%`;
 }
 
+/** + or −, the sign of an advantage; empty for one that rounds to 0.00 and for none. */
+function sign(advantage) {
+  const hundredths = Math.round(100 * (advantage ?? 0));
+  return hundredths > 0 ? "+" : hundredths < 0 ? "−" : "";
+}
+
+function signed(advantage) {
+  return `advantage ${sign(advantage)}${Math.abs(advantage).toFixed(2)}`;
+}
+
+/** The last two parts of a long turn number. The tooltip and the accessible label have the whole number. */
+function short(number) {
+  return number.length > 5 ? `…${number.split(".").slice(-2).join(".")}` : number;
+}
+
 /** Indices of the turns that led to a turn, itself included. */
 function lineage(turns, index) {
   const found = new Set([index]);
@@ -44,19 +60,36 @@ function quoting(turns, index) {
   return [...turns.keys()].filter((place) => turns[place].sources.includes(index));
 }
 
-/** Positions of all turns in a width of `width` pixels. Turns are ordered by round, then by path. */
+/**
+ * Boxes and labels of all turns in a width of `width` pixels. Turns are ordered by round, then by path. Columns are as
+ * wide as their longest label. Numbers of turns are short where whole ones do not fit.
+ */
 function layout(turns, width) {
   const columns = [];
   turns.forEach((turn, index) => (columns[turn.round - 1] ??= []).push(index));
-  const room = (width - 2 * NODE.margin - columns.length * NODE.width) / Math.max(1, columns.length - 1);
-  const gap = Math.max(NODE.least, Math.min(NODE.most, room));
+  const widths = (label) => columns.map((column) => {
+    const letters = column.map((index) => turns[index])
+      .map((turn) => `${label(turn.number)}${sign(turn.advantage)} ${mark(turn.correct)}`.length);
+    return Math.max(NODE.narrow, Math.max(...letters) * NODE.letter + 2 * NODE.pad);
+  });
+  const room = (label) => {
+    const used = widths(label).reduce((sum, one) => sum + one, 2 * NODE.margin);
+    return (width - used) / Math.max(1, columns.length - 1);
+  };
+  const whole = (number) => number;
+  const label = room(whole) >= GAP.least ? whole : short;
+  const gap = Math.max(GAP.least, Math.min(GAP.most, room(label)));
   const height = Math.max(...columns.map((column) => column.length)) * (NODE.height + NODE.gap);
   const places = turns.map(() => null);
-  columns.forEach((column, number) => column.forEach((index, row) => {
-    places[index] = {x: NODE.margin + number * (NODE.width + gap), y: ((row + 0.5) * height) / column.length};
-  }));
-  const total = 2 * NODE.margin + columns.length * NODE.width + (columns.length - 1) * gap;
-  return {columns, places, width: total, height};
+  let x = NODE.margin;
+  widths(label).forEach((wide, number) => {
+    columns[number].forEach((index, row) => {
+      const y = ((row + 0.5) * height) / columns[number].length;
+      places[index] = {x, y, width: wide, label: label(turns[index].number)};
+    });
+    x += wide + gap;
+  });
+  return {columns, places, gap, width: x - gap + NODE.margin, height};
 }
 
 /** Turns by prompt: the indices of the turns of each prompt after the first round. */
@@ -73,9 +106,9 @@ function curve(from, to) {
   return `M${from.x},${from.y}C${middle},${from.y} ${middle},${to.y} ${to.x},${to.y}`;
 }
 
-function edges(turns, places, marked) {
+function edges(turns, places, gap, marked) {
   const drawn = [];
-  const right = (index) => ({x: places[index].x + NODE.width, y: places[index].y});
+  const right = (index) => ({x: places[index].x + places[index].width, y: places[index].y});
   for (const members of prompts(turns)) {
     const sources = turns[members[0]].sources;
     const live = members.some((member) => marked.has(member));
@@ -85,7 +118,7 @@ function edges(turns, places, marked) {
       continue;
     }
     const y = members.reduce((sum, member) => sum + places[member].y, 0) / members.length;
-    const joint = {x: places[members[0]].x - NODE.joint, y};
+    const joint = {x: places[members[0]].x - Math.min(GAP.joint, gap / 2), y};
     sources.forEach((source) => edge(right(source), joint, live));
     members.forEach((member) => edge(joint, places[member], marked.has(member)));
     drawn.push(draw("circle", {cx: joint.x, cy: joint.y, r: 3, class: live ? "joint on" : "joint"}));
@@ -96,7 +129,8 @@ function edges(turns, places, marked) {
 function described(turns, turn) {
   const quoted = turn.sources.map((source) => turns[source].number).join(", ");
   const verdict = {"✓": "right", "✗": "wrong", "–": "no verdict"}[mark(turn.correct)] ?? `${mark(turn.correct)} right`;
-  return `turn ${turn.number}, ${quoted ? `quotes ${quoted}` : "quotes no turn"}, ${verdict}`;
+  const weight = turn.advantage === null ? [] : [signed(turn.advantage)];
+  return [`turn ${turn.number}`, quoted ? `quotes ${quoted}` : "quotes no turn", verdict, ...weight].join(", ");
 }
 
 /** Colour of an advantage: blue if positive, orange if negative; `strongest` scales the opacity. */
@@ -107,24 +141,25 @@ function tint(advantage, strongest) {
 
 /**
  * Draw the graph. `chosen` is the index of the shown turn and `matching` holds the turns that the filters select, or
- * null. `choose(index)` is called when a turn is clicked or reached with the arrow keys.
+ * null. `choose(index, clicked)` is called when a turn is clicked or reached with the arrow keys.
  */
 function graph(turns, width, chosen, matching, choose) {
-  const {columns, places, width: total, height} = layout(turns, width);
+  const {columns, places, gap, width: total, height} = layout(turns, width);
   const marked = lineage(turns, chosen);
   const strongest = Math.max(...turns.map((turn) => Math.abs(turn.advantage ?? 0)));
   const nodes = turns.map((turn, index) => {
     const kinds = ["node", marked.has(index) && "on", index === chosen && "chosen", turn.advantage === null && "idle",
       turn.status === "pruned" && "pruned", matching && !matching.has(index) && "faint"].filter(Boolean);
-    const box = {x: places[index].x, y: places[index].y - NODE.height / 2, width: NODE.width, height: NODE.height, rx: 5};
+    const {x, y, width: wide, label} = places[index];
+    const box = {x, y: y - NODE.height / 2, width: wide, height: NODE.height, rx: 5};
     const rectangle = draw("rect", box);
     rectangle.style.fill = tint(turn.advantage, strongest);
     return draw("g",
       {class: kinds.join(" "), tabindex: index === chosen ? 0 : -1, role: "button", "data-turn": index,
-        "aria-pressed": String(index === chosen), "aria-label": described(turns, turn), onclick: () => choose(index)},
+        "aria-pressed": String(index === chosen), "aria-label": described(turns, turn), onclick: () => choose(index, true)},
       draw("title", {}, described(turns, turn)), rectangle,
-      draw("text", {x: box.x + 7, y: places[index].y + 4}, turn.number),
-      draw("text", {x: box.x + NODE.width - 7, y: places[index].y + 4, "text-anchor": "end"}, mark(turn.correct)));
+      draw("text", {x: x + NODE.pad, y: y + 4}, label + sign(turn.advantage)),
+      draw("text", {x: x + wide - NODE.pad, y: y + 4, "text-anchor": "end"}, mark(turn.correct)));
   });
   const round = turns[chosen].round - 1;
   const row = columns[round].indexOf(chosen);
@@ -133,11 +168,11 @@ function graph(turns, width, chosen, matching, choose) {
     ArrowLeft: turns[chosen].sources[0], ArrowRight: quoting(turns, chosen)[0],
   };
   const onkeydown = (event) => {
-    if (!(event.key in next)) return;
+    if (!Object.hasOwn(next, event.key) || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    if (next[event.key] !== undefined) choose(next[event.key]);
+    if (next[event.key] !== undefined) choose(next[event.key], false);
   };
   return draw("svg", {width: total, height, viewBox: `0 0 ${total} ${height}`, class: "graph", role: "group", onkeydown,
     "aria-label": `graph of ${turns.length} turns; arrow keys move along and across rounds`},
-  ...edges(turns, places, marked), ...nodes);
+  ...edges(turns, places, gap, marked), ...nodes);
 }

@@ -5,7 +5,7 @@ const PER_PAGE = 20;
 const DELAY = 120; // milliseconds between typing and filtering
 const data = JSON.parse(document.getElementById("data").textContent);
 const list = document.getElementById("list");
-const places = data.places.map((place, index) => [index, `${place.where} · ${place.letter}: ${place.run}`]);
+const places = data.places.map((place) => [place.name, `${place.where} · ${place.letter}: ${place.run}`]);
 const holders = new Map(); // of each problem: the places that hold rollouts of it
 let shown = [];
 let page = 0;
@@ -20,16 +20,16 @@ for (const rollout of data.rollouts) {
 }
 
 function filter() {
+  settle();
   remember();
   const fits = rolloutTest();
-  const [place, beside] = [number("place"), number("beside")];
-  const here = data.rollouts.filter((rollout) => (place === null ? rollout.place !== beside : rollout.place === place));
+  const [place, beside] = [placeOf("place"), placeOf("beside")];
+  const of = (index) => data.rollouts.filter((rollout) => index === null || rollout.place === index);
   page = 0;
   if (beside === null) {
-    shown = here.filter(fits).map((rollout) => [[rollout]]);
+    shown = of(place).filter(fits).map((rollout) => [[rollout]]);
   } else {
-    const [left, right] = [here, data.rollouts.filter((rollout) => rollout.place === beside)].map((some) =>
-      Map.groupBy(some, (rollout) => rollout.key));
+    const [left, right] = [place, beside].map((index) => Map.groupBy(of(index), (rollout) => rollout.key));
     shown = [...left].filter(([key]) => right.has(key)).map(([key, some]) => [some, right.get(key)])
       .filter((sides) => sides.flat().some(fits))
       .filter((sides) => form.elements.result.value !== "changed" || mean(sides[0]) !== mean(sides[1]));
@@ -51,7 +51,7 @@ function percent(value) {
 function render(opened = page * PER_PAGE) {
   const pages = Math.max(1, Math.ceil(shown.length / PER_PAGE));
   const some = shown.slice(page * PER_PAGE, (page + 1) * PER_PAGE);
-  const compared = number("beside") !== null;
+  const compared = placeOf("beside") !== null;
   const share = compared
     ? [0, 1].map((side) => percent(mean(shown.flatMap((sides) => sides[side])))).join(" → ")
     : percent(mean(shown.flat(2)));
@@ -75,7 +75,7 @@ function entry(sides) {
   box.addEventListener("toggle", () => {
     if (!box.open || box.childElementCount > 1) return;
     const columns = make("div", {class: sides.length > 1 ? "sides" : ""});
-    box.append(make("p", {class: "carried"}, "answer ", make("code", {}, first.answer), `, problem ${first.id}`),
+    box.append(make("p", {class: "carried"}, "answer ", make("code", {}, first.answer), ", problem ", make("bdi", {}, first.id)),
       ...(sides.length > 1 ? [] : [elsewhere(first)]), columns);
     for (const side of sides) {
       const column = make("div", {class: "side"});
@@ -99,10 +99,23 @@ function elsewhere(rollout) {
   return others.length ? make("label", {}, "Compare this problem with", select) : "";
 }
 
+/**
+ * The place to compare with a place: the same evaluation before or after training, whose name has another end only;
+ * else the first place that has the same problems.
+ */
+function partner(beside) {
+  const stem = (name) => name.slice(0, name.lastIndexOf("."));
+  const right = data.places.findIndex((place) => place.name === beside);
+  const others = [...data.places.keys()].filter((index) => index !== right);
+  const common = (index) => [...holders.values()].some((held) => held.has(index) && held.has(right));
+  const found = others.find((index) => stem(data.places[index].name) === stem(beside)) ?? others.find(common) ?? others[0];
+  return data.places[found].name;
+}
+
 /** Show the rollout's place beside another one, at the rollout's problem. */
 function compare(rollout, beside) {
-  for (const field of form.elements) field.value = "";
-  form.elements.place.value = rollout.place;
+  clear();
+  form.elements.place.value = data.places[rollout.place].name;
   form.elements.beside.value = beside;
   filter();
   const index = shown.findIndex(([[first]]) => first.key === rollout.key);
@@ -118,17 +131,26 @@ function turnPage(move) {
 }
 
 offer(form.elements.place, places);
-offer(form.elements.beside, places);
+if (places.length > 1) offer(form.elements.beside, places);
+else form.elements.beside.disabled = true;
 offer(form.elements.term, data.terms.map((term) => [term, term]));
 offer(form.elements.round, [...new Set(data.rollouts.flatMap((rollout) => rollout.turns.map((turn) => turn.round)))]
   .sort((a, b) => a - b).map((round) => [round, round]));
 recall();
 let waiting = 0;
 form.addEventListener("input", () => {
+  document.getElementById("ignored").textContent = "";
   clearTimeout(waiting);
   waiting = setTimeout(filter, DELAY);
 });
-form.addEventListener("reset", () => setTimeout(filter));
+form.addEventListener("reset", () => setTimeout(() => {
+  clear();
+  filter();
+}));
+addEventListener("hashchange", () => {
+  recall();
+  filter();
+});
 form.addEventListener("submit", (event) => event.preventDefault());
 document.getElementById("back").addEventListener("click", () => turnPage(-1));
 document.getElementById("on").addEventListener("click", () => turnPage(1));

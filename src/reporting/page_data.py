@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,23 +20,27 @@ def page_data(groups: Sequence[Group], steps: int, trees: int, problems: int, se
 
     Each rollout belongs to one of ``places``: the training of a run, or one of its evaluations before or after
     training. Two places can be compared on the problems that they share. ``letter`` is that of the group in the
-    charts; ``terms`` are the names of reward terms.
+    charts; ``terms`` are the names of reward terms. The ``name`` of a place is the same in all reports: it is made of
+    the run's settings and seed, and of the evaluation, with ``before`` or ``after`` last.
     """
     places: list[dict[str, Any]] = []
     rollouts: list[dict[str, Any]] = []
 
-    def add(about: Mapping[str, Any], where: str, found: Sequence[dict[str, Any]]) -> None:
+    def add(about: Mapping[str, Any], name: str, where: str, found: Sequence[dict[str, Any]]) -> None:
         if found:
             rollouts.extend({"place": len(places), **rollout} for rollout in found)
-            places.append({**about, "where": where})
+            places.append({**about, "name": name, "where": where})
 
     for about, run in _runs(groups, seeds):
+        key = f"{hashlib.sha256(repr(run.identity).encode()).hexdigest()[:8]}.{run.seed}"
         chosen = spread(list(run.rollouts()), steps)
-        add(about, "training step", [_rollout(tree, step) for step in chosen for tree in logged(run, step)[:trees]])
+        trained = [_rollout(tree, step) for step in chosen for tree in logged(run, step)[:trees]]
+        add(about, f"{key}.training", "training step", trained)
         for name, part in itertools.product(run.evaluations("after"), PARTS):
             names = list(run.evaluations("after"))
             where = f"{name.label(names)}, {name.rounds} round{'s' if name.rounds > 1 else ''}, {PARTS[part]}"
-            add(about, where, [answer(record) for record in _records(run, part, name, problems)])
+            place = f"{key}.{name.benchmark}.{name.split}.{name.rounds}.{part}"
+            add(about, place, where, [answer(record) for record in _records(run, part, name, problems)])
     terms = {term: None for rollout in rollouts for turn in rollout["turns"] for term in turn["scores"]}
     return {"places": places, "terms": list(terms), "rollouts": rollouts}
 

@@ -39,8 +39,7 @@ class Browser:
         self._session = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
-        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.resize(width, height, phone)
         self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
 
     def __enter__(self) -> Browser:
@@ -50,6 +49,11 @@ class Browser:
         os.close(self._write)  # the browser ends with its pipe
         self._process.wait(DEADLINE)
         os.close(self._read)
+
+    def resize(self, width: int, height: int, phone: bool = False) -> None:
+        """Set the size of the window in pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def open(self, address: str) -> None:
         """Load a page; returns when its script has run."""

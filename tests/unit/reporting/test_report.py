@@ -732,7 +732,13 @@ def test_the_page_shows_the_tree(tmp_path: Path) -> None:
     fragment = pages.fragment(page_data.logged(run, 3)[0])
     colours = re.findall(r"rgba\(var\(--(up|down)\), ([\d.]+)\)\">advantage ([+-][\d.]+)", fragment)
     assert colours == [("up", "0.60", "+0.70"), ("down", "0.60", "-0.70")]
-    for words in ("2 continuations, values 1.00, 1.00", "carried (cut): ", "by base", "did not learn", "no value"):
+    for words in (
+        "2 continuations, values 1.00, 1.00",
+        "carried (cut): ",
+        "by <bdi>base</bdi>",
+        "did not learn",
+        "no value",
+    ):
         assert words in fragment
     assert '<span class="bad">truncated</span>' in fragment
     assert fragment.count("<section") == 4
@@ -743,9 +749,11 @@ def test_the_page_holds_the_rollouts_and_answers_asked_for(tmp_path: Path) -> No
     fake_run(tmp_path / "a", marks=[[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     groups = grouped(find_runs([f"{tmp_path}/*"])[0])
     data = page_data.page_data(groups, steps=2, trees=1, problems=2)
+    key = data["places"][0]["name"].partition(".")[0]
+    about = {"letter": "A", "seed": 0, "run": "a, seed 0"}
     assert data["places"] == [
-        {"letter": "A", "seed": 0, "run": "a, seed 0", "where": "training step"},
-        {"letter": "A", "seed": 0, "run": "a, seed 0", "where": "easy, 3 rounds, after training"},
+        {**about, "name": f"{key}.0.training", "where": "training step"},
+        {**about, "name": f"{key}.0.sums.easy.3.after", "where": "easy, 3 rounds, after training"},
     ]
     assert data["terms"] == ["outcome"]
     assert [(one["place"], one["step"], one["id"]) for one in data["rollouts"]] == [
@@ -769,6 +777,21 @@ def test_the_page_holds_as_many_seeds_as_asked_for(tmp_path: Path) -> None:
     for seeds in (1, 2):
         places = page_data.page_data(groups, steps=1, trees=1, problems=1, seeds=seeds)["places"]
         assert [(one["letter"], one["seed"]) for one in places] == [("A", seed) for seed in range(seeds) for _ in "ab"]
+
+
+def test_names_of_places_are_unique_and_the_same_in_each_report(tmp_path: Path) -> None:
+    for folder, seed, prompt in (("b", 0, "long"), ("c", 1, "long"), ("a", 0, "short")):
+        fake_run(tmp_path / folder, seed, marks=[[1.0]], settings={"model": {"prompt": prompt}})
+    alone, all_runs = (
+        page_data.page_data(grouped(find_runs(patterns)[0]), steps=1, trees=1, problems=1, seeds=2)["places"]
+        for patterns in ([f"{tmp_path}/b"], [f"{tmp_path}/*"])
+    )
+    names = [place["name"] for place in all_runs]
+    assert len(set(names)) == len(names) == 6
+    (letter,) = {place["letter"] for place in all_runs if place["seed"] == 1}  # the group with two seeds
+    assert [place["name"] for place in alone] == [
+        place["name"] for place in all_runs if (place["letter"], place["seed"]) == (letter, 0)
+    ]
 
 
 def test_answers_keep_the_graph_of_their_turns() -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 SCRIPTS = ("graph.js", "filters.js", "turns.js", "keys.js", "page.js")
 """Files that make the page's only script, which its content security policy names by hash."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Html(str):
@@ -46,6 +49,8 @@ def page(groups: Sequence[Group], steps: int, trees: int, problems: int, seeds: 
     data = json.dumps(page_data(groups, steps, trees, problems, seeds), ensure_ascii=False, separators=(",", ":"))
     # Not escaped as HTML, which a script element would show as it is: without "<", no text can end the element.
     data = data.replace("<", "\\u003c")
+    # Half of a surrogate pair is a character of JSON, but not of UTF-8, in which the page is written.
+    data = SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", data)
     made = {"script": Markup(script), "allowed": allowed, "data": Markup(data), "charts": charts(groups)}
     return _render("page", made)
 

@@ -695,6 +695,14 @@ def test_no_text_becomes_markup_on_the_page(tmp_path: Path) -> None:
         assert HOSTILE in (rollout["turns"][0]["text"], rollout["turns"][-1]["text"])
 
 
+def test_half_of_a_surrogate_pair_is_written_as_an_escape(tmp_path: Path) -> None:
+    file = fake_run(tmp_path / "a", text="HALF") / "rollouts" / "step_000003.jsonl"
+    file.write_text(file.read_text(encoding="utf-8").replace("HALF", "\\ud800"), encoding="utf-8")
+    page = pages.page(grouped(find_runs([f"{tmp_path}/*"])[0]), steps=1, trees=1, problems=0)
+    page.encode()
+    assert "\ud800" in [turn["text"] for rollout in data_of(page)["rollouts"] for turn in rollout["turns"]]
+
+
 def test_the_page_allows_its_own_script_only(tmp_path: Path) -> None:
     fake_run(tmp_path / "a")
     page = pages.page(grouped(find_runs([f"{tmp_path}/*"])[0]), steps=1, trees=1, problems=0)

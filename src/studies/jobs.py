@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -86,9 +86,19 @@ def composed(study: Study, root: Path) -> tuple[list[Job], list[str]]:
         for name, evaluation in study.evaluations.items()
         for jobs in _evaluations(study, name, evaluation, warm, trained, root, errors)
     ]
+    errors += _equal_runs(trained)
     kinds = [jobs for jobs in (*warm.values(), *trained.values(), *further) if jobs]
     jobs = [jobs[number] for number in range(len(study.seeds)) for jobs in kinds]
     return jobs, list(dict.fromkeys(errors))
+
+
+def _equal_runs(trained: Mapping[str, Sequence[Job]]) -> Iterator[str]:
+    """A message for each run whose settings, and so whose directory, are those of an earlier run of the study."""
+    named: dict[Path, str] = {}
+    for name, jobs in trained.items():
+        for job in jobs[:1]:
+            if (first := named.setdefault(job.directory, name)) != name:
+                yield f"study.runs: {first} and {name} have equal settings, so they are one run; drop one of them"
 
 
 def _jobs(

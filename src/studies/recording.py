@@ -30,8 +30,13 @@ def record(name: str, study: Study, jobs: Sequence[Job], folder: Path, target: P
     Weights, rollouts and answers are not copied, so that the record is small.
 
     Raises:
-        InputError: no job is done.
+        InputError: no job is done, or the file of the study has changed since the study was started.
     """
+    if read(folder).latest != study.described():
+        raise InputError(
+            f"study={name}: its file has changed since it was last started, and the change is not registered; start "
+            f"the study again (python -m src.study {name}), then record it"
+        )
     if not any(job.complete for job in jobs):
         raise InputError(f"study={name}: no job is done; there is nothing to record")
     target.mkdir(parents=True, exist_ok=True)

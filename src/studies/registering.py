@@ -73,6 +73,22 @@ def _within(policies: Sequence[str] | None, planned: Sequence[str] | None) -> bo
     return planned is None or (policies is not None and set(policies) <= set(planned))
 
 
+PENDING = "not registered yet"
+"""In place of the time of an amendment that only a report has seen: the next start registers it."""
+
+
+def current(folder: Path, study: Study) -> Plan:
+    """The registered plan; changes of the study's file since the last start are a pending amendment, not written.
+
+    Raises:
+        InputError: the file of the plan is damaged.
+    """
+    plan, described = read(folder), study.described()
+    if plan.latest == described:
+        return plan
+    return replace(plan, amendments=(*plan.amendments, {"time": PENDING, "study": described}))
+
+
 def registered(folder: Path, study: Study, jobs: Sequence[Job]) -> Plan:
     """Register the plan of a study in ``folder``, or add an amendment if the registered plan is another one.
 

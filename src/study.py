@@ -56,22 +56,24 @@ def study(config: configuration.Config[Any], directory: Path) -> None:
 
             print(record(name, settings.study, jobs, folder, Path(settings.record)))
             return
-        code = 0 if only_reports else carried_out(settings.study, jobs, folder, settings.at_once)
+        code = 0 if only_reports else carried_out(settings.study, plan, jobs, folder, settings.at_once)
         print(write_report(name, settings.study, plan, jobs, folder))
     if code:
         raise SystemExit(code)
 
 
-def carried_out(plan: Any, jobs: Sequence[Any], folder: Path, at_once: int) -> int:
-    """Run the missing jobs. Returns 1 if some failed, else 0.
+def carried_out(asked: Any, plan: Any, jobs: Sequence[Any], folder: Path, at_once: int) -> int:
+    """Run the missing jobs of a study as it is ``asked``; ``plan`` is registered. Returns 1 if some failed, else 0.
 
     Raises:
+        InputError: the file with the hours of the study is damaged.
         SystemExit: a signal stopped the study.
     """
+    from src.studies.hours import Hours
     from src.studies.running import Queue
     from src.utils.signals import Stopped, StopRequest
 
-    queue = Queue(plan, jobs, folder, at_once, say)
+    queue = Queue(asked, jobs, folder, at_once, say, Hours.opened(folder, jobs, plan.before))
     try:
         with StopRequest() as stop:
             queue.work(stop)

@@ -11,6 +11,7 @@ from pathlib import Path
 from src import config as configuration
 from src.reporting.runs import Group
 from src.studies import further
+from src.studies.hours import HOURS
 from src.studies.jobs import Job
 from src.studies.registering import PLAN, Plan, read
 from src.studies.reporting import comparisons, groups_of, write_report
@@ -41,6 +42,8 @@ def record(name: str, study: Study, jobs: Sequence[Job], folder: Path, target: P
         raise InputError(f"study={name}: no job is done; there is nothing to record")
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / PLAN, target / PLAN)
+    if (folder / HOURS).is_file():
+        shutil.copyfile(folder / HOURS, target / HOURS)
     described = []
     for job in jobs:
         place, result = (path.relative_to(folder.parent) for path in (job.directory, job.done))

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from src.reporting import aggregations, answers, efficiency, pairs, plots, tables
 from src.reporting.runs import Group, read_run
-from src.studies import figures, further
+from src.studies import figures, further, hours
 from src.studies.jobs import Job
 from src.studies.registering import UNPLANNED, Plan
-from src.studies.running import spent
 from src.studies.settings import BASE, Study
 from src.utils import tables as layout
 from src.utils.files import write_text
@@ -20,7 +19,7 @@ from src.utils.files import write_text
 def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folder: Path) -> str:
     """Write ``report.md``, ``results.csv`` and the figures of a study. Returns a line that says what is there."""
     groups, evaluations = groups_of(study, plan, jobs), further.done(study, jobs)
-    parts = [f"# {name}", study.question, *_plan(study, plan, jobs)]
+    parts = [f"# {name}", study.question, *_plan(study, plan, jobs, hours.read(folder))]
     if groups:
         rows = tables.results(groups)
         parts += ["## Results", tables.markdown(rows), *comparisons(study, plan, groups, evaluations)]
@@ -59,7 +58,7 @@ def groups_of(study: Study, plan: Plan, jobs: Sequence[Job]) -> list[Group]:
     return found
 
 
-def _plan(study: Study, plan: Plan, jobs: Sequence[Job]) -> Iterator[str]:
+def _plan(study: Study, plan: Plan, jobs: Sequence[Job], measured: hours.Hours | None) -> Iterator[str]:
     """When the plan was registered, how it changed, and what was not run."""
     added = plan.added_seeds(study)
     seeds = ", ".join(f"{seed}{UNPLANNED * (seed in added)}" for seed in study.seeds)
@@ -70,10 +69,11 @@ def _plan(study: Study, plan: Plan, jobs: Sequence[Job]) -> Iterator[str]:
     )
     rule = "after all runs" if study.stopping == "all runs" else f"before the first run after {study.hours:g} hours"
     planned = f"; planned: {study.hours:g} hours" if study.hours is not None else ""
-    yield (
-        f"Registered on {plan.registered}, {when}. Seeds {seeds}. The study ends {rule}. "
-        f"Training so far: {spent(jobs):.2f} hours{planned}."
-    )
+    if measured is None:
+        used = f"Training so far: {hours.of_trainings(jobs):.2f} hours{planned}."
+    else:
+        used = f"Its jobs took {measured.total:.2f} hours, warm-ups and evaluations included{planned}."
+    yield (f"Registered on {plan.registered}, {when}. Seeds {seeds}. The study ends {rule}. {used}")
     if changes := list(plan.changed()):
         yield "**The plan changed after its registration:**\n\n" + "\n".join(f"- {change}" for change in changes)
     missing: dict[str, list[str]] = {}

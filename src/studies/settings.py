@@ -30,7 +30,7 @@ class Study(Section):
     Every run is trained once per seed. ``warmups`` maps names to overrides of ``src.warmup``; ``=@<name>`` in other
     overrides stands for the directory of that warm-up. ``comparisons`` are pairs of runs, [first, second]; the first
     may be ``base``, if an evaluation is of it. The ``stopping`` rule says when the study ends: after all its runs, or
-    before the first run that starts when ``hours`` are used up.
+    before the first run that starts when the jobs that the study itself has run took ``hours``, all together.
     """
 
     question: str = Field(min_length=1)

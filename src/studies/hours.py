@@ -34,8 +34,8 @@ class Hours:
     def opened(cls, folder: Path, jobs: Sequence[Job], before: Collection[str]) -> Hours:
         """The hours of a study that is started.
 
-        A study that was begun by an older version has no file. Its finished trainings then count with the times of their
-        summaries, without those that were done ``before`` its registration.
+        A study that was begun by an older version has no file. Then its finished trainings count, with the times of
+        their summaries, but not those that were done ``before`` its registration.
 
         Raises:
             InputError: the file is damaged.

@@ -30,6 +30,7 @@ def study(config: configuration.Config[Any], directory: Path) -> None:
         InputError: the plan is invalid, another process runs this study, or one that was never started is reported.
         SystemExit: a signal stopped the study, or a job failed.
     """
+    from src.studies.dropping import taken_out
     from src.studies.estimating import estimated
     from src.studies.jobs import planned
     from src.studies.registering import PLAN, current, registered
@@ -51,13 +52,14 @@ def study(config: configuration.Config[Any], directory: Path) -> None:
         raise InputError(f"study={name}: it has not been started in root={root}; start it: python -m src.study {name}")
     with locked(folder):
         plan = current(folder, settings.study) if only_reports else registered(folder, settings.study, jobs)
+        reported = [*jobs, *taken_out(plan, settings.study, jobs, root)]
         if settings.record is not None:
             from src.studies.recording import record
 
-            print(record(name, settings.study, jobs, folder, Path(settings.record)))
+            print(record(name, settings.study, reported, folder, Path(settings.record)))
             return
         code = 0 if only_reports else carried_out(settings.study, plan, jobs, folder, settings.at_once)
-        print(write_report(name, settings.study, plan, jobs, folder))
+        print(write_report(name, settings.study, plan, reported, folder))
     if code:
         raise SystemExit(code)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from src import config as configuration
 from src.reporting.runs import Group
 from src.studies import further
+from src.studies.comparing import comparisons
 from src.studies.hours import HOURS
 from src.studies.jobs import Job
 from src.studies.registering import PLAN, Plan, read
-from src.studies.reporting import comparisons, groups_of, write_report
+from src.studies.reporting import groups_of, write_report
 from src.studies.settings import Study
 from src.types import InputError
 from src.utils.files import write_json
@@ -76,7 +77,9 @@ class Record:
 
     def comparisons(self) -> str:
         """The tables of planned and of other comparisons."""
-        return "\n\n".join(comparisons(self.study, self.plan, self.groups(), further.done(self.study, self.jobs)))
+        return "\n\n".join(
+            comparisons(self.study, self.plan, self.groups(), further.done(self.study, self.plan, self.jobs))
+        )
 
 
 def recorded(target: Path) -> Record:

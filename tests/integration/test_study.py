@@ -172,15 +172,35 @@ def test_what_was_added_after_the_registration_is_marked(
     assert launched(conf, copy) == 0
     text = (copy / "mine" / "report.md").read_text()
     assert "**The plan changed after its registration:**" in text
-    assert ": runs, comparisons" in text or ": comparisons, runs" in text
+    assert "  - run again added: `rounds=2 optimizer.lr=3e-4`" in text
+    assert "  - comparison of one with two taken out" in text
     assert "| again (not planned)" in text
-    assert "## Planned comparisons" not in text
-    assert "## Comparisons that were not planned" in text
+    planned, _, others = text.partition("## Comparisons that were not planned")
+    assert "| one" in planned.partition("## Planned comparisons")[2], "the registered comparison stays"
+    assert "again (not planned)" in others
     plan = json.loads((copy / "mine" / "plan.json").read_text())
     assert set(plan["study"]["runs"]) == {"two", "one"}
     assert len(plan["amendments"]) == 1
     assert launched(conf, copy) == 0
     assert len(json.loads((copy / "mine" / "plan.json").read_text())["amendments"]) == 1
+
+
+def test_a_run_that_was_dropped_after_its_results_were_seen_is_reported_and_recorded(
+    whole: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, root = whole
+    copy = Path(shutil.copytree(root, tmp_path / "root"))
+    whole_table = (root / "mine" / "report.md").read_text().partition("## Planned comparisons")[2].split("|")
+    conf = written(tmp_path / "conf", runs={"one": PLAN["runs"]["one"]}, comparisons=[])
+    assert launched(conf, copy) == 0
+    text = (copy / "mine" / "report.md").read_text()
+    assert "**Planned, then taken out:**\n\n- run two: `rounds=2`; its finished jobs are reported" in text
+    table = text.partition("## Planned comparisons")[2].split("|")
+    numbers = [[cell.strip() for cell in cells if "[" in cell] for cells in (table, whole_table)]
+    assert numbers[0] == numbers[1] != []
+    assert "two (taken out)" in text
+    assert launched(conf, copy, "--record", str(tmp_path / "record")) == 0
+    assert (tmp_path / "record" / "report.md").read_text() == text
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

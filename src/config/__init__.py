@@ -3,7 +3,7 @@
 from src.config.building import build
 from src.config.composing import CONF, ROOT, folder_flags, groups, jobs, options, quote_rounds
 from src.config.config import Config, compose
-from src.config.deciding import deciding
+from src.config.deciding import carried_over, deciding
 from src.config.directories import refuse_other_run
 from src.config.ending import complain, ended, interrupted
 from src.config.launching import launch, new_directory
@@ -17,6 +17,7 @@ __all__ = [
     "SWEEP_FILES",
     "Config",
     "build",
+    "carried_over",
     "complain",
     "compose",
     "deciding",

@@ -162,4 +162,6 @@ def _looks(settings: Any) -> int:
 
 
 def _problems(settings: Any) -> int:
-    return int(settings.evaluation.limit or settings.benchmark.test_size or PROBLEMS)
+    """Number of problems that are answered on each test split."""
+    known = [size for size in (settings.evaluation.limit, settings.benchmark.test_size) if size]
+    return int(min(known, default=PROBLEMS))

@@ -10,44 +10,65 @@ from typing import Any
 
 from src.reporting import aggregations, pairs
 from src.reporting import tables as results
-from src.reporting.evaluations import Name, mean_verdicts
-from src.reporting.runs import Group, Run
+from src.reporting.evaluations import Name
+from src.reporting.runs import Run
+from src.studies.comparing import (
+    Compared,
+    Found,
+    beyond,
+    not_comparable,
+    planned_tables,
+    same_problems,
+    verdicts_of,
+)
 from src.studies.jobs import Job
 from src.studies.registering import UNPLANNED, Plan
 from src.studies.settings import BASE, Study
 from src.utils import tables as layout
 
-Found = Mapping[tuple[str, Name], Mapping[int, tuple[Path, Mapping[str, Any]]]]
-"""By name of the run and evaluation: for each seed, the directory and the summary of the evaluation."""
 
-
-def done(study: Study, jobs: Sequence[Job]) -> dict[str, Found]:
-    """The finished further evaluations by name, in the order of the plan."""
-    every: dict[str, Found] = {}
-    for name in study.evaluations:
-        found: dict[tuple[str, Name], dict[int, tuple[Path, Mapping[str, Any]]]] = {}
+def done(study: Study, plan: Plan, jobs: Sequence[Job]) -> dict[str, Found]:
+    """The finished further evaluations by name, in the order of the plan, with runs by their names in reports."""
+    every: dict[str, dict[tuple[str, Name], dict[int, tuple[Path, Mapping[str, Any]]]]] = {}
+    for name in dict.fromkeys([*study.evaluations, *(job.evaluation for job in jobs if job.evaluation)]):
         for job in jobs:
             if job.evaluation == name and job.complete:
                 for one in json.loads(job.done.read_text(encoding="utf-8")):
-                    key = job.run, Name(one["benchmark"], one["split"], one["rounds"])
-                    found.setdefault(key, {})[job.seed] = job.directory, one
-        if found:
-            every[name] = found
-    return every
+                    key = _policy(study, plan, job), Name(one["benchmark"], one["split"], one["rounds"])
+                    every.setdefault(name, {}).setdefault(key, {})[job.seed] = job.directory, one
+    return dict(every)
+
+
+def _policy(study: Study, plan: Plan, job: Job) -> str:
+    """The name of an evaluated policy in reports, marked if its evaluation was not planned or it was taken out."""
+    if job.run != BASE and job.run not in study.runs:
+        return job.run
+    titled = job.evaluation not in study.evaluations or not plan.evaluates(job.evaluation, study)  # says it already
+    return plan.named(job.run, study) if titled or plan.asks_for(job.evaluation, job.run) else job.run + UNPLANNED
 
 
 def tables(study: Study, plan: Plan, evaluations: Mapping[str, Found], runs: Mapping[Path, Run]) -> Iterator[str]:
     """The sections of a report on further ``evaluations``; ``runs`` are the trained runs by directory."""
+    family = [tuple(plan.registered_as(run, study) for run in pair) for pair in plan.comparisons]
     for name, found in evaluations.items():
-        evaluated = plan.evaluates(name, study)
-        yield f"## Evaluation: {name}" + ("" if evaluated else UNPLANNED)
+        planned = plan.plans_evaluation(name, study)
+        yield f"## Evaluation: {name}" + UNPLANNED * (name in study.evaluations and not planned)
         yield _accuracies(found)
-        wanted = {pair: evaluated and plan.compares(*pair) for pair in map(tuple, study.comparisons)}
-        for title, planned in (("Planned comparisons", True), ("Comparisons that were not planned", False)):
-            chosen = [pair for pair, was in wanted.items() if was == planned]
-            if compared := list(_comparisons(chosen, found, runs)):
-                yield f"### {title}: {name}"
-                yield pairs.markdown(pairs.adjusted(compared))
+        if planned:
+            title = f"### Planned comparisons: {name}"
+            yield from planned_tables(_comparisons(family, found, runs, plan.seeds), title)
+            if more := beyond(plan, (seed for by_seed in found.values() for seed in by_seed)):
+                title = f"### The same with {more}: {name}"
+                yield from planned_tables(_comparisons(family, found, runs, None), title, gaps=False)
+        policies = {policy for policy, _ in found}
+        later = [
+            tuple(run + UNPLANNED if run + UNPLANNED in policies else run for run in pair) for pair in study.comparisons
+        ]
+        known = {frozenset(pair) for pair in family} if planned else set()
+        others = [pair for pair in dict.fromkeys([*family, *later]) if frozenset(pair) not in known]
+        if rows := _comparisons(others, found, runs, None).rows:
+            yield f"### Comparisons that were not planned: {name}"
+            yield pairs.markdown(pairs.adjusted(rows))
         yield from _graphs(found)
 
 
@@ -79,43 +100,40 @@ def _accuracies(found: Found) -> str:
     return layout.markdown(heads, rows)
 
 
-def _comparisons(chosen: Iterable[tuple[str, ...]], found: Found, runs: Mapping[Path, Run]) -> Iterator[pairs.Pair]:
-    """The comparisons of trained runs that answered the same problems, with seeds in common."""
+def _comparisons(
+    chosen: Iterable[tuple[str, ...]], found: Found, runs: Mapping[Path, Run], seeds: Sequence[int] | None
+) -> Compared:
+    """The comparisons of policies that answered the same problems, with seeds in common, and why others are missing.
+
+    ``seeds`` limits the seeds; ``None`` takes all.
+    """
+    rows, missing = list[pairs.Pair](), list[str]()
     for first, second in chosen:
-        for (run, what), before in found.items():
-            after = found.get((second, what), {})
-            common = sorted(before.keys() & after.keys())
-            if run != first or not common:
-                continue
+        tests = [[test for policy, test in found if policy == name] for name in (first, second)]
+        if not all(tests):
+            continue  # not asked for, or not run
+        for what in dict.fromkeys([*tests[0], *tests[1]]):
+            before, after = (found.get((name, what), {}) for name in (first, second))
+            common = sorted(seed for seed in before.keys() & after.keys() if seeds is None or seed in seeds)
             both = [(before[seed], after[seed]) for seed in common]
-            verdicts = [(_verdicts(a), _verdicts(b)) for (_, a), (_, b) in both]
-            if not _same_problems(verdicts):
-                continue  # other problems, or a control left some out
-            trained = [(runs[a], runs[b]) for (a, _), (b, _) in both if first != BASE]
-            tokens = pairs.more_tokens(trained) if trained else None
-            yield pairs.pair((what.split, what.rounds), (first, second), verdicts, tokens)
+            summaries = [(one, other) for (_, one), (_, other) in both]
+            of_base = first.partition(" (")[0] == BASE
+            if reason := _not_compared(summaries, of_base) if before and after else "only one of them was tested":
+                at = f"{what.split} over {what.rounds} round{'s' * (what.rounds > 1)}"
+                missing.append(f"{first} with {second}: {at} ({reason})")
+                continue
+            tokens = None if of_base else pairs.more_tokens([(runs[one], runs[other]) for (one, _), (other, _) in both])
+            rows.append(pairs.pair((what.split, what.rounds), (first, second), verdicts_of(summaries), tokens))
+    return Compared(rows, missing)
 
 
-def against_base(evaluations: Mapping[str, Found], group: Group) -> Iterator[pairs.Pair]:
-    """The comparisons of trained runs with the policies that they started from, on the tests that both answered."""
-    for found in evaluations.values():
-        for (run, what), by_seed in found.items():
-            own = [
-                (by_seed[one.seed][1], one.evaluations("after").get(what)) for one in group.runs if one.seed in by_seed
-            ]
-            verdicts = [(_verdicts(before), _verdicts(after or {})) for before, after in own]
-            if run == BASE and own and _same_problems(verdicts):
-                yield pairs.pair((what.split, what.rounds), (BASE, group.label), verdicts, None)
-
-
-def _same_problems(verdicts: Sequence[tuple[pairs.Verdicts, pairs.Verdicts]]) -> bool:
-    """Whether all verdicts are on the same problems; false if there are none."""
-    problems = verdicts[0][0].keys()
-    return bool(problems) and all(one.keys() == problems for two in verdicts for one in two)
-
-
-def _verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
-    return {problem: [mean] for problem, mean in mean_verdicts(summary).items()}
+def _not_compared(both: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], of_base: bool) -> str:
+    """Why evaluations of two policies, in pairs of the same seed, are not compared; empty if they are."""
+    if not both:
+        return "no seed in common"
+    if of_base:
+        return not_comparable(both)
+    return "" if same_problems(verdicts_of(both)) else "other problems, or a control left some out"
 
 
 def _graphs(found: Found) -> Iterator[str]:

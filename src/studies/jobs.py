@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,12 @@ from src.utils.checkpoints import checksum
 
 SHORT = 16
 """Characters of a hash that name a directory."""
+
+STARTING = ("model.name", "model.revision", "model.adapter", "model.template")
+"""Settings of the policy before training that no evaluation records as a part of its protocol."""
+
+Start = Mapping[str, Any]
+"""The values of ``STARTING``."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +82,30 @@ def planned(study: Study, root: Path) -> list[Job]:
 def composed(study: Study, root: Path) -> tuple[list[Job], list[str]]:
     """All jobs of a study, and the mistakes in their settings. An adapter that a warm-up will write is none."""
     errors: list[str] = []
+    starts: dict[str, Start] = {}
     warm, trained = dict[str, list[Job]](), dict[str, list[Job]]()
     for kind, named, found in (("warmup", study.warmups, warm), ("train", study.runs, trained)):
         for name, overrides in named.items():
             own = overrides if kind == "warmup" else [*study.common, *overrides]
-            found[name] = _jobs(kind, name, study.seeds, own, root, warm, errors)
+            found[name] = _jobs(kind, name, study.seeds, own, root, warm, errors, starts)
     further = [
         jobs
         for name, evaluation in study.evaluations.items()
-        for jobs in _evaluations(study, name, evaluation, warm, trained, root, errors)
+        for jobs in _evaluations(study, name, evaluation, warm, trained, root, errors, starts)
     ]
+    errors += _equal_runs(trained)
     kinds = [jobs for jobs in (*warm.values(), *trained.values(), *further) if jobs]
     jobs = [jobs[number] for number in range(len(study.seeds)) for jobs in kinds]
     return jobs, list(dict.fromkeys(errors))
+
+
+def _equal_runs(trained: Mapping[str, Sequence[Job]]) -> Iterator[str]:
+    """A message for each run whose settings, and so whose directory, are those of an earlier run of the study."""
+    named: dict[Path, str] = {}
+    for name, jobs in trained.items():
+        for job in jobs[:1]:
+            if (first := named.setdefault(job.directory, name)) != name:
+                yield f"study.runs: {first} and {name} have equal settings, so they are one run; drop one of them"
 
 
 def _jobs(
@@ -99,9 +116,10 @@ def _jobs(
     root: Path,
     warm: dict[str, list[Job]],
     errors: list[str],
+    starts: dict[str, Start],
 ) -> list[Job]:
     """The jobs of one command, one per seed; ``@<name>`` stands for the warm-up of the same seed. Empty after mistakes,
-    which are added to ``errors``."""
+    which are added to ``errors``. ``starts`` gets the model that the first of the jobs starts from."""
     jobs = []
     filled = [
         _filled(overrides, {one: same[number] for one, same in warm.items() if same}) for number in range(len(seeds))
@@ -118,6 +136,7 @@ def _jobs(
                 errors += error.problems
                 return []
             errors += [error for error in wrong if not any(folder in error for folder in pending)]
+        starts.setdefault(name, {key: known[own][0].get(key) for key in STARTING})
         folder = root / ("evaluations" if kind == "evaluate" else "runs") / _identity(kind, known[own].pop(0), named)
         done = folder / ("results.json" if kind == "evaluate" else "summary.json")
         jobs.append(Job(kind, name, seed, (*own, f"seed={seed}"), folder, done))
@@ -148,6 +167,7 @@ def _evaluations(
     trained: dict[str, list[Job]],
     root: Path,
     errors: list[str],
+    starts: Mapping[str, Start],
 ) -> Iterator[list[Job]]:
     """The jobs of one further evaluation: for each run, one per seed."""
     own = tuple(evaluation.overrides)
@@ -159,13 +179,51 @@ def _evaluations(
                 for job in (replace(one, done=one.directory / place) for one in jobs)
             ]
     if BASE in (evaluation.of or ()):
-        shared = [one for one in study.common if not one.startswith(TRAINING)]
-        jobs = _jobs("evaluate", BASE, study.seeds, [*shared, *own], root, warm, errors)
+        base: dict[str, Start] = {}
+        jobs = _jobs("evaluate", BASE, study.seeds, [*_of_base(study), *own], root, warm, errors, base)
+        if jobs:
+            given = [one.lstrip("+").partition("=")[0] for one in own]
+            errors += _other_starts(name, base[BASE], {run: starts[run] for run in trained if run in starts}, given)
         yield [replace(job, evaluation=name) for job in jobs]
 
 
+def _of_base(study: Study) -> list[str]:
+    """The overrides of ``common`` for the evaluation of the policy before training.
+
+    ``src.evaluate`` has no experiments; the settings that they choose are set one by one.
+    """
+    chosen = [one for one in study.common if one.startswith(WHOLE)]
+    shared = [one for one in study.common if not one.startswith(TRAINING)]
+    if not chosen:
+        return shared
+    given = {one.partition("=")[0] for one in shared}
+    over = configuration.carried_over("train", "evaluate", chosen, TRAINING)
+    return [*(one for one in over if one.partition("=")[0] not in given), *shared]
+
+
+def _other_starts(name: str, base: Start, starts: Mapping[str, Start], given: Sequence[str]) -> Iterator[str]:
+    """A message if the policy before training of an evaluation is not the one that all runs start from.
+
+    Settings that the evaluation itself sets, ``given``, do not count.
+    """
+    differing: dict[str, list[str]] = {}
+    for run, start in starts.items():
+        names = [key for key in STARTING if start[key] != base[key] and key not in given]
+        if names:
+            differing.setdefault(", ".join(f"{key}={start[key]}" for key in names), []).append(run)
+    if differing:
+        others = "; ".join(f"{', '.join(runs)} ({settings})" for settings, runs in differing.items())
+        yield (
+            f"study.evaluations.{name}.of: {BASE} is the policy before training, the same for all runs, but these "
+            f"start from another one: {others}. Name the model in study.common, or make a study for each model"
+        )
+
+
+WHOLE = ("experiment", "debug")
+"""Groups of ``src.train`` whose options set values in any section."""
+
 TRAINING = (
-    *("train.", "optimizer", "algorithm", "reward", "credit", "checkpoint.", "experiment", "debug"),
+    *("train.", "optimizer", "algorithm", "reward", "credit", "checkpoint.", *WHOLE),
     *("evaluation.every", "evaluation.before", "evaluation.keep_best"),
 )
 """Beginnings of overrides that ``src.evaluate`` does not have."""

@@ -11,9 +11,11 @@ from pathlib import Path
 from src import config as configuration
 from src.reporting.runs import Group
 from src.studies import further
+from src.studies.comparing import comparisons
+from src.studies.hours import HOURS
 from src.studies.jobs import Job
 from src.studies.registering import PLAN, Plan, read
-from src.studies.reporting import comparisons, groups_of, write_report
+from src.studies.reporting import groups_of, write_report
 from src.studies.settings import Study
 from src.types import InputError
 from src.utils.files import write_json
@@ -30,12 +32,19 @@ def record(name: str, study: Study, jobs: Sequence[Job], folder: Path, target: P
     Weights, rollouts and answers are not copied, so that the record is small.
 
     Raises:
-        InputError: no job is done.
+        InputError: no job is done, or the file of the study has changed since the study was started.
     """
+    if read(folder).latest != study.described():
+        raise InputError(
+            f"study={name}: its file has changed since it was last started, and the change is not registered; start "
+            f"the study again (python -m src.study {name}), then record it"
+        )
     if not any(job.complete for job in jobs):
         raise InputError(f"study={name}: no job is done; there is nothing to record")
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / PLAN, target / PLAN)
+    if (folder / HOURS).is_file():
+        shutil.copyfile(folder / HOURS, target / HOURS)
     described = []
     for job in jobs:
         place, result = (path.relative_to(folder.parent) for path in (job.directory, job.done))
@@ -68,7 +77,9 @@ class Record:
 
     def comparisons(self) -> str:
         """The tables of planned and of other comparisons."""
-        return "\n\n".join(comparisons(self.study, self.plan, self.groups(), further.done(self.study, self.jobs)))
+        return "\n\n".join(
+            comparisons(self.study, self.plan, self.groups(), further.done(self.study, self.plan, self.jobs))
+        )
 
 
 def recorded(target: Path) -> Record:

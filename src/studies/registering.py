@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from src.studies.jobs import Job
-from src.studies.settings import Study
+from src.studies.settings import BASE, Study
 from src.types import InputError
 from src.utils.files import write_json
 
@@ -18,6 +18,9 @@ PLAN = "plan.json"
 
 UNPLANNED = " (not planned)"
 """Mark of what a report has and the registered plan has not."""
+
+TAKEN_OUT = " (taken out)"
+"""Mark of what the registered plan has, and the study no longer."""
 
 
 @dataclass(frozen=True)
@@ -37,40 +40,85 @@ class Plan:
         """The study as it is now."""
         return self.amendments[-1]["study"] if self.amendments else self.first
 
-    def compares(self, first: str, second: str) -> bool:
-        """Whether the comparison of two runs was planned."""
-        return any({first, second} == set(pair) for pair in self.first["comparisons"])
+    @property
+    def seeds(self) -> Sequence[int] | None:
+        """The registered seeds."""
+        found: Sequence[int] | None = self.first.get("seeds")
+        return found
+
+    @property
+    def comparisons(self) -> list[tuple[str, str]]:
+        """The registered comparisons, each once."""
+        pairs = {frozenset(pair): (pair[0], pair[1]) for pair in reversed(self.first["comparisons"])}
+        return list(reversed(pairs.values()))
 
     def runs(self, name: str, study: Study) -> bool:
-        """Whether a run was planned as it is in ``study``: its overrides, those of all runs, and its warm-ups."""
-        planned, own = self.first["runs"].get(name), list(study.runs[name])
-        if planned != own or self.first["common"] != list(study.common):
-            return False
-        warm = [override.partition("=@")[2] for override in (*own, *study.common) if "=@" in override]
-        return all(self.first["warmups"].get(one) == list(study.warmups[one]) for one in warm)
+        """Whether a run was planned as it is in ``study``: its overrides, those of all runs, and its warm-ups.
+
+        ``base``, the policy before training, is what the overrides of all runs make it.
+        """
+        now = definition(study.described(), name)
+        return now is not None and definition(self.first, name) == now
+
+    def named(self, name: str, study: Study) -> str:
+        """The name in reports of a run of ``study``."""
+        return name if self.runs(name, study) else name + UNPLANNED
+
+    def registered_as(self, name: str, study: Study) -> str:
+        """The name in reports of a run of the registered plan, which ``study`` may have changed or taken out."""
+        return name if self.runs(name, study) else name + TAKEN_OUT
 
     def evaluates(self, name: str, study: Study) -> bool:
-        """Whether a further evaluation was planned as it is in ``study``, for the policies that it has there."""
-        planned = self.first["evaluations"].get(name)
-        now = study.described()["evaluations"][name]
-        return bool(planned) and {**planned, "of": None} == {**now, "of": None} and _within(now["of"], planned["of"])
+        """Whether a further evaluation was planned with the overrides that it has in ``study``."""
+        planned = self.first.get("evaluations", {}).get(name)
+        return planned is not None and planned["overrides"] == list(study.evaluations[name].overrides)
+
+    def plans_evaluation(self, label: str, study: Study) -> bool:
+        """Whether a further evaluation by its name in reports was planned, be it in ``study`` or taken out."""
+        return self.evaluates(label, study) if label in study.evaluations else label.endswith(TAKEN_OUT)
+
+    def asks_for(self, name: str, run: str) -> bool:
+        """Whether the further evaluation of a run was planned."""
+        planned = self.first.get("evaluations", {}).get(name)
+        return planned is not None and run in (self.first["runs"] if planned["of"] is None else planned["of"])
 
     def added_seeds(self, study: Study) -> list[int]:
         """The seeds of ``study`` that were not planned."""
-        return [seed for seed in study.seeds if seed not in self.first["seeds"]]
-
-    def changed(self) -> Iterator[str]:
-        """The amendments in words."""
-        before = self.first
-        for amendment in self.amendments:
-            after = amendment["study"]
-            names = [key for key in after if after[key] != before.get(key)]
-            yield f"{amendment['time']}: {', '.join(names)}"
-            before = after
+        return [seed for seed in study.seeds if self.seeds is not None and seed not in self.seeds]
 
 
-def _within(policies: Sequence[str] | None, planned: Sequence[str] | None) -> bool:
-    return planned is None or (policies is not None and set(policies) <= set(planned))
+def definition(described: Mapping[str, Any], name: str) -> Any:
+    """What decides a run of a study, as plain data: its overrides, those of all runs, and its warm-ups.
+
+    ``None`` if there is no such run.
+    """
+    runs, common, warmups = (described.get(key) or {} for key in ("runs", "common", "warmups"))
+    if name != BASE and name not in runs:
+        return None
+    own, parts = list(runs.get(name, ())), dict[str, Any]()
+    left = [*own, *common]
+    while left:
+        _, marked, warmup = left.pop().partition("=@")
+        if marked and warmup in warmups and warmup not in parts:
+            parts[warmup] = list(warmups[warmup])
+            left += parts[warmup]
+    return [list(common), own, sorted(parts.items())]
+
+
+PENDING = "not registered yet"
+"""In place of the time of an amendment that only a report has seen: the next start registers it."""
+
+
+def current(folder: Path, study: Study) -> Plan:
+    """The registered plan; changes of the study's file since the last start are a pending amendment, not written.
+
+    Raises:
+        InputError: the file of the plan is damaged.
+    """
+    plan, described = read(folder), study.described()
+    if plan.latest == described:
+        return plan
+    return replace(plan, amendments=(*plan.amendments, {"time": PENDING, "study": described}))
 
 
 def registered(folder: Path, study: Study, jobs: Sequence[Job]) -> Plan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from src.config import ROOT
+from src.studies.hours import Hours
 from src.studies.jobs import Job
 from src.studies.settings import Study
 from src.types import InputError
@@ -42,6 +42,7 @@ class Queue:
     folder: Path
     at_once: int
     say: Callable[[str], None]
+    hours: Hours
     waiting: dict[int, Job] = field(default_factory=dict)
     running: dict[int, Running] = field(default_factory=dict)
     failed: list[Job] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Queue:
         self.waiting = {number: job for number, job in enumerate(self.jobs, 1) if not job.complete}
         try:
             while True:
+                self._count()
                 self._end_finished()
                 stop.check()
                 self._start_ready()
@@ -89,7 +91,7 @@ class Queue:
                 del self.waiting[number]
                 continue
             if not job.complete:  # another process may have done it
-                used = spent(self.jobs)
+                used = self.hours.total
                 hours = self.plan.hours if self.plan.stopping == "hours" else None
                 if hours is not None and used >= hours and job.kind == "train":
                     self.say(f"{used:.1f} of {hours:g} hours are used up; no further run starts")
@@ -101,14 +103,17 @@ class Queue:
             del self.waiting[number]
 
     def _start_no_further_run(self) -> None:
-        """Give up the waiting trainings and what needs them; evaluations of finished runs are still made."""
-        begun = {self.jobs[number - 1].directory for number in self.running}
-        given_up = {job.directory for job in self.waiting.values() if job.kind == "train"} - begun
+        """Give up the waiting trainings and warm-ups, and what starts from them; other evaluations are still made."""
+        given_up = [job for job in self.waiting.values() if job.kind != "evaluate"]
         self.waiting = {
             number: job
             for number, job in self.waiting.items()
-            if job.kind == "evaluate" and job.directory not in given_up
+            if job.kind == "evaluate" and not any(_starts_from(job, one) for one in given_up)
         }
+
+    def _count(self) -> None:
+        """Add the time since the last call to the jobs that run."""
+        self.hours.count([self.jobs[number - 1] for number in self.running])
 
     def _blocked(self, number: int, job: Job) -> bool:
         """Whether a job has to wait: for one that it starts from, or for another process that writes to its run."""
@@ -134,6 +139,8 @@ class Queue:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
+        self._count()
+        self.hours.save()
 
     def _place(self, number: int) -> str:
         return f"[{number}/{len(self.jobs)}]"
@@ -159,14 +166,6 @@ def begin(job: Job, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, cwd=Path.cwd(), env=environment()
         )
-
-
-def spent(jobs: Sequence[Job]) -> float:
-    """Hours of the finished trainings of a study, as their summaries say; evaluations and warm-ups do not count."""
-    seconds = 0.0
-    for folder in {job.directory for job in jobs if job.kind == "train" and job.complete}:
-        seconds += json.loads((folder / "summary.json").read_text(encoding="utf-8"))["wall_clock_seconds"]
-    return seconds / 3600
 
 
 def environment() -> dict[str, str]:

@@ -30,7 +30,7 @@ class Study(Section):
     Every run is trained once per seed. ``warmups`` maps names to overrides of ``src.warmup``; ``=@<name>`` in other
     overrides stands for the directory of that warm-up. ``comparisons`` are pairs of runs, [first, second]; the first
     may be ``base``, if an evaluation is of it. The ``stopping`` rule says when the study ends: after all its runs, or
-    before the first run that starts when ``hours`` are used up.
+    before the first run that starts when the jobs that the study itself has run took ``hours``, all together.
     """
 
     question: str = Field(min_length=1)
@@ -63,12 +63,18 @@ class Study(Section):
         if BASE in self.runs:
             yield f"study.runs.{BASE}: this name is that of the policy before training; use another"
         bases = {BASE} & {run for evaluation in self.evaluations.values() for run in evaluation.of or ()}
+        seen: set[frozenset[str]] = set()
         for pair in self.comparisons:
-            if len(pair) != 2 or pair[0] == pair[1] or pair[0] not in {*self.runs, *bases} or pair[1] not in self.runs:
+            if len(pair) == 2 and pair[0] == pair[1]:
+                yield f"study.comparisons: {list(pair)} compares {pair[0]} with itself; drop it"
+            elif frozenset(pair) in seen:
+                yield f"study.comparisons: {' and '.join(pair)} are compared twice; drop {list(pair)}"
+            elif len(pair) != 2 or pair[0] not in {*self.runs, *bases} or pair[1] not in self.runs:
                 yield (
                     f"study.comparisons: {list(pair)} must be two of the runs {', '.join(self.runs)}; the first may be "
                     f"{BASE}, if an evaluation is of it (study.evaluations.<name>.of=[{BASE}])"
                 )
+            seen.add(frozenset(pair))
         for name, evaluation in self.evaluations.items():
             for run in evaluation.of or ():
                 if run != BASE and run not in self.runs:
@@ -108,3 +114,6 @@ class StudyCommand(Section):
     def check(self) -> Iterable[str]:
         if self.device is not None and not self.estimate:
             yield f"device={self.device} is for estimates; add --estimate"
+        asked = {"--estimate": self.estimate, "--report": self.report, "--record": self.record is not None}
+        if len(flags := [flag for flag, given in asked.items() if given]) > 1:
+            yield f"{' and '.join(flags)} exclude each other; give one of them (--record also writes the report)"

@@ -156,22 +156,51 @@ def test_a_study_that_was_stopped_twice_equals_the_undisturbed_one(
     assert "run the same command again to continue with train two, seed 0" in capfd.readouterr().out
 
 
-def test_what_was_added_after_the_registration_is_marked(whole: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_was_added_after_the_registration_is_marked(
+    whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     _, root = whole
     copy = Path(shutil.copytree(root, tmp_path / "root"))
-    conf = written(tmp_path / "conf", runs={**PLAN["runs"], "again": ["rounds=2"]}, comparisons=[["again", "one"]])
+    runs = {**PLAN["runs"], "again": ["rounds=2", "optimizer.lr=3e-4"]}
+    conf = written(tmp_path / "conf", runs=runs, comparisons=[["again", "one"]])
     assert launched(conf, copy, "--report") == 0
+    assert "not registered yet" in (copy / "mine" / "report.md").read_text()
+    assert (copy / "mine" / "plan.json").read_text() == (root / "mine" / "plan.json").read_text()
+    assert launched(conf, copy, "--record", str(tmp_path / "record")) == 2
+    assert "is not registered; start" in capfd.readouterr().err
+    monkeypatch.setattr(running, "begin", in_this_process)
+    assert launched(conf, copy) == 0
     text = (copy / "mine" / "report.md").read_text()
     assert "**The plan changed after its registration:**" in text
-    assert ": runs, comparisons" in text or ": comparisons, runs" in text
+    assert "  - run again added: `rounds=2 optimizer.lr=3e-4`" in text
+    assert "  - comparison of one with two taken out" in text
     assert "| again (not planned)" in text
-    assert "## Planned comparisons" not in text
-    assert "## Comparisons that were not planned" in text
+    planned, _, others = text.partition("## Comparisons that were not planned")
+    assert "| one" in planned.partition("## Planned comparisons")[2], "the registered comparison stays"
+    assert "again (not planned)" in others
     plan = json.loads((copy / "mine" / "plan.json").read_text())
     assert set(plan["study"]["runs"]) == {"two", "one"}
     assert len(plan["amendments"]) == 1
-    assert launched(conf, copy, "--report") == 0
+    assert launched(conf, copy) == 0
     assert len(json.loads((copy / "mine" / "plan.json").read_text())["amendments"]) == 1
+
+
+def test_a_run_that_was_dropped_after_its_results_were_seen_is_reported_and_recorded(
+    whole: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, root = whole
+    copy = Path(shutil.copytree(root, tmp_path / "root"))
+    whole_table = (root / "mine" / "report.md").read_text().partition("## Planned comparisons")[2].split("|")
+    conf = written(tmp_path / "conf", runs={"one": PLAN["runs"]["one"]}, comparisons=[])
+    assert launched(conf, copy) == 0
+    text = (copy / "mine" / "report.md").read_text()
+    assert "**Planned, then taken out:**\n\n- run two: `rounds=2`; its finished jobs are reported" in text
+    table = text.partition("## Planned comparisons")[2].split("|")
+    numbers = [[cell.strip() for cell in cells if "[" in cell] for cells in (table, whole_table)]
+    assert numbers[0] == numbers[1] != []
+    assert "two (taken out)" in text
+    assert launched(conf, copy, "--record", str(tmp_path / "record")) == 0
+    assert (tmp_path / "record" / "report.md").read_text() == text
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +289,9 @@ def test_the_estimate_for_a_gpu_needs_neither_weights_nor_network(capfd: pytest.
             },
             "a start from adapters of their own",
         ),
+        ({"comparisons": [["one", "two"], ["two", "one"]]}, "two and one are compared twice"),
+        ({"comparisons": [["one", "one"]]}, "compares one with itself"),
+        ({"runs": {"two": ["rounds=2"], "one": ["rounds=2"]}}, "two and one have equal settings"),
         ({"stopping": "hours"}, "needs study.hours"),
         ({"seeds": [1, 1]}, "must be different numbers"),
         ({"runs": {"a": ["train.stepps=3"]}, "comparisons": []}, "stepps"),
@@ -287,6 +319,28 @@ def test_command_lines_are_hydras_with_names_and_flags_in_short() -> None:
     for given in (["a", "--record"], ["a", "--record", "--report"]):
         with pytest.raises(InputError, match="--record names no folder"):
             arguments(given)
+    with pytest.raises(InputError, match="quick: the study carry is named already; run one study at a time"):
+        arguments(["carry", "quick"])
+    for given in (["carry", "--at_once", "2"], ["carry", "--at-once=2"]):
+        with pytest.raises(InputError, match="write at_once=<value>, without dashes"):
+            arguments(given)
+
+
+@pytest.mark.parametrize("flags", [["--estimate", "--report"], ["--report", "--record=there"]])
+def test_flags_that_exclude_each_other_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    assert launched(written(tmp_path / "conf"), tmp_path / "root", *flags) == 2
+    assert "exclude each other" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--report", "--record=there"])
+def test_a_report_of_a_study_that_was_never_started_registers_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], flag: str
+) -> None:
+    assert launched(written(tmp_path / "conf"), tmp_path / "root", flag) == 2
+    assert "study=mine: it has not been started" in capfd.readouterr().err
+    assert not (tmp_path / "root").exists()
 
 
 def test_warm_ups_and_the_base_have_directories_of_their_own(tmp_path: Path) -> None:

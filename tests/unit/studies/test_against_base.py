@@ -11,9 +11,9 @@ from src.config import build
 from src.reporting.evaluations import Name
 from src.reporting.pairs import Pair
 from src.reporting.runs import Group, Run
-from src.studies import further
+from src.studies import comparing
+from src.studies.comparing import comparisons
 from src.studies.registering import Plan
-from src.studies.reporting import comparisons
 from src.studies.settings import Study
 from src.types import InputError
 
@@ -40,12 +40,12 @@ def group(*after: dict[str, Any], label: str = "a") -> Group:
     return Group(label, tuple(runs))
 
 
-def found(*before: dict[str, Any], policy: str = "base") -> dict[str, further.Found]:
+def found(*before: dict[str, Any], policy: str = "base") -> dict[str, comparing.Found]:
     return {"before": {(policy, TEST): {seed: (Path("base"), one) for seed, one in enumerate(before)}}}
 
 
 def against(*before: dict[str, Any], after: list[dict[str, Any]], policy: str = "base") -> list[Pair]:
-    return list(further.against_base(found(*before, policy=policy), group(*after)))
+    return comparing.against_base(found(*before, policy=policy), group(*after)).rows
 
 
 def test_seeds_and_problems_are_paired() -> None:
@@ -79,7 +79,39 @@ def test_the_report_has_them_only_if_they_were_planned() -> None:
     assert "| base" in table
     assert "| -" in table, "the base has no training tokens"
     assert others == []
-    assert list(comparisons(study, Plan("today", {"comparisons": []}), groups, before)) == []
+    title, _, table = comparisons(study, Plan("today", study.described() | {"comparisons": []}), groups, before)
+    assert title == "## Comparisons that were not planned"
+    assert "| base" in table
+    others = build(VALUES | {"comparisons": []}, Study)
+    assert list(comparisons(others, Plan("today", others.described()), groups, before)) == []
+
+
+def decided(one: dict[str, Any], base: str = "weights", **strategy: Any) -> dict[str, Any]:
+    """The summary of an evaluation with a strategy."""
+    return one | {"base_sha256": base, "decided_by": {**one["decided_by"], "strategy": strategy}}
+
+
+def test_a_base_of_another_protocol_or_of_other_weights_is_not_compared() -> None:
+    after = [decided(summary([1, 1]), trajectories=2, branching=[4, 1], carry="answer")]
+    same = decided(summary([1, 0]), trajectories=4, branching=[2, 1], carry="answer")
+    rows, missing = comparing.against_base(found(same), group(*after))
+    assert (len(rows), missing) == (1, [])
+    for other, why in (
+        (decided(summary([1, 0]), carry="history"), "another protocol, rounds.carry"),
+        (decided(summary([1, 0]), base="others", carry="answer"), "of other weights than the runs started from"),
+        (decided(summary([1, 0], "others"), carry="answer"), "other problems"),
+    ):
+        rows, missing = comparing.against_base(found(other), group(*after))
+        assert rows == []
+        assert missing == [f"base with a: easy over 3 rounds (evaluation before: {why})"]
+    rows, missing = comparing.against_base({}, group(*after))
+    assert missing == ["base with a: easy over 3 rounds (no evaluation of base with these seeds)"]
+
+
+def test_several_evaluations_of_the_base_are_named() -> None:
+    before = {name: found(summary([1, 0]))["before"] for name in ("few", "many")}
+    rows = comparing.against_base(before, group(summary([1, 1]))).rows
+    assert [row.first for row in rows] == ["base (few)", "base (many)"]
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,11 @@ def test_validations_are_counted_on_a_gpu() -> None:
     assert estimating.computed(job(often, "rounds=mixture"), "H200") > 0
     both = (often, "evaluation.before=false", "evaluation.keep_best=true")  # the last weights are tested, too
     assert estimating.computed(job(*both), "H200") - estimating.computed(job(often), "H200") == pytest.approx(one)
+
+
+def test_a_limit_above_the_number_of_test_problems_changes_nothing() -> None:
+    def problems(*overrides: str) -> int:
+        return estimating._problems(compose("train", [*OVERRIDES, *overrides]).settings)
+
+    assert problems("benchmark.test_size=50", "evaluation.limit=200") == 50
+    assert problems("benchmark.test_size=50", "evaluation.limit=20") == 20

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from src.config import compose
-from src.studies import running
+from src.studies import hours, running
+from src.studies.hours import Hours
 from src.studies.jobs import Job
+from src.types import InputError
 from src.utils.signals import Stopped, StopRequest
 
 
@@ -57,7 +59,7 @@ def watched(
     jobs: list[Job], folder: Path, at_once: int, monkeypatch: pytest.MonkeyPatch, look: Callable[[Any], None]
 ) -> running.Queue:
     plan = compose("study", ["study=carry"]).settings.study
-    queue = running.Queue(plan, jobs, folder, at_once, lambda text: None)
+    queue = running.Queue(plan, jobs, folder, at_once, lambda text: None, Hours(folder))
     side_by_side: list[Job] = []
 
     def begin(job: Job, log: Path) -> Process:
@@ -67,7 +69,6 @@ def watched(
 
     monkeypatch.setattr(running, "begin", begin)
     monkeypatch.setattr(running, "POLL", 0)
-    monkeypatch.setattr(running, "spent", lambda jobs: 0.0)
     return queue
 
 
@@ -104,7 +105,8 @@ def test_evaluations_of_finished_runs_are_made_when_the_hours_are_used_up(
     jobs, begun = jobs_in(tmp_path), []
     queue = watched(jobs, tmp_path, 1, monkeypatch, lambda side_by_side: begun.append(side_by_side[-1]))
     queue.plan = queue.plan.replace(hours=1.0, stopping="hours")
-    monkeypatch.setattr(running, "spent", lambda jobs: float(sum(job.complete for job in jobs if job.kind == "train")))
+    done = property(lambda _: float(sum(job.complete for job in jobs if job.kind == "train")))
+    monkeypatch.setattr(Hours, "total", done)
     ordered = [jobs[2], jobs[0], jobs[1], *jobs[3:]]  # the first run, the second one, then all evaluations
     queue.jobs = ordered
     with StopRequest() as stop:
@@ -128,3 +130,55 @@ def test_a_signal_stops_all_jobs_that_run(tmp_path: Path, monkeypatch: pytest.Mo
     with StopRequest() as stop, pytest.raises(Stopped, match="SIGTERM"):
         queue.work(stop)
     assert [process.poll() for process, _ in queue.running.values()] == [-signal.SIGTERM] * 2
+
+
+def test_nothing_starts_from_a_warm_up_that_is_given_up_when_the_hours_are_used_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+    for seed in (0, 1):
+        warm, train, base = (tmp_path / f"{name}{seed}" for name in ("warm", "train", "base"))
+        start = f"model.adapter={warm}"
+        jobs.append(Job("warmup", "warm", seed, (), warm, warm / "summary.json"))
+        jobs.append(Job("train", "a", seed, (start,), train, train / "summary.json"))
+        jobs.append(Job("evaluate", "base", seed, (start,), base, base / "results.json", "before"))
+    begun: list[Job] = []
+    queue = watched(jobs, tmp_path, 1, monkeypatch, lambda side_by_side: begun.append(side_by_side[-1]))
+    queue.plan = queue.plan.replace(hours=1.0, stopping="hours")
+    monkeypatch.setattr(Hours, "total", property(lambda _: float(jobs[0].complete)))
+    with StopRequest() as stop:
+        queue.work(stop)
+    assert begun == [jobs[0], jobs[2]], "the warm-up of seed 0 is done, so its base is evaluated"
+    assert queue.failed == []
+
+
+def test_hours_are_those_of_the_jobs_that_the_study_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, now = jobs_in(tmp_path), [100.0]
+    first = jobs[2]
+    first.done.parent.mkdir()
+    first.done.write_text('{"wall_clock_seconds": 7200}')
+    monkeypatch.setattr(hours.time, "monotonic", lambda: now[0])
+
+    def sleeps(seconds: float) -> None:
+        now[0] += 60
+
+    monkeypatch.setattr(running.time, "sleep", sleeps)
+    folder = tmp_path / "study"
+    queue = watched(jobs, folder, 1, monkeypatch, lambda side_by_side: None)
+    queue.hours = Hours.opened(folder, jobs, [first.label])  # another study did it
+    assert queue.hours.total == 0
+    now[0] += 1000  # no job runs
+    with StopRequest() as stop:
+        queue.work(stop)
+    found = hours.read(folder)
+    assert found is not None
+    assert found.seconds == {job.label: 60.0 * (2 + len(job.run)) for job in (jobs[0], jobs[1], *jobs[3:])}, (
+        "a warm-up, a training and three evaluations"
+    )
+    assert found.total == pytest.approx(sum(found.seconds.values()) / 3600)
+    (folder / hours.HOURS).unlink()
+    (tmp_path / "second" / "summary.json").write_text('{"wall_clock_seconds": 1800}')
+    assert Hours.opened(folder, jobs, [first.label]).total == 0.5, "begun by an older version"
+    (folder / hours.HOURS).write_text("[")
+    with pytest.raises(InputError, match=r"hours\.json: damaged"):
+        hours.read(folder)

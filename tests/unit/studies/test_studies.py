@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from src.config import CONF, compose, options, overlay
+from src.config import CONF, build, compose, options, overlay
 from src.config.composing import raw
 from src.reporting import aggregations
 from src.studies import further
 from src.studies.jobs import composed, planned
+from src.studies.registering import Plan
 from src.studies.settings import Study
 from src.utils.files import write_json
 from tests.helpers import markdown_tables
@@ -66,8 +67,12 @@ def test_equal_runs_of_two_studies_are_one(tmp_path: Path) -> None:
     assert len(set(folders.values())) == 4
 
 
-ANY_PLAN: Any = SimpleNamespace(compares=lambda first, second: True, evaluates=lambda name, study: True)
-"""A plan that holds everything."""
+def evaluated(runs: list[str], evaluations: list[str], comparisons: list[list[str]]) -> tuple[Study, Plan]:
+    """A study with evaluations of its runs, and its plan."""
+    values = {"_target_": "src.studies.settings.Study", "question": "?", "runs": {run: [] for run in runs}}
+    values |= {"evaluations": {name: {"overrides": []} for name in evaluations}, "comparisons": comparisons}
+    study: Study = build(values, Study)
+    return study, Plan("today", study.described())
 
 
 def test_evaluations_that_read_several_drafts_have_a_table_of_measures(tmp_path: Path) -> None:
@@ -82,12 +87,14 @@ def test_evaluations_that_read_several_drafts_have_a_table_of_measures(tmp_path:
     files = {"plain": summary, "several": {**summary, "graph": graph}}
     for name, content in files.items():
         write_json(tmp_path / f"{name}.json", [content])
-    study: Any = SimpleNamespace(evaluations=dict.fromkeys(files), comparisons=[])
+    study, plan = evaluated(["mine"], list(files), [])
     jobs: Any = [
-        SimpleNamespace(evaluation=name, run="mine", seed=0, directory=tmp_path, complete=True, done=file)
+        SimpleNamespace(
+            kind="evaluate", evaluation=name, run="mine", seed=0, directory=tmp_path, complete=True, done=file
+        )
         for name, file in ((name, tmp_path / f"{name}.json") for name in files)
     ]
-    plain, _, several, _, measures, note = further.tables(study, ANY_PLAN, further.done(study, jobs), {})
+    plain, _, several, _, measures, note = further.tables(study, plan, further.done(study, plan, jobs), {})
     assert (plain, several, note) == ("## Evaluation: plain", "## Evaluation: several", aggregations.NOTE)
     heads, row = markdown_tables.rows(measures)
     assert heads[:4] == ["runs", "test split", "rounds", "accuracy"]
@@ -124,8 +131,8 @@ def test_further_evaluations_of_planned_comparisons_are_compared(tmp_path: Path)
             )
     tokens = {"a": 10.0, "b": 20.0}
     runs: Any = {job.directory: SimpleNamespace(metrics=[{"tokens/generated": tokens[job.run]}]) for job in jobs}
-    study: Any = SimpleNamespace(evaluations={"more": None}, comparisons=[["a", "b"], ["a", "c"]])
-    _, table, title, compared = further.tables(study, ANY_PLAN, further.done(study, jobs), runs)
+    study, plan = evaluated(["a", "b", "c"], ["more"], [["a", "b"], ["a", "c"]])
+    _, table, title, compared = further.tables(study, plan, further.done(study, plan, jobs), runs)
     assert "| a | easy | 2 | 37.5" in re.sub(" +", " ", table)
     assert title == "### Planned comparisons: more"
     _, row = markdown_tables.rows(compared)

@@ -25,13 +25,15 @@ class Components:
     """Variances of one answer's score: between training seeds, between problems, of both together, and of sampling.
 
     Estimates are those of the analysis of variance, with negative ones set to 0. With one sample per problem, the
-    variance of sampling cannot be told from that of seed and problem together and is 0 here.
+    variance of sampling is part of ``both`` and is 0 here; ``sampling_known`` is then false, and the components hold
+    for this number of samples only.
     """
 
     seed: float
     problem: float
     both: float
     sampling: float
+    sampling_known: bool = True
 
     def variance(self, seeds: int, problems: int, samples: int) -> float:
         """The variance of a mean over so many seeds, problems and samples of each."""
@@ -50,6 +52,7 @@ def components(scores: ArrayLike) -> Components:
         problem=max(0.0, (of_problem - of_both) / (seeds * samples)),
         both=max(0.0, (of_both - within) / samples),
         sampling=within,
+        sampling_known=samples > 1,
     )
 
 

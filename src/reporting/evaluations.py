@@ -72,6 +72,27 @@ def mean_verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], float]:
     return {(str(place), every): total / summary["samples"] for place, total in enumerate(summary["per_problem"])}
 
 
+def rebuilt_verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
+    """Verdicts of an evaluation on each problem, by the keys of ``mean_verdicts``, without the records.
+
+    Verdicts 0 and 1 are rebuilt from their sum and number, right ones first: the order has no meaning. Graded verdicts
+    cannot be rebuilt; their mean is then the only entry. Empty if the summary does not hold the sums.
+    """
+    means = mean_verdicts(summary)
+    if not means or not _binary(summary):
+        return {problem: [mean] for problem, mean in means.items()}
+    rights = [round(total) for total in summary["per_problem"]]
+    rows = ([1.0] * right + [0.0] * (summary["samples"] - right) for right in rights)
+    return dict(zip(means, rows, strict=True))
+
+
+def _binary(summary: Mapping[str, Any]) -> bool:
+    """Whether all verdicts are 0 or 1: sums are whole, and the accuracy is the share of fully right answers."""
+    whole = all(abs(total - round(total)) < 1e-9 for total in summary["per_problem"])
+    right = summary.get("pass_at", {}).get("1")
+    return whole and (right is None or math.isclose(right, summary["accuracy"], abs_tol=1e-9))
+
+
 def record_files(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]:
     """The file of an evaluation's records, found by the key of its summary; by its name in runs without keys."""
     if "key" not in summary:

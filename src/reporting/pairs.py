@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from src.evaluation.joint import detectable, joint_difference, joint_p, paired_components
 from src.evaluation.multiple_testing import LEVEL, holm
 from src.evaluation.statistics import Interval, paired_difference, paired_p
-from src.reporting.evaluations import Name, mean_verdicts, record_files
+from src.reporting.evaluations import Name, rebuilt_verdicts, record_files
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds, percent
 from src.utils import tables
@@ -65,12 +65,21 @@ def adjusted(found: Sequence[Pair]) -> list[Pair]:
     return [replace(pair, adjusted=value) for pair, value in zip(found, values, strict=True)]
 
 
-def compared(groups: Sequence[Group]) -> Iterator[tuple[str, Scores]]:
-    """The scores of every pair of groups, with a title, where they have two seeds in common or more."""
+def compared(groups: Sequence[Group]) -> Iterator[tuple[str, Scores, tuple[int, int]]]:
+    """The scores of every pair of groups with two seeds in common or more, with a title and the numbers of samples per
+    problem that were taken."""
     for first, second in itertools.combinations(groups, 2):
-        for name, verdicts, problems, names in _common(_paired(first, second)):
+        paired = _paired(first, second)
+        for name, verdicts, problems, names in _common(paired):
             if scores := scores_of(verdicts, problems):
-                yield f"{second.label} against {first.label}, {name.label(names)}, {name.rounds} rounds", scores
+                title = f"{second.label} against {first.label}, {name.label(names)}, {name.rounds} rounds"
+                taken = [_taken(run, name, one) for run, one in zip(paired[0], scores, strict=True)]
+                yield title, scores, (taken[0], taken[1])
+
+
+def _taken(run: Run, name: Name, scores: NDArray[np.float64]) -> int:
+    """Samples per problem of an evaluation; of graded verdicts, ``scores`` may hold the means only."""
+    return int(run.evaluations("after")[name].get("samples", scores.shape[2]))
 
 
 def _paired(first: Group, second: Group) -> list[tuple[Run, Run]]:
@@ -170,7 +179,7 @@ def markdown(found: Iterable[Pair]) -> str:
 def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
     """The verdicts after training on each problem, by its id and question.
 
-    If the records are deleted, the mean verdicts of the summary, by the problem's place; empty if it has none.
+    If the records are deleted, those of the summary, by the problem's place; empty if it has none.
     """
     summary = run.evaluations("after")[name]
     folder = run.path / "evaluation" / f"step_{summary['step']}"
@@ -178,7 +187,7 @@ def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
     for file in record_files(folder, name, summary):
         for record in read_jsonl(file):
             found.setdefault((record["id"], record["question"]), []).append(record["correct"])
-    return found or {key: [mean] for key, mean in mean_verdicts(summary).items()}
+    return found or rebuilt_verdicts(summary)
 
 
 def p_value(value: float) -> str:

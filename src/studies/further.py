@@ -10,7 +10,7 @@ from typing import Any
 
 from src.reporting import aggregations, pairs
 from src.reporting import tables as results
-from src.reporting.evaluations import Name, mean_verdicts
+from src.reporting.evaluations import Name, rebuilt_verdicts
 from src.reporting.runs import Group, Run
 from src.studies.jobs import Job
 from src.studies.registering import UNPLANNED, Plan
@@ -88,7 +88,7 @@ def _comparisons(chosen: Iterable[tuple[str, ...]], found: Found, runs: Mapping[
             if run != first or not common:
                 continue
             both = [(before[seed], after[seed]) for seed in common]
-            verdicts = [(_verdicts(a), _verdicts(b)) for (_, a), (_, b) in both]
+            verdicts = [(rebuilt_verdicts(a), rebuilt_verdicts(b)) for (_, a), (_, b) in both]
             if not _same_problems(verdicts):
                 continue  # other problems, or a control left some out
             trained = [(runs[a], runs[b]) for (a, _), (b, _) in both if first != BASE]
@@ -103,7 +103,7 @@ def against_base(evaluations: Mapping[str, Found], group: Group) -> Iterator[pai
             own = [
                 (by_seed[one.seed][1], one.evaluations("after").get(what)) for one in group.runs if one.seed in by_seed
             ]
-            verdicts = [(_verdicts(before), _verdicts(after or {})) for before, after in own]
+            verdicts = [(rebuilt_verdicts(before), rebuilt_verdicts(after or {})) for before, after in own]
             if run == BASE and own and _same_problems(verdicts):
                 yield pairs.pair((what.split, what.rounds), (BASE, group.label), verdicts, None)
 
@@ -112,10 +112,6 @@ def _same_problems(verdicts: Sequence[tuple[pairs.Verdicts, pairs.Verdicts]]) ->
     """Whether all verdicts are on the same problems; false if there are none."""
     problems = verdicts[0][0].keys()
     return bool(problems) and all(one.keys() == problems for two in verdicts for one in two)
-
-
-def _verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
-    return {problem: [mean] for problem, mean in mean_verdicts(summary).items()}
 
 
 def _graphs(found: Found) -> Iterator[str]:

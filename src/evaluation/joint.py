@@ -76,24 +76,23 @@ def _raised(freedom: int) -> float:
 def joint_interval(scores: ArrayLike, lowest: float = 0.0, highest: float = 1.0) -> Interval:
     """Mean score with a 95 % interval over seeds, problems and samples, clipped to [``lowest``, ``highest``].
 
-    The half-width adds two in quadrature: Student's t with seeds - 1 degrees of freedom for the variance that comes
-    from seeds, and with problems - 1 for the rest. In simulations its coverage is 94 to 97 %.
+    The half-width adds two in quadrature: Student's t with seeds - 1 degrees of freedom times the error that varies
+    between seeds (also that of seed and problem together, and of sampling), and Student's t with problems - 1 times the
+    rest. In simulations, intervals of 2, 3 and 5 seeds cover 96 to 99, 95 to 98 and 95 to 97 %. With the estimated
+    variance of seeds alone in place of their mean square, 2 seeds would cover 88 to 97 %.
     """
     scores = _checked(scores)
     of_seed, of_problem, of_both = _mean_squares(scores)
-    return _interval(scores, max(of_seed - of_both, 0.0), max(of_problem, of_both), lowest, highest)
+    seeds, problems, _ = scores.shape
+    mean = float(scores.mean())
+    half = _half(of_seed / scores.size, max(of_problem - of_both, 0.0) / scores.size, seeds, problems)
+    return Interval(mean, max(lowest, mean - half), min(highest, mean + half))
 
 
 def joint_difference(before: ArrayLike, after: ArrayLike) -> Interval:
-    """Change in mean score, second minus first, with a joint 95 % interval; runs of the same seed are paired, and the
-    same problems. The numbers of samples may differ.
-
-    Here the variance of seed and problem together counts as one of seeds. This is wider than ``joint_interval``, whose
-    rule rejects equal methods in 6 to 8 % of simulations with three seeds; this one does in at most 5 %.
-    """
-    scores = differences(before, after)
-    of_seed, of_problem, of_both = _mean_squares(scores)
-    return _interval(scores, of_seed, max(of_problem - of_both, 0.0), -1.0, 1.0)
+    """Change in mean score, second minus first, with the 95 % interval of ``joint_interval``; runs of the same seed are
+    paired, and the same problems. The numbers of samples may differ."""
+    return joint_interval(differences(before, after), -1.0, 1.0)
 
 
 def joint_p(before: ArrayLike, after: ArrayLike) -> float:
@@ -112,16 +111,6 @@ def joint_p(before: ArrayLike, after: ArrayLike) -> float:
         return _half(by_seed, by_problem, seeds, problems, level) - mean
 
     return 1e-12 if inside(1e-12) < 0 else float(optimize.brentq(inside, 1e-12, 1 - 1e-12))
-
-
-def _interval(
-    scores: NDArray[np.float64], by_seed: float, by_problem: float, lowest: float, highest: float
-) -> Interval:
-    """The interval from two mean squares, in units of one score."""
-    seeds, problems, _ = scores.shape
-    mean = float(scores.mean())
-    half = _half(by_seed / scores.size, by_problem / scores.size, seeds, problems)
-    return Interval(mean, max(lowest, mean - half), min(highest, mean + half))
 
 
 def differences(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:

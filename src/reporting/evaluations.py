@@ -47,13 +47,18 @@ def _older_name(key: str, benchmark: str) -> Name:
 
 def _with_t(change: Mapping[str, Any], problems: int | None) -> Mapping[str, Any]:
     """A change with the interval of Student's t; summaries that name the number of its problems have it already."""
-    from src.evaluation.statistics import Z95, equal_differences, t_quantile  # heavy: reading names needs no scipy
+    from src.evaluation.statistics import (
+        ROUNDING,
+        Z95,
+        equal_differences,
+        t_quantile,
+    )  # heavy: reading names needs no scipy
 
     if "problems" in change or problems is None or problems < 2:
         return change
     estimate, low, high = (change[part] for part in ("estimate", "low", "high"))
     equal = asdict(equal_differences(estimate, problems))
-    if low == high:
+    if high - low < ROUNDING:
         return {**change, **equal}
     if math.isclose(low, equal["low"], abs_tol=1e-9) and math.isclose(high, equal["high"], abs_tol=1e-9):
         return change

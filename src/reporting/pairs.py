@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from src.evaluation.joint import detectable, joint_difference, joint_p, paired_components
 from src.evaluation.multiple_testing import LEVEL, holm
-from src.evaluation.statistics import Interval, paired_difference, paired_p
+from src.evaluation.statistics import ROUNDING, Interval, paired_difference, paired_p
 from src.reporting.evaluations import Name, rebuilt_verdicts, record_files
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds, percent
@@ -130,14 +130,14 @@ def pair(
     after = [[mark for _, b in verdicts for mark in b[problem]] for problem in problems]
     arrays = scores_of(verdicts, problems)
     joint = joint_difference(*arrays) if arrays else None
-    if arrays is None or joint is None or joint.low == joint.high:  # no spread is no certainty
+    if arrays is None or joint is None or joint.empty:  # no spread is no certainty
         arrays = joint = None
     changes = [paired_difference([*a.values()], [*b.values()]).estimate for a, b in verdicts]
     return Pair(
         *what,
         *names,
         problems=paired_difference(before, after),
-        seeds=over_seeds(changes) if len(set(changes)) > 1 else None,
+        seeds=over_seeds(changes) if max(changes) - min(changes) > ROUNDING else None,
         joint=joint,
         detectable=detectable(paired_components(*arrays), *arrays[0].shape) if arrays else None,
         tokens=tokens,

@@ -136,7 +136,7 @@ def over_runs(found: Sequence[Mapping[str, Any]]) -> Interval:
     """Mean accuracy over runs that differ in their seed, with its interval."""
     scores = by_problem(found)
     joint = joint_interval(scores) if scores is not None else None
-    if joint is not None and joint.low < joint.high:  # no spread is no certainty
+    if joint is not None and not joint.empty:  # no spread is no certainty
         return joint
     return combine([Interval(one["accuracy"], one["low"], one["high"]) for one in found], 0, 1)
 
@@ -147,7 +147,7 @@ def _change(
     scores = by_problem(before), by_problem(after)
     if scores[0] is not None and scores[1] is not None and scores[0].shape == scores[1].shape:
         joint = joint_difference(scores[0], scores[1])
-        if joint.low < joint.high:
+        if not joint.empty:
             return joint
     return combine([Interval(one["estimate"], one["low"], one["high"]) for one in change], -1, 1)
 

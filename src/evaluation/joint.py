@@ -8,13 +8,14 @@ arrays have the shape [seeds, problems, samples].
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
-from src.evaluation.statistics import ROUNDING, Interval
+from src.evaluation.statistics import ROUNDING, Interval, t_quantile
 
 QUANTILES = 2000
 """Points of the numerical integrals."""
@@ -153,6 +154,16 @@ def detectable(found: Components, seeds: int, problems: int, samples: int, chanc
     """The smallest difference that is found with power ``chance``; infinite if no difference up to 1 is."""
     error, bounds = _rejection(found, seeds, problems, samples)  # neither depends on the difference
     return _smallest(error, bounds, chance)
+
+
+def detectable_over_problems(changes: Sequence[float], chance: float = 0.8) -> float | None:
+    """The smallest mean difference that Student's t over problems, as in ``paired_difference``, finds with power
+    ``chance``, from the observed differences of problems. Infinite if no difference up to 1 is found; ``None`` if the
+    differences show no spread."""
+    if len(changes) < 2 or max(changes) - min(changes) < ROUNDING:
+        return None
+    error = float(np.std(changes, ddof=1)) / math.sqrt(len(changes))
+    return _smallest(error, _bounds(t_quantile(len(changes)), len(changes) - 1), chance)
 
 
 def _rejection(found: Components, seeds: int, problems: int, samples: int) -> tuple[float, NDArray[np.float64]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from src.evaluation.joint import Components, detectable, joint_difference, paired_components
 from src.reporting.pairs import Scores, points
 from src.reporting.settings import PlanCommand
+from src.reporting.variances import smallest
 from src.utils import tables
 from src.utils.tables import counted
 
@@ -74,9 +75,9 @@ def _table(
     for seeds in settings.seeds:
         cells = []
         for samples in each:
-            smallest = detectable(found, seeds, problems, samples, settings.power)
-            cells.append("> 100" if math.isinf(smallest) else f"{100 * smallest:.1f}")
-            if 100 * smallest <= settings.effect:
+            difference = detectable(found, seeds, problems, samples, settings.power)
+            cells.append(smallest(difference))
+            if 100 * difference <= settings.effect:
                 enough.append((seeds, samples))
         rows.append([str(seeds), *cells])
     return tables.markdown(["seeds", *each.values()], rows), min(enough, default=None)

@@ -12,6 +12,7 @@ from src.evaluation.joint import (
     Components,
     components,
     detectable,
+    detectable_over_problems,
     joint_difference,
     joint_interval,
     joint_p,
@@ -189,6 +190,25 @@ def test_the_power_is_right_in_simulation(seeds: int, problems: int, samples: in
         found = joint_difference(np.zeros_like(change), change)
         hits += not found.low <= 0 <= found.high
     assert hits / 1500 == pytest.approx(0.8, abs=0.04)
+
+
+def test_the_detectable_difference_over_problems_is_right_in_simulation() -> None:
+    rng, changes = np.random.default_rng(8), [-1.0, 0.0, 0.0, 0.5, 1.0, 0.0, 0.25, 0.0, -0.5, 1.0, 0.0, 0.0]
+    smallest = detectable_over_problems(changes)
+    assert smallest is not None
+    rows = smallest + np.std(changes, ddof=1) * rng.normal(size=(20_000, len(changes)))
+    t = rows.mean(axis=1) / rows.std(axis=1, ddof=1) * math.sqrt(len(changes))
+    assert float((abs(t) > 2.200985).mean()) == pytest.approx(0.8, abs=0.01)
+    assert detectable_over_problems([-1.0, 1.0]) == math.inf
+    assert detectable_over_problems([0.5]) is None
+    assert detectable_over_problems([0.1 + 0.2, 0.3, 0.3]) is None
+
+
+def test_the_limit_of_the_variance_between_seeds_holds_in_four_of_five_cases() -> None:
+    rng, true = np.random.default_rng(9), Components(0.01, 0.05, 0.02, 0.1)
+    for seeds in (2, 3, 5):
+        below = [true.seed <= components(drawn(rng, (seeds, 100, 2), true)).seed_limit for _ in range(1500)]
+        assert np.mean(below) == pytest.approx(0.8, abs=0.03)
 
 
 def test_what_can_be_detected() -> None:

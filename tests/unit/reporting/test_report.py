@@ -326,6 +326,15 @@ def test_verdicts_without_spread_keep_an_interval_with_a_width(tmp_path: Path) -
     assert row.change.low < row.change.high
 
 
+def test_the_report_has_variance_components_below_results_of_several_seeds(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        recorded_verdicts(fake_run(tmp_path / f"run{seed}", seed), [0.0, 1.0, 2.0], [1.0, 2.0, seed + 0.0])
+    report(compose("report", [f"runs='{tmp_path}/run*'", f"out={tmp_path}/out"]), tmp_path)
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert text.endswith(variances.of_groups(grouped(find_runs([f"{tmp_path}/run*"])[0])))
+    assert text.count(variances.NOTE) == 1
+
+
 def test_votes_of_one_round_stand_beside_rows_of_several(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "a")
     summary = json.loads((folder / "summary.json").read_text())

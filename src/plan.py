@@ -26,7 +26,7 @@ def plan(config: configuration.Config[Any], directory: Path) -> None:
 
     for line in left_out:
         print(f"left out: {line}")
-    found = [design(settings, name, scores) for name, scores in compared(grouped(runs))]
+    found = [design(settings, name, scores, taken) for name, scores, taken in compared(grouped(runs))]
     if not found:
         raise InputError(
             f"runs={settings.runs}: no two groups of runs have two seeds in common, evaluated on the same problems; "

@@ -20,7 +20,15 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     settings = config.settings
     runs, left_out = find_runs(settings.runs)
 
-    from src.reporting import aggregations, answers, pages, pairs, plots, tables  # heavy: nothing above needs them
+    from src.reporting import (
+        aggregations,
+        answers,
+        pages,
+        pairs,
+        plots,
+        tables,
+        variances,
+    )  # heavy: nothing above needs them
     from src.utils.files import write_text
 
     for line in left_out:
@@ -28,7 +36,8 @@ def report(config: configuration.Config[Any], directory: Path) -> None:
     groups = grouped(runs)
     rows = tables.results(groups)
     out = Path(settings.out)
-    write_text(out / "results.md", tables.markdown(rows))
+    spread = variances.of_groups(groups)
+    write_text(out / "results.md", tables.markdown(rows) + (f"\n{spread}" if spread else ""))
     write_text(out / "results.csv", tables.comma_separated(rows))
     write_text(out / "results.tex", tables.latex(rows))
     against = pairs.pairs(groups)

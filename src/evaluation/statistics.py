@@ -17,6 +17,9 @@ Z95 = 1.959963984540054
 FEW = 300
 """Number of problems below which intervals allow for an uncertain estimate of their own variance."""
 
+ROUNDING = 1e-12
+"""Differences of verdicts below it are rounding errors. Real ones are at least one verdict among all answers."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -25,6 +28,11 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+    @property
+    def empty(self) -> bool:
+        """Whether the interval has no width up to rounding: the data show no spread, which is no certainty."""
+        return self.high - self.low < ROUNDING
 
     def disjoint(self, other: Interval) -> bool:
         """Whether the two intervals share no point."""
@@ -129,7 +137,7 @@ def paired_difference(before: Sequence[Sequence[float]], after: Sequence[Sequenc
     change = statistics.fmean(changes)
     if len(changes) == 1:
         return Interval(change, -1.0, 1.0)
-    if min(changes) == max(changes):
+    if max(changes) - min(changes) < ROUNDING:
         return equal_differences(change, len(changes))
     half = t_quantile(len(changes)) * statistics.stdev(changes) / math.sqrt(len(changes))
     return Interval(change, max(-1.0, change - half), min(1.0, change + half))
@@ -139,9 +147,9 @@ def paired_p(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]
     """The p-value of no change: the smallest error at which ``paired_difference`` would exclude 0."""
     changes = [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
     change = statistics.fmean(changes)
-    if len(changes) == 1 or change == 0:
+    if len(changes) == 1 or abs(change) < ROUNDING:
         return 1.0
-    if min(changes) == max(changes):
+    if max(changes) - min(changes) < ROUNDING:
         return float((1 / (1 + abs(change))) ** len(changes))
     error = statistics.stdev(changes) / math.sqrt(len(changes))
     return float(2 * stats.t.sf(abs(change) / error, len(changes) - 1))

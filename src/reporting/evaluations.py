@@ -47,13 +47,18 @@ def _older_name(key: str, benchmark: str) -> Name:
 
 def _with_t(change: Mapping[str, Any], problems: int | None) -> Mapping[str, Any]:
     """A change with the interval of Student's t; summaries that name the number of its problems have it already."""
-    from src.evaluation.statistics import Z95, equal_differences, t_quantile  # heavy: reading names needs no scipy
+    from src.evaluation.statistics import (
+        ROUNDING,
+        Z95,
+        equal_differences,
+        t_quantile,
+    )  # heavy: reading names needs no scipy
 
     if "problems" in change or problems is None or problems < 2:
         return change
     estimate, low, high = (change[part] for part in ("estimate", "low", "high"))
     equal = asdict(equal_differences(estimate, problems))
-    if low == high:
+    if high - low < ROUNDING:
         return {**change, **equal}
     if math.isclose(low, equal["low"], abs_tol=1e-9) and math.isclose(high, equal["high"], abs_tol=1e-9):
         return change
@@ -70,6 +75,27 @@ def mean_verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], float]:
         return {}
     every = summary["decided_by"]["problems"]["sha256"]
     return {(str(place), every): total / summary["samples"] for place, total in enumerate(summary["per_problem"])}
+
+
+def rebuilt_verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
+    """Verdicts of an evaluation on each problem, by the keys of ``mean_verdicts``, without the records.
+
+    Verdicts 0 and 1 are rebuilt from their sum and number, right ones first: the order has no meaning. Graded verdicts
+    cannot be rebuilt; their mean is then the only entry. Empty if the summary does not hold the sums.
+    """
+    means = mean_verdicts(summary)
+    if not means or not _binary(summary):
+        return {problem: [mean] for problem, mean in means.items()}
+    rights = [round(total) for total in summary["per_problem"]]
+    rows = ([1.0] * right + [0.0] * (summary["samples"] - right) for right in rights)
+    return dict(zip(means, rows, strict=True))
+
+
+def _binary(summary: Mapping[str, Any]) -> bool:
+    """Whether all verdicts are 0 or 1: sums are whole, and the accuracy is the share of fully right answers."""
+    whole = all(abs(total - round(total)) < 1e-9 for total in summary["per_problem"])
+    right = summary.get("pass_at", {}).get("1")
+    return whole and (right is None or math.isclose(right, summary["accuracy"], abs_tol=1e-9))
 
 
 def record_files(folder: Path, name: Name, summary: Mapping[str, Any]) -> list[Path]:

@@ -10,10 +10,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from src.evaluation.joint import detectable, joint_difference, joint_p, paired_components
+from src.evaluation.joint import (
+    Components,
+    detectable,
+    detectable_over_problems,
+    joint_difference,
+    joint_p,
+    paired_components,
+)
 from src.evaluation.multiple_testing import LEVEL, holm
-from src.evaluation.statistics import Interval, paired_difference, paired_p
-from src.reporting.evaluations import Name, mean_verdicts, record_files
+from src.evaluation.statistics import ROUNDING, Interval, paired_difference, paired_p
+from src.reporting import variances
+from src.reporting.evaluations import Name, rebuilt_verdicts, record_files
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds, percent
 from src.utils import tables
@@ -27,13 +35,14 @@ Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 NOTE = (
     "Differences in accuracy after training, second minus first, in points, with 95 % intervals. Joint: over seeds, "
-    "problems and samples at once (crossed random effects). Over problems: from the difference on every problem, all "
-    "seeds together. Over seeds: Student's t over the differences of runs with the same seed (a paired t-test rejects "
-    'equality at 5 % if the interval excludes 0); "-" if there is one common seed or if all seeds have the same '
-    "difference, since then the data show no spread between seeds. Detectable: the smallest true difference that a "
-    "comparison of this size finds in 80 % of repetitions. p: of no difference, by the joint interval (with one seed, "
-    "over problems), adjusted by Holm's method for all rows of this table; differences in round brackets have p above "
-    "5 %."
+    "problems and samples at once (crossed random effects). Over problems: from the difference on every problem, "
+    "all seeds together. Over seeds: Student's t over the differences of runs with the same seed (a paired t-test "
+    'rejects equality at 5 % if the interval excludes 0); "-" if there is one common seed or if all seeds have the '
+    "same difference, since then the data show no spread between seeds. Detectable: the smallest true difference "
+    "that a comparison of this size finds in 80 % of repetitions; with one seed, of these weights on other "
+    "problems. p: of no difference, by the joint interval (with one seed, over problems), adjusted by Holm's method "
+    "for all rows of this table; differences in round brackets have p above 5 %. Seeds: the number of seeds that "
+    "both have."
 )
 
 
@@ -49,6 +58,8 @@ class Pair:
     seeds: Interval | None  # missing with one seed in common, or if all seeds differ by the same amount
     joint: Interval | None  # over seeds, problems and samples; missing with one seed in common
     detectable: float | None  # smallest true difference that such a comparison finds in 80 % of repetitions
+    common: int  # number of seeds in common
+    components: Components | None  # of the difference; missing without a joint interval
     tokens: float | None  # generated in training by the second, as a multiple of the first's, if that was trained
     p: float = 1.0  # of no difference
     adjusted: float = 1.0  # the same for all comparisons of the table together (Holm)
@@ -65,12 +76,21 @@ def adjusted(found: Sequence[Pair]) -> list[Pair]:
     return [replace(pair, adjusted=value) for pair, value in zip(found, values, strict=True)]
 
 
-def compared(groups: Sequence[Group]) -> Iterator[tuple[str, Scores]]:
-    """The scores of every pair of groups, with a title, where they have two seeds in common or more."""
+def compared(groups: Sequence[Group]) -> Iterator[tuple[str, Scores, tuple[int, int]]]:
+    """The scores of every pair of groups with two seeds in common or more, with a title and the numbers of samples per
+    problem that were taken."""
     for first, second in itertools.combinations(groups, 2):
-        for name, verdicts, problems, names in _common(_paired(first, second)):
+        paired = _paired(first, second)
+        for name, verdicts, problems, names in _common(paired):
             if scores := scores_of(verdicts, problems):
-                yield f"{second.label} against {first.label}, {name.label(names)}, {name.rounds} rounds", scores
+                title = f"{second.label} against {first.label}, {name.label(names)}, {name.rounds} rounds"
+                taken = [_taken(run, name, one) for run, one in zip(paired[0], scores, strict=True)]
+                yield title, scores, (taken[0], taken[1])
+
+
+def _taken(run: Run, name: Name, scores: NDArray[np.float64]) -> int:
+    """Samples per problem of an evaluation; of graded verdicts, ``scores`` may hold the means only."""
+    return int(run.evaluations("after")[name].get("samples", scores.shape[2]))
 
 
 def _paired(first: Group, second: Group) -> list[tuple[Run, Run]]:
@@ -121,18 +141,28 @@ def pair(
     after = [[mark for _, b in verdicts for mark in b[problem]] for problem in problems]
     arrays = scores_of(verdicts, problems)
     joint = joint_difference(*arrays) if arrays else None
-    if arrays is None or joint is None or joint.low == joint.high:  # no spread is no certainty
+    if arrays is None or joint is None or joint.empty:  # no spread is no certainty
         arrays = joint = None
     changes = [paired_difference([*a.values()], [*b.values()]).estimate for a, b in verdicts]
+    found = paired_components(*arrays) if arrays else None
     return Pair(
         *what,
         *names,
         problems=paired_difference(before, after),
-        seeds=over_seeds(changes) if len(set(changes)) > 1 else None,
+        seeds=over_seeds(changes) if max(changes) - min(changes) > ROUNDING else None,
         joint=joint,
-        detectable=detectable(paired_components(*arrays), *arrays[0].shape) if arrays else None,
+        detectable=detectable(found, *arrays[0].shape) if arrays and found else _over_problems(before, after),
+        common=len(verdicts),
+        components=found,
         tokens=tokens,
         p=joint_p(*arrays) if arrays else paired_p(before, after),
+    )
+
+
+def _over_problems(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> float | None:
+    """The detectable difference over problems alone."""
+    return detectable_over_problems(
+        [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
     )
 
 
@@ -153,24 +183,27 @@ def generated(run: Run) -> float:
 
 
 def markdown(found: Iterable[Pair]) -> str:
-    """The pairs as a Markdown table, with a note on the intervals."""
+    """The pairs as a Markdown table, with a note on the intervals; below it, the variance components of differences."""
+    found = list(found)
     headings = ["test split", "rounds", "first", "second", "over problems", "over seeds", "joint", "detectable"]
-    headings += ["training tokens", "p (Holm)"]
+    headings += ["training tokens", "p (Holm)", "seeds"]
     rows = []
     for pair in found:
         intervals = [points(value) for value in (pair.problems, pair.seeds, pair.joint)]
         if pair.adjusted > LEVEL:
             intervals = [text if text == "-" else f"({text})" for text in intervals]
-        smallest = "-" if pair.detectable is None else f"{100 * pair.detectable:.1f}"
         tokens, p = "-" if pair.tokens is None else f"x {pair.tokens:.2f}", p_value(pair.adjusted)
-        rows.append([pair.split, str(pair.rounds), pair.first, pair.second, *intervals, smallest, tokens, p])
-    return f"{tables.markdown(headings, rows)}\n\n{NOTE}\n"
+        row = [pair.split, str(pair.rounds), pair.first, pair.second, *intervals, variances.smallest(pair.detectable)]
+        rows.append([*row, tokens, p, str(pair.common)])
+    parts = [([*row[:4]], pair.components) for row, pair in zip(rows, found, strict=True) if pair.components]
+    spread = variances.markdown("Spread of the differences.", headings[:4], parts)
+    return f"{tables.markdown(headings, rows)}\n\n{NOTE}\n" + (f"\n{spread}" if spread else "")
 
 
 def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
     """The verdicts after training on each problem, by its id and question.
 
-    If the records are deleted, the mean verdicts of the summary, by the problem's place; empty if it has none.
+    If the records are deleted, those of the summary, by the problem's place; empty if it has none.
     """
     summary = run.evaluations("after")[name]
     folder = run.path / "evaluation" / f"step_{summary['step']}"
@@ -178,7 +211,7 @@ def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
     for file in record_files(folder, name, summary):
         for record in read_jsonl(file):
             found.setdefault((record["id"], record["question"]), []).append(record["correct"])
-    return found or {key: [mean] for key, mean in mean_verdicts(summary).items()}
+    return found or rebuilt_verdicts(summary)
 
 
 def p_value(value: float) -> str:

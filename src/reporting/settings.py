@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,9 +27,16 @@ class PlanCommand(Section):
     runs: str | Sequence[str]
     effect: float = Field(2.0, gt=0, le=100)
     power: float = Field(0.8, gt=0.05, lt=1)
-    seeds: Sequence[Annotated[int, Field(ge=2)]] = (2, 3, 5, 8, 12, 20)
-    samples: Sequence[Annotated[int, Field(ge=1)]] = (1, 2, 4, 8, 16)
+    seeds: Sequence[int] = (2, 3, 5, 8, 12, 20)
+    samples: Sequence[int] = (1, 2, 4, 8, 16)
     problems: int | None = Field(None, ge=2)
+
+    def check(self) -> Iterator[str]:
+        """Yield an error for an empty list, and for numbers that no comparison can have."""
+        for name, least in (("seeds", 2), ("samples", 1)):
+            values = list(getattr(self, name))
+            if min(values, default=0) < least:
+                yield f"{name}={values} must be a list of one or more whole numbers, {least} or more each"
 
 
 class ExportCommand(Section):

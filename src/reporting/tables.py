@@ -10,18 +10,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.statistics import Interval, t_quantile
-from src.reporting.evaluations import Name, mean_verdicts
+from src.reporting.evaluations import Name
 from src.reporting.runs import Group, Run
+from src.reporting.variances import by_problem, detectable_change, smallest
 from src.utils import tables
 
 HEADINGS = (
-    *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "tokens per answer"),
-    *("tokens in sequence", "vote", "seeds"),
+    *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "detectable"),
+    *("tokens per answer", "tokens in sequence", "vote", "seeds"),
 )
 NOTE = (
     "Accuracies in %, changes in points, with 95 % intervals in brackets. With one seed an interval is over problems. "
@@ -45,6 +43,10 @@ FLOOR = (
 SEQUENCE = (
     "Tokens in sequence: generated tokens of the longest chain of turns that ends in the answer, where prompts quote "
     "several turns; turns that are read together are generated in parallel."
+)
+DETECTABLE = (
+    "Detectable: the smallest true change that evaluations of this size find in 80 % of repetitions; with one seed, of "
+    "these weights on other problems."
 )
 CORRECTED = "Corrected: for the verifier's errors on labelled answers, which the interval covers too."
 
@@ -71,6 +73,7 @@ class Result:
     problems: int | None = None  # older summaries of evaluations may not hold it
     base_sequence: float | None = None  # tokens in sequence, where prompts quote several turns
     sequence: float | None = None
+    detectable: float | None = None  # smallest true change that such evaluations find in 80 % of repetitions
 
 
 def results(groups: Iterable[Group]) -> list[Result]:
@@ -106,6 +109,7 @@ def _result(group: Group, name: Name, names: Collection[Name]) -> Result:
         problems=after[0].get("problems"),
         base_sequence=_sequence(before or []),
         sequence=_sequence(after),
+        detectable=detectable_change(before, after) if before and change else None,
     )
 
 
@@ -123,20 +127,11 @@ def _sequence(found: Sequence[Mapping[str, Any]]) -> float | None:
     return statistics.fmean(one["graph"]["sequential_tokens"] for one in found)
 
 
-def by_problem(found: Sequence[Mapping[str, Any]]) -> NDArray[np.float64] | None:
-    """Mean verdicts, [seeds, problems, 1], of evaluations of the same problems under several seeds; ``None`` if there
-    is one seed, or if the summaries do not hold the verdicts by problem, as those of older versions."""
-    verdicts = [mean_verdicts(one) for one in found]
-    if len(found) < 2 or len(verdicts[0]) < 2 or any(one.keys() != verdicts[0].keys() for one in verdicts):
-        return None
-    return np.array([[*one.values()] for one in verdicts])[:, :, None]
-
-
 def over_runs(found: Sequence[Mapping[str, Any]]) -> Interval:
     """Mean accuracy over runs that differ in their seed, with its interval."""
     scores = by_problem(found)
     joint = joint_interval(scores) if scores is not None else None
-    if joint is not None and joint.low < joint.high:  # no spread is no certainty
+    if joint is not None and not joint.empty:  # no spread is no certainty
         return joint
     return combine([Interval(one["accuracy"], one["low"], one["high"]) for one in found], 0, 1)
 
@@ -147,7 +142,7 @@ def _change(
     scores = by_problem(before), by_problem(after)
     if scores[0] is not None and scores[1] is not None and scores[0].shape == scores[1].shape:
         joint = joint_difference(scores[0], scores[1])
-        if joint.low < joint.high:
+        if not joint.empty:
             return joint
     return combine([Interval(one["estimate"], one["low"], one["high"]) for one in change], -1, 1)
 
@@ -222,6 +217,7 @@ def comma_separated(rows: Sequence[Result]) -> str:
     heading = ["runs", "split", "rounds", "seeds", *names, "base_tokens_per_answer", "tokens_per_answer", *own]
     heading += ["vote", "votes"] if any(row.vote for row in rows) else []
     heading += ["base_sequential_tokens", "sequential_tokens"] if any(row.sequence is not None for row in rows) else []
+    heading += ["detectable"] if any(row.detectable is not None for row in rows) else []
     writer = csv.DictWriter(file, heading, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
@@ -235,8 +231,9 @@ def comma_separated(rows: Sequence[Result]) -> str:
         }
         if any(one.vote for one in rows):
             record |= dict(zip(("vote", "votes"), row.vote or ("", ""), strict=True))
-        sequences = {"base_sequential_tokens": row.base_sequence, "sequential_tokens": row.sequence}
-        record |= {name: value for name, value in sequences.items() if value is not None}
+        present = {"base_sequential_tokens": row.base_sequence, "sequential_tokens": row.sequence}
+        present["detectable"] = row.detectable
+        record |= {name: value for name, value in present.items() if value is not None}
         for part in parts:
             interval: Interval | None = getattr(row, part)
             if interval is not None:
@@ -250,6 +247,7 @@ def comma_separated(rows: Sequence[Result]) -> str:
 def _note(rows: Sequence[Result]) -> str:
     """What the numbers of a table are."""
     parts = [JOINT if any(row.joint for row in rows) else NOTE]
+    parts += [DETECTABLE] if any(row.detectable is not None for row in rows) else []
     parts += [SEQUENCE] if any(row.sequence is not None for row in rows) else []
     parts += [VOTE] if any(row.vote for row in rows) else []
     parts += [FLOOR] if any(_below(row) for row in rows) else []
@@ -273,6 +271,7 @@ def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
             "trained": percent(row.trained),
             "corrected": percent(row.corrected),
             "change": f"({percent(row.change, '+')})" if _below(row) else percent(row.change, "+"),
+            "detectable": smallest(row.detectable),
             "tokens per answer": _moved(row.base_tokens, row.tokens),
             "tokens in sequence": "-" if row.sequence is None else _moved(row.base_sequence, row.sequence),
             "vote": f"{100 * row.vote[0]:.1f} ({row.vote[1]})" if row.vote else "-",
@@ -281,6 +280,7 @@ def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
         for row in rows
     ]
     present = {"runs": any(row.group for row in rows), "vote": any(row.vote for row in rows)}
+    present["detectable"] = any(row.detectable is not None for row in rows)
     present["corrected"] = any(row.corrected for row in rows)
     present["tokens in sequence"] = any(row.sequence is not None for row in rows)
     headings = [name for name in HEADINGS if present.get(name, True)]

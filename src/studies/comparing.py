@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from src.reporting import pairs
-from src.reporting.evaluations import Name, mean_verdicts
+from src.reporting.evaluations import Name, rebuilt_verdicts
 from src.reporting.runs import Group
 from src.studies.registering import TAKEN_OUT, UNPLANNED, Plan
 from src.studies.settings import BASE, Study
@@ -214,12 +214,8 @@ def _protocol(summary: Mapping[str, Any]) -> dict[str, Any]:
 def verdicts_of(
     both: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
 ) -> list[tuple[pairs.Verdicts, pairs.Verdicts]]:
-    """The mean verdicts on each problem of pairs of evaluations."""
-    return [(_verdicts(before), _verdicts(after)) for before, after in both]
-
-
-def _verdicts(summary: Mapping[str, Any]) -> dict[tuple[str, str], list[float]]:
-    return {problem: [mean] for problem, mean in mean_verdicts(summary).items()}
+    """The verdicts on each problem of pairs of evaluations."""
+    return [(rebuilt_verdicts(before), rebuilt_verdicts(after)) for before, after in both]
 
 
 def same_problems(verdicts: Sequence[tuple[pairs.Verdicts, pairs.Verdicts]]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from src.evaluation.statistics import ROUNDING
 from src.reporting import aggregations, pairs
 from src.reporting import tables as results
 from src.reporting.evaluations import Name
@@ -78,7 +79,7 @@ def _accuracies(found: Found) -> str:
     for (run, what), by_seed in found.items():
         some = [one for _, one in by_seed.values()]
         votes = [one["majority"] for one in some]
-        spread = results.over_seeds(votes, 0, 1) if len(set(votes)) > 1 else None
+        spread = results.over_seeds(votes, 0, 1) if max(votes) - min(votes) > ROUNDING else None
         rows.append(
             [
                 *(run, what.split, str(what.rounds), results.percent(results.over_runs(some))),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from src.reporting import aggregations, answers, efficiency, plots, tables
+from src.reporting import aggregations, answers, efficiency, plots, tables, variances
 from src.reporting.runs import Group, read_run
 from src.studies import changes, dropping, figures, further, hours
 from src.studies.comparing import comparisons
@@ -23,7 +23,12 @@ def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folde
     parts = [f"# {name}", study.question, *_plan(study, plan, jobs, hours.read(folder))]
     if groups:
         rows = tables.results(groups)
-        parts += ["## Results", tables.markdown(rows), *comparisons(study, plan, groups, evaluations)]
+        parts += [
+            "## Results",
+            tables.markdown(rows),
+            *filter(None, [variances.of_groups(groups)]),
+            *comparisons(study, plan, groups, evaluations),
+        ]
         write_text(folder / "results.csv", tables.comma_separated(rows))
         plots.save(plots.before_after(rows), folder / "before_after.png")
         plots.save(plots.curves(groups), folder / "curves.png")

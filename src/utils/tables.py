@@ -13,6 +13,11 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return str(tabulate(cells, head, tablefmt="github", disable_numparse=True))
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, e.g. "1 seed" or "2 seeds"."""
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
 def labelled(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Format a Markdown table whose first column is left out if it is empty; without rows, the text is empty."""
     first = 0 if any(row[0] for row in rows) else 1

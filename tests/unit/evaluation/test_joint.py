@@ -12,6 +12,7 @@ from src.evaluation.joint import (
     Components,
     components,
     detectable,
+    detectable_over_problems,
     joint_difference,
     joint_interval,
     joint_p,
@@ -61,9 +62,9 @@ def test_the_components_are_unbiased() -> None:
 
 def test_an_interval_by_hand() -> None:
     scores = np.array([[[0.0], [1.0], [1.0]], [[0.0], [0.0], [1.0]]])
-    # rows 2/3 1/3; columns 0 .5 1; mean .5; MS: seeds 1/6, problems .5, both 1/6: the seeds add nothing
+    # rows 2/3 1/3; columns 0 .5 1; mean .5; MS: seeds 1/6, problems .5, both 1/6
     found = joint_interval(scores)
-    half = 4.302652729749464 * math.sqrt(0.5 / 6)
+    half = math.sqrt(12.706204736432095**2 * (1 / 6) / 6 + 4.302652729749464**2 * (1 / 3) / 6)
     assert (found.estimate, found.low, found.high) == (0.5, 0.0, 1.0)
     wide = joint_interval(scores, -9.0, 9.0)
     assert wide.high - 0.5 == pytest.approx(half)
@@ -138,22 +139,27 @@ def covered(shape: tuple[int, int, int], times: int) -> list[float]:
     return shares
 
 
-@pytest.mark.parametrize("shape", [(3, 30, 2), (5, 30, 2)])
+@pytest.mark.parametrize("shape", [(2, 200, 4), (3, 30, 2), (5, 30, 2)])
 def test_intervals_cover_the_truth_as_often_as_they_say(shape: tuple[int, int, int]) -> None:
     shares = covered(shape, 600)
-    assert np.mean(shares) == pytest.approx(0.955, abs=0.02)
+    assert 0.95 <= np.mean(shares) <= 0.985, shares
+    assert min(shares) >= 0.93, shares
+
+
+LONG = [(2, 30, 2), (2, 200, 4), (2, 500, 2), (3, 30, 2), (5, 30, 2), (3, 500, 2), (5, 500, 2)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [(3, 30, 2), (5, 30, 2), (3, 500, 2), (5, 500, 2)])
+@pytest.mark.parametrize("shape", LONG)
 def test_coverage_in_long(shape: tuple[int, int, int]) -> None:
     shares = covered(shape, 3000)
-    assert 0.94 <= np.mean(shares) <= 0.965, shares
-    assert all(0.925 <= share <= 0.98 for share in shares), shares
+    print("coverage", shape, shares)
+    assert 0.95 <= np.mean(shares) <= (0.985 if shape[0] == 2 else 0.975), shares
+    assert all(0.94 <= share <= 0.995 for share in shares), shares
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [(3, 30, 2), (5, 30, 2), (3, 500, 2), (5, 500, 2)])
+@pytest.mark.parametrize("shape", LONG)
 def test_a_comparison_of_equals_is_significant_as_often_as_it_may(shape: tuple[int, int, int]) -> None:
     found = []
     for seed_spread, problem_spread, level in SETTINGS:
@@ -169,7 +175,8 @@ def test_a_comparison_of_equals_is_significant_as_often_as_it_may(shape: tuple[i
             interval = joint_difference(*runs)
             wrong += not interval.low <= 0 <= interval.high
         found.append(wrong / 1500)
-    assert 0.03 <= np.mean(found) <= 0.055, found
+    print("significant", shape, found)
+    assert (0.01 if shape[0] == 2 else 0.03) <= np.mean(found) <= 0.055, found
     assert max(found) <= 0.065, found
 
 
@@ -183,6 +190,25 @@ def test_the_power_is_right_in_simulation(seeds: int, problems: int, samples: in
         found = joint_difference(np.zeros_like(change), change)
         hits += not found.low <= 0 <= found.high
     assert hits / 1500 == pytest.approx(0.8, abs=0.04)
+
+
+def test_the_detectable_difference_over_problems_is_right_in_simulation() -> None:
+    rng, changes = np.random.default_rng(8), [-1.0, 0.0, 0.0, 0.5, 1.0, 0.0, 0.25, 0.0, -0.5, 1.0, 0.0, 0.0]
+    smallest = detectable_over_problems(changes)
+    assert smallest is not None
+    rows = smallest + np.std(changes, ddof=1) * rng.normal(size=(20_000, len(changes)))
+    t = rows.mean(axis=1) / rows.std(axis=1, ddof=1) * math.sqrt(len(changes))
+    assert float((abs(t) > 2.200985).mean()) == pytest.approx(0.8, abs=0.01)
+    assert detectable_over_problems([-1.0, 1.0]) == math.inf
+    assert detectable_over_problems([0.5]) is None
+    assert detectable_over_problems([0.1 + 0.2, 0.3, 0.3]) is None
+
+
+def test_the_limit_of_the_variance_between_seeds_holds_in_four_of_five_cases() -> None:
+    rng, true = np.random.default_rng(9), Components(0.01, 0.05, 0.02, 0.1)
+    for seeds in (2, 3, 5):
+        below = [true.seed <= components(drawn(rng, (seeds, 100, 2), true)).seed_limit for _ in range(1500)]
+        assert np.mean(below) == pytest.approx(0.8, abs=0.03)
 
 
 def test_what_can_be_detected() -> None:

@@ -23,7 +23,7 @@ from src.config import ROOT, compose
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.multiple_testing import holm
 from src.report import report
-from src.reporting import aggregations, answers, page_data, pages, pairs, plots, series, tables
+from src.reporting import aggregations, answers, page_data, pages, pairs, plots, series, tables, variances
 from src.reporting.runs import find_runs, grouped, newest, read_run
 from src.types import InputError
 from src.utils.files import write_json, write_jsonl
@@ -257,7 +257,7 @@ def test_groups_are_paired_by_problem_and_seed(tmp_path: Path) -> None:
     assert pair.seeds is not None
     assert pair.seeds.estimate == pytest.approx((1 / 3 + 1 / 6) / 2)
     assert pair.seeds.high == pytest.approx(0.25 + 12.7062 * statistics.stdev([1 / 3, 1 / 6]) / 2**0.5, abs=1e-4)
-    heads, cells = markdown_tables.rows(pairs.markdown([pair]))
+    heads, cells, *spread = markdown_tables.rows(pairs.markdown([pair]))
     assert heads[:4] == ["test split", "rounds", "first", "second"]
     assert cells[:4] == ["easy", "3", "reward=outcome", "reward=tree"]
     assert cells[4].startswith("(+25.0 [")  # p is above 5 %
@@ -267,7 +267,13 @@ def test_groups_are_paired_by_problem_and_seed(tmp_path: Path) -> None:
     assert pair.joint is not None
     assert (pair.joint.estimate, pair.joint.low, pair.joint.high) == pytest.approx((0.25, 0.25 - half, 1.0), abs=1e-4)
     assert pair.detectable is not None
-    assert cells[7] in (f"{100 * pair.detectable:.1f}", "inf")
+    assert cells[7] in (f"{100 * pair.detectable:.1f}", "> 100")
+    assert (heads[-1], cells[-1]) == ("seeds", "2")
+    assert pair.components is not None
+    assert spread == [
+        [*heads[:4], "seed", "seed, at most", "problem", "seed x problem", "sampling"],
+        [*cells[:4], *variances.deviations(pair.components)],
+    ]
 
 
 def test_pairs_read_the_records_of_the_evaluation_in_the_summary(tmp_path: Path) -> None:
@@ -320,6 +326,15 @@ def test_verdicts_without_spread_keep_an_interval_with_a_width(tmp_path: Path) -
     assert row.change.low < row.change.high
 
 
+def test_the_report_has_variance_components_below_results_of_several_seeds(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        recorded_verdicts(fake_run(tmp_path / f"run{seed}", seed), [0.0, 1.0, 2.0], [1.0, 2.0, seed + 0.0])
+    report(compose("report", [f"runs='{tmp_path}/run*'", f"out={tmp_path}/out"]), tmp_path)
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert text.endswith(variances.of_groups(grouped(find_runs([f"{tmp_path}/run*"])[0])))
+    assert text.count(variances.NOTE) == 1
+
+
 def test_votes_of_one_round_stand_beside_rows_of_several(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "a")
     summary = json.loads((folder / "summary.json").read_text())
@@ -359,7 +374,7 @@ def test_p_values_of_a_table_are_adjusted_together(tmp_path: Path) -> None:
     assert [pair.adjusted for pair in found] == holm([pair.p for pair in found])
     assert len({pair.p for pair in found}) > 1
     cells = markdown_tables.rows(pairs.markdown(found))
-    assert cells[0][-1] == "p (Holm)"
+    assert cells[0][-2:] == ["p (Holm)", "seeds"]
     assert all(row[4].startswith("(") for row in cells[1:])  # none is below 5 %
 
 
@@ -521,7 +536,7 @@ def test_equal_differences_of_all_seeds_give_no_interval_over_seeds(tmp_path: Pa
             fake_run(tmp_path / f"{name}{seed}", seed, settings=settings, marks=[[1.0], [second]])
     (pair,) = pairs.pairs(grouped(find_runs([f"{tmp_path}/*"])[0]))
     assert (pair.problems.estimate, pair.seeds) == (0.5, None)
-    _, cells = markdown_tables.rows(pairs.markdown([pair]))
+    cells = markdown_tables.rows(pairs.markdown([pair]))[1]
     assert cells[5] == "-"
 
 

@@ -93,7 +93,8 @@ def _comparisons(chosen: Iterable[tuple[str, ...]], found: Found, runs: Mapping[
                 continue  # other problems, or a control left some out
             trained = [(runs[a], runs[b]) for (a, _), (b, _) in both if first != BASE]
             tokens = pairs.more_tokens(trained) if trained else None
-            yield pairs.pair((what.split, what.rounds), (first, second), verdicts, tokens)
+            measured = [(a, b) for (_, a), (_, b) in both]
+            yield pairs.pair((what.split, what.rounds), (first, second), verdicts, tokens, measured)
 
 
 def against_base(evaluations: Mapping[str, Found], group: Group) -> Iterator[pairs.Pair]:
@@ -101,11 +102,13 @@ def against_base(evaluations: Mapping[str, Found], group: Group) -> Iterator[pai
     for found in evaluations.values():
         for (run, what), by_seed in found.items():
             own = [
-                (by_seed[one.seed][1], one.evaluations("after").get(what)) for one in group.runs if one.seed in by_seed
+                (by_seed[one.seed][1], one.evaluations("after").get(what, {}))
+                for one in group.runs
+                if one.seed in by_seed
             ]
-            verdicts = [(_verdicts(before), _verdicts(after or {})) for before, after in own]
+            verdicts = [(_verdicts(before), _verdicts(after)) for before, after in own]
             if run == BASE and own and _same_problems(verdicts):
-                yield pairs.pair((what.split, what.rounds), (BASE, group.label), verdicts, None)
+                yield pairs.pair((what.split, what.rounds), (BASE, group.label), verdicts, None, own)
 
 
 def _same_problems(verdicts: Sequence[tuple[pairs.Verdicts, pairs.Verdicts]]) -> bool:

@@ -23,7 +23,7 @@ from src.config import ROOT, compose
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.multiple_testing import holm
 from src.report import report
-from src.reporting import aggregations, answers, page_data, pages, pairs, plots, series, tables
+from src.reporting import aggregations, answers, notes, page_data, pages, pairs, plots, series, tables
 from src.reporting.runs import find_runs, grouped, newest, read_run
 from src.types import InputError
 from src.utils.files import write_json, write_jsonl
@@ -304,7 +304,7 @@ def test_several_seeds_with_verdicts_have_one_interval_over_seeds_and_problems(t
     assert row.joint
     assert row.trained == joint_interval(sides[1])
     assert row.change == joint_difference(*sides)
-    assert tables.JOINT in tables.markdown([row])
+    assert notes.JOINT in tables.markdown([row])
     older = tmp_path / "older"
     for seed in (0, 1):
         fake_run(older / str(seed), seed)
@@ -332,7 +332,7 @@ def test_votes_of_one_round_stand_beside_rows_of_several(tmp_path: Path) -> None
     heads, first, second = markdown_tables.rows(tables.markdown(rows))
     assert heads[-2:] == ["vote", "seeds"]
     assert (first[-2], second[-2]) == ("-", "61.0 (3)")
-    assert tables.VOTE in tables.markdown(rows)
+    assert notes.VOTE in tables.markdown(rows)
     assert [one["votes"] for one in csv.DictReader(tables.comma_separated(rows).splitlines())] == ["", "3"]
 
 
@@ -341,7 +341,7 @@ def test_changes_below_the_measurement_floor_are_in_brackets(tmp_path: Path) -> 
     recorded_verdicts(fake_run(tmp_path / "a"), [1.0, 0.0], [1.0, 0.0], **floor)
     rows = rows_of(f"{tmp_path}/*")
     assert markdown_tables.rows(tables.markdown(rows))[1][4].startswith("(+20.0 [")
-    assert tables.FLOOR in tables.markdown(rows)
+    assert notes.FLOOR in tables.markdown(rows)
 
 
 def test_accuracies_corrected_for_the_verifier_have_a_column(tmp_path: Path) -> None:

@@ -94,3 +94,11 @@ def test_the_report_has_them_only_if_they_were_planned() -> None:
 def test_the_base_is_compared_only_as_the_first_and_if_it_is_evaluated(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"must be two of the runs a, b; the first may be base, if"):
         build(VALUES | change, Study)
+
+
+def test_errors_of_the_verifier_reach_the_comparison() -> None:
+    error = {"verifier_error": {"accepted": 10, "wrong": 100, "rejected": 20, "right": 100}}
+    before, after = ([summary(right) | error] for right in ([2, 0, 0, 1], [2, 2, 1, 2]))
+    (pair,) = against(*before, after=after)
+    assert pair.corrected is not None
+    assert pair.corrected.estimate == pytest.approx(pair.problems.estimate / 0.7)

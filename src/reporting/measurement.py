@@ -13,6 +13,21 @@ Summaries = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
 """For each seed, the summaries of both sides of a comparison."""
 
 
+BELOW = "~"
+"""The mark of a difference below the measurement floor."""
+
+
+def floor_of(summaries: Iterable[Mapping[str, Any]]) -> float | None:
+    """The measurement floor of a comparison: the largest upper end of the share of flipped verdicts, of all evaluations
+    that measured it; ``None`` if none did."""
+    return max((one["floor"]["high"] for one in summaries if "floor" in one), default=None)
+
+
+def marked(text: str, below: bool) -> str:
+    """The cell of a difference, with a mark if it is below the measurement floor."""
+    return f"{text} {BELOW}" if below and text != "-" else text
+
+
 def error_of(summaries: Iterable[Mapping[str, Any]]) -> tuple[VerifierError, str | None] | None:
     """The verifier's errors in the evaluations of one side, and the hash of the labelled answers that they come from.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from src.reporting.measurement import BELOW
+
 if TYPE_CHECKING:
     from src.reporting.tables import Result
 
@@ -24,8 +26,8 @@ VOTE = (
     "tokens of the row, or as were sampled if these are fewer; their number is in brackets."
 )
 FLOOR = (
-    "Changes in round brackets are below the measurement floor: the same weights under another layout of batches may "
-    "differ by as much."
+    f"{BELOW}: below the measurement floor; the same weights under another layout of batches, or with another engine, "
+    "may differ by as much."
 )
 SEQUENCE = (
     "Tokens in sequence: generated tokens of the longest chain of turns that ends in the answer, where prompts quote "

@@ -16,7 +16,8 @@ from src.evaluation.measuring import VerifierError
 from src.evaluation.multiple_testing import LEVEL, holm
 from src.evaluation.statistics import Interval, paired_difference, paired_p
 from src.reporting.evaluations import Name, mean_verdicts, record_files
-from src.reporting.measurement import Summaries, errors_of
+from src.reporting.measurement import Summaries, errors_of, floor_of, marked
+from src.reporting.notes import FLOOR
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds, percent
 from src.utils import tables
@@ -66,6 +67,12 @@ class Pair:
     adjusted: float = 1.0  # the same for all comparisons of the table together (Holm)
     corrected: Interval | None = None  # for the verifier's errors; missing without labelled answers on both sides
     apart: bool = False  # whether the sides have different labelled answers or verifiers
+    floor: float | None = None  # smaller differences may come from the layout of batches or the engine
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether the difference is below the measurement floor."""
+        return self.floor is not None and abs(self.problems.estimate) < self.floor
 
 
 def pairs(groups: Sequence[Group]) -> list[Pair]:
@@ -153,6 +160,7 @@ def pair(
         detectable=detectable(paired_components(*arrays), *arrays[0].shape) if arrays else None,
         tokens=tokens,
         p=joint_p(*arrays) if arrays else paired_p(before, after),
+        floor=floor_of(one for both in summaries for one in both),
     )
     return _corrected(found, verdicts, summaries)
 
@@ -210,10 +218,12 @@ def markdown(found: Iterable[Pair]) -> str:
         intervals += [points(pair.corrected) + " †" * pair.apart] if labelled else []
         if pair.adjusted > LEVEL:
             intervals = [text if text == "-" else f"({text})" for text in intervals]
+        intervals = [marked(text, pair.below_floor) for text in intervals]
         smallest = "-" if pair.detectable is None else f"{100 * pair.detectable:.1f}"
         tokens, p = "-" if pair.tokens is None else f"x {pair.tokens:.2f}", p_value(pair.adjusted)
         rows.append([pair.split, str(pair.rounds), pair.first, pair.second, *intervals, smallest, tokens, p])
     notes = [NOTE, *([CORRECTED] if labelled else []), *([APART] if any(pair.apart for pair in found) else [])]
+    notes += [FLOOR] if any(pair.below_floor for pair in found) else []
     return f"{tables.markdown(headings, rows)}\n\n{' '.join(notes)}\n"
 
 

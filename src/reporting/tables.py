@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.statistics import Interval, t_quantile
 from src.reporting.evaluations import Name, mean_verdicts
-from src.reporting.measurement import change_corrected
+from src.reporting.measurement import change_corrected, floor_of, marked
 from src.reporting.notes import note
 from src.reporting.runs import Group, Run
 from src.utils import tables
@@ -44,7 +44,7 @@ class Result:
     seed_numbers: tuple[int, ...] = ()
     joint: bool = False  # whether intervals are over seeds and problems at once
     vote: tuple[float, int] | None = None  # accuracy and number of votes of one round at the tokens of this row
-    floor: float | None = None  # smaller changes may come from the layout of batches
+    floor: float | None = None  # smaller changes may come from the layout of batches or the engine
     corrected: Interval | None = None  # for the verifier's errors
     problems: int | None = None  # older summaries of evaluations may not hold it
     base_sequence: float | None = None  # tokens in sequence, where prompts quote several turns
@@ -87,7 +87,7 @@ def _result(group: Group, name: Name, names: Collection[Name]) -> Result:
         seed_numbers=tuple(run.seed for run in group.runs),
         joint=by_problem(after) is not None,
         vote=_vote(group.runs, name),
-        floor=max((one["floor"]["high"] for one in after if "floor" in one), default=None),
+        floor=floor_of([*(before or ()), *after]),
         corrected=over_runs([one["corrected"] for one in after]) if all("corrected" in one for one in after) else None,
         problems=after[0].get("problems"),
         base_sequence=_sequence(before or []),
@@ -209,6 +209,7 @@ def comma_separated(rows: Sequence[Result]) -> str:
     heading = ["runs", "split", "rounds", "seeds", *names, "base_tokens_per_answer", "tokens_per_answer", *own]
     heading += ["vote", "votes"] if any(row.vote for row in rows) else []
     heading += ["base_sequential_tokens", "sequential_tokens"] if any(row.sequence is not None for row in rows) else []
+    heading += ["floor"] if any(row.floor is not None for row in rows) else []
     heading += [f"{part}_{name}" for part in more for name in ("estimate", "low", "high")]
     writer = csv.DictWriter(file, heading, restval="", lineterminator="\n")
     writer.writeheader()
@@ -225,6 +226,7 @@ def comma_separated(rows: Sequence[Result]) -> str:
             record |= dict(zip(("vote", "votes"), row.vote or ("", ""), strict=True))
         sequences = {"base_sequential_tokens": row.base_sequence, "sequential_tokens": row.sequence}
         record |= {name: value for name, value in sequences.items() if value is not None}
+        record |= {"floor": row.floor} if row.floor is not None else {}
         for part in (*parts, *more):
             interval: Interval | None = getattr(row, part)
             if interval is not None:
@@ -246,8 +248,8 @@ def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
             "base": percent(row.base),
             "trained": percent(row.trained),
             "corrected": percent(row.corrected),
-            "change": f"({percent(row.change, '+')})" if row.below_floor else percent(row.change, "+"),
-            "corrected change": percent(row.corrected_change, "+"),
+            "change": marked(percent(row.change, "+"), row.below_floor),
+            "corrected change": marked(percent(row.corrected_change, "+"), row.below_floor),
             "tokens per answer": _moved(row.base_tokens, row.tokens),
             "tokens in sequence": "-" if row.sequence is None else _moved(row.base_sequence, row.sequence),
             "vote": f"{100 * row.vote[0]:.1f} ({row.vote[1]})" if row.vote else "-",

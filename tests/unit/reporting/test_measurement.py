@@ -10,7 +10,7 @@ import pytest
 
 from src.evaluation.corrected_changes import corrected_change
 from src.evaluation.measuring import VerifierError
-from src.reporting import pairs, tables
+from src.reporting import notes, pairs, tables
 from src.reporting.measurement import error_of
 from src.reporting.runs import Group, Run
 from src.reporting.tables import results
@@ -106,3 +106,30 @@ def test_a_difference_is_corrected_only_if_both_sides_have_measured_the_verifier
     other = {**ERROR, "rejected": 3}
     assert error_of([summary(FEW, ERROR), summary(FEW, other)]) is None, "seeds with other labelled answers"
     assert error_of([summary(FEW, ERROR), summary(FEW, ERROR)]) == (VerifierError(**ERROR), "one")
+
+
+def floor(high: float) -> dict[str, dict[str, float]]:
+    return {"floor": {"estimate": 0.0, "low": 0.0, "high": high}}
+
+
+@pytest.mark.parametrize(("sides", "below"), [((0.3, 0.1), True), ((0.1, 0.3), True), ((0.2, 0.2), False)])
+def test_pairs_below_the_floor_of_one_side_have_a_mark_of_their_own(sides: tuple[float, float], below: bool) -> None:
+    (pair,) = found = pairs.pairs(
+        [group("a", [summary(FEW, **floor(sides[0]))]), group("b", [summary(MANY, ERROR, **floor(sides[1]))])]
+    )
+    assert (pair.floor, pair.below_floor) == (max(sides), below)
+    text = pairs.markdown(found)
+    cells = markdown_tables.rows(text)[1]
+    assert cells[4].endswith(" ~") == below
+    assert cells[5] == "-", "no interval, no mark"
+    assert (notes.FLOOR in text) == below
+
+
+def test_without_a_measured_floor_nothing_is_marked() -> None:
+    (pair,) = pairs.pairs([group("a", [summary(FEW)]), group("b", [summary(FEW)])])
+    assert (pair.floor, pair.below_floor) == (None, False)
+
+
+def test_the_floor_of_the_base_counts_for_a_change() -> None:
+    (row,) = results([group("", [summary(MANY, **floor(0.1))], [summary(FEW, **floor(0.3))])])
+    assert (row.floor, row.below_floor) == (0.3, True)

@@ -336,11 +336,14 @@ def test_votes_of_one_round_stand_beside_rows_of_several(tmp_path: Path) -> None
     assert [one["votes"] for one in csv.DictReader(tables.comma_separated(rows).splitlines())] == ["", "3"]
 
 
-def test_changes_below_the_measurement_floor_are_in_brackets(tmp_path: Path) -> None:
+def test_changes_below_the_measurement_floor_are_marked(tmp_path: Path) -> None:
     floor = {"floor": {"estimate": 0.0, "low": 0.0, "high": 0.25}}
     recorded_verdicts(fake_run(tmp_path / "a"), [1.0, 0.0], [1.0, 0.0], **floor)
     rows = rows_of(f"{tmp_path}/*")
-    assert markdown_tables.rows(tables.markdown(rows))[1][4].startswith("(+20.0 [")
+    cell = markdown_tables.rows(tables.markdown(rows))[1][4]
+    assert cell.startswith("+20.0 [")
+    assert cell.endswith("] ~"), "round brackets mean something else in pairs.md"
+    assert [one["floor"] for one in csv.DictReader(tables.comma_separated(rows).splitlines())] == ["0.25", "0.25"]
     assert notes.FLOOR in tables.markdown(rows)
 
 

@@ -102,3 +102,25 @@ def test_errors_of_the_verifier_reach_the_comparison() -> None:
     (pair,) = against(*before, after=after)
     assert pair.corrected is not None
     assert pair.corrected.estimate == pytest.approx(pair.problems.estimate / 0.7)
+
+
+def test_the_floor_of_either_evaluation_reaches_the_comparison() -> None:
+    floor = {"floor": {"estimate": 0.0, "low": 0.0, "high": 0.9}}
+    (pair,) = against(summary([2, 0, 0, 1]) | floor, after=[summary([2, 2, 1, 2])])
+    assert pair.below_floor
+
+
+def test_further_evaluations_carry_errors_of_measurement_into_comparisons() -> None:
+    errors = {
+        "floor": {"estimate": 0.0, "low": 0.0, "high": 0.9},
+        "verifier_error": {"accepted": 10, "wrong": 100, "rejected": 20, "right": 100},
+    }
+    numbers = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "majority": 0.5, "tokens_per_answer": 9.0}
+    both = {
+        (run, TEST): {0: (Path(run), summary(right) | errors | numbers)}
+        for run, right in (("base", [2, 0, 0, 1]), ("a", [2, 2, 1, 2]))
+    }
+    study = build(VALUES, Study)
+    text = "".join(further.tables(study, Plan("today", study.described()), {"before": both}, {}))
+    assert "| corrected" in text
+    assert "] ~" in text or ") ~" in text

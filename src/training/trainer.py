@@ -17,6 +17,7 @@ from torch.profiler import record_function
 from src.evaluation.loop import evaluate
 from src.evaluation.multiple_testing import band
 from src.evaluation.results import Evaluated
+from src.evaluation.statistics import paired_difference
 from src.models.sharding import whole_state
 from src.rounds.growing import grow, numbered
 from src.rounds.mixture import Mixture
@@ -35,6 +36,9 @@ from src.utils.profiling import PREFIX, profiled
 from src.utils.signals import StopRequest
 from src.verifiers.judge import Judge
 
+GREEDY = "evaluation.temperature=0 is greedy, so fresh answers would be the same answers"
+"""Why the optimism of the choice of weights is not measurable."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +53,7 @@ class State:
     seconds: float = 0.0  # wall-clock time so far
     tracker_id: str | None = None
     validations: int = 0  # so far; 0 in checkpoints of older versions
-    best: dict[str, float] = field(default_factory=dict)  # step and validation accuracy of the best weights
+    best: dict[str, Any] = field(default_factory=dict)  # step, validation accuracy and verdicts of the best weights
     pending: dict[str, Any] = field(default_factory=dict)  # metrics of a step that is trained but not yet validated
 
 
@@ -204,7 +208,8 @@ class Trainer:
         self.state.validations = 1 + max(self.state.validations, (step - 1) // settings.every)
         looks = band([right for (right,) in result.correct], self.state.validations)
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
-            self.state.best = {"step": step, "accuracy": accuracy.estimate}
+            verdicts = [right for (right,) in result.correct]
+            self.state.best = {"step": step, "accuracy": accuracy.estimate, "per_problem": verdicts}
             with run.policy.gathered():
                 run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
         return {
@@ -221,12 +226,23 @@ class Trainer:
         with run.policy.gathered():
             return evaluate(*place, (self.settings.seed, stream), interrupt=self.interrupt, world=run.world)[0]
 
-    def optimism(self, found: Mapping[str, float]) -> dict[str, float]:
+    def optimism(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """The validation accuracy of the kept weights, which are loaded, beside that of fresh answers, and their
-        difference: the largest of several noisy accuracies is too high on average."""
-        fresh = self.validated("validation again").interval
-        again = {"fresh_accuracy": fresh.estimate, "fresh_low": fresh.low, "fresh_high": fresh.high}
-        return {**found, **again, "optimism": found["accuracy"] - fresh.estimate}
+        difference: the largest of several noisy accuracies is too high on average.
+
+        The interval of the difference is over the same problems. Greedy answers cannot be drawn afresh.
+        """
+        if self.settings.evaluation.temperature == 0:
+            return {**found, "optimism": None, "not_measurable": GREEDY}
+        result = self.validated("validation again")
+        fresh = result.interval
+        again: dict[str, Any] = {"fresh_accuracy": fresh.estimate, "fresh_low": fresh.low, "fresh_high": fresh.high}
+        difference = {"optimism": found["accuracy"] - fresh.estimate}
+        if "per_problem" in found:  # else a run that an older version began
+            paired = paired_difference(result.correct, [[right] for right in found["per_problem"]])
+            again["fresh_per_problem"] = [right for (right,) in result.correct]
+            difference |= {"optimism_low": paired.low, "optimism_high": paired.high}
+        return {**found, **again, **difference}
 
     @property
     def seconds(self) -> float:

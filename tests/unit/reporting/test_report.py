@@ -376,7 +376,38 @@ def test_the_weights_that_keep_best_chose_stand_beside_the_last(tmp_path: Path) 
     write_json(folder / "summary.json", summary)
     text = answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0]))
     _, cells = markdown_tables.rows(text)
-    assert cells == ["0", "2", "64.0", "60.0 [50.0, 70.0]", "+4.0", "easy, 3: +1.0 [-2.0, +4.0]"]
+    assert cells == ["0", "2", "64.0", "60.0 [50.0, 70.0]", "+4.0 [-6.0, +14.0]", "easy, 3: +1.0 [-2.0, +4.0]"]
+
+
+def test_the_optimism_has_the_interval_of_its_own_difference(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        folder = fake_run(tmp_path / str(seed), seed)
+        summary = json.loads((folder / "summary.json").read_text())
+        fresh = {"fresh_accuracy": 0.6, "fresh_low": 0.5, "fresh_high": 0.7}
+        paired = {"optimism": 0.04, "optimism_low": 0.01, "optimism_high": 0.07}
+        write_json(folder / "summary.json", {**summary, "best": {"step": 2, "accuracy": 0.64, **fresh, **paired}})
+    text = answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    _, *cells, mean = markdown_tables.rows(text)
+    assert [row[4] for row in cells] == ["+4.0 [+1.0, +7.0]"] * 2
+    assert mean[4] == "+4.0 [+1.0, +7.0]"
+    assert answers.GREEDY not in text
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_the_optimism_of_greedy_answers_is_not_measurable(tmp_path: Path, older: bool) -> None:
+    """Older versions answered again, with the same answers."""
+    for seed in (0, 1):
+        folder = fake_run(tmp_path / str(seed), seed)
+        summary = json.loads((folder / "summary.json").read_text())
+        same = {"fresh_accuracy": 0.64, "fresh_low": 0.5, "fresh_high": 0.7, "optimism": 0.0}
+        summary["best"] = {"step": 2, "accuracy": 0.64, **(same if older else {"optimism": None})}
+        for one in summary["evaluations"]["after"] if older else []:
+            one["temperature"] = 0.0
+        write_json(folder / "summary.json", summary)
+    text = answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    _, *cells = markdown_tables.rows(text)
+    assert [row[2:5] for row in cells] == [["64.0", "-", "-"]] * 2, "no mean"
+    assert answers.GREEDY in text
 
 
 def test_the_table_of_answers_shows_how_they_end(tmp_path: Path) -> None:

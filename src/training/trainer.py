@@ -17,7 +17,6 @@ from torch.profiler import record_function
 from src.evaluation.loop import evaluate
 from src.evaluation.multiple_testing import band
 from src.evaluation.results import Evaluated
-from src.evaluation.statistics import paired_difference
 from src.models.sharding import whole_state
 from src.rounds.growing import grow, numbered
 from src.rounds.mixture import Mixture
@@ -27,6 +26,7 @@ from src.training import checkpoint
 from src.training.dynamic_sampling import Batch, collect
 from src.training.learner import Learner
 from src.training.metrics_file import MetricsFile
+from src.training.optimism import with_optimism, without_optimism
 from src.training.rollout_files import rollout_file, write_rollouts
 from src.training.settings import TrainCommand
 from src.training.step_metrics import describe
@@ -35,9 +35,6 @@ from src.utils.checkpoints import BEST
 from src.utils.profiling import PREFIX, profiled
 from src.utils.signals import StopRequest
 from src.verifiers.judge import Judge
-
-GREEDY = "evaluation.temperature=0 is greedy, so fresh answers would be the same answers"
-"""Why the optimism of the choice of weights is not measurable."""
 
 logger = logging.getLogger(__name__)
 
@@ -227,22 +224,9 @@ class Trainer:
             return evaluate(*place, (self.settings.seed, stream), interrupt=self.interrupt, world=run.world)[0]
 
     def optimism(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """The validation accuracy of the kept weights, which are loaded, beside that of fresh answers, and their
-        difference: the largest of several noisy accuracies is too high on average.
-
-        The interval of the difference is over the same problems. Greedy answers cannot be drawn afresh.
-        """
-        if self.settings.evaluation.temperature == 0:
-            return {**found, "optimism": None, "not_measurable": GREEDY}
-        result = self.validated("validation again")
-        fresh = result.interval
-        again: dict[str, Any] = {"fresh_accuracy": fresh.estimate, "fresh_low": fresh.low, "fresh_high": fresh.high}
-        difference = {"optimism": found["accuracy"] - fresh.estimate}
-        if "per_problem" in found:  # else a run that an older version began
-            paired = paired_difference(result.correct, [[right] for right in found["per_problem"]])
-            again["fresh_per_problem"] = [right for (right,) in result.correct]
-            difference |= {"optimism_low": paired.low, "optimism_high": paired.high}
-        return {**found, **again, **difference}
+        """The choice of the kept weights, which are loaded, with its optimism if it is measurable."""
+        greedy = self.settings.evaluation.temperature == 0
+        return without_optimism(found) if greedy else with_optimism(found, self.validated("validation again"))
 
     @property
     def seconds(self) -> float:

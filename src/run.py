@@ -48,6 +48,16 @@ class Run:
         return self.config.settings
 
     @cached_property
+    def floor_engine(self) -> Engine:
+        """Engine that answers again to measure the floor: ``evaluation.floor_engine``, or the run's own."""
+        settings = self.settings.evaluation.floor_engine
+        if settings is None:
+            return self.engine
+        engine: Engine = settings.build(self.policy, self.settings.model)
+        self._check(engine)
+        return engine
+
+    @cached_property
     def engine(self) -> Engine:
         """Engine that samples from the policy, after a check that it does so with the weights that are trained."""
         engine: Engine = self.settings.engine.build(self.policy, self.settings.model)
@@ -86,6 +96,7 @@ def build_run(
     """
     settings: RunSettings = config.settings
     splits = load_splits(settings) if splits is None else splits
+    check_floor(settings, splits)
     assert settings.model is not None
     codec = load_codec(settings.model)
     assert settings.rounds is not None
@@ -118,6 +129,23 @@ def load_splits(settings: RunSettings) -> Splits:
         limit = settings.evaluation.limit
         return Splits([], [], {name: problems[:limit] for name, problems in splits.tests.items()})
     return splits
+
+
+def check_floor(settings: RunSettings, splits: Splits) -> None:
+    """Check that every test split can be answered in another layout of batches, if the measurement floor is asked for.
+
+    Raises:
+        InputError: a split has one problem only, which has one layout.
+    """
+    asked = settings.evaluation
+    if asked is None or asked.floor is None or asked.floor_engine is not None:
+        return
+    if single := [name for name, problems in splits.tests.items() if len(problems[: asked.limit]) == 1]:
+        raise InputError(
+            f"evaluation.floor={asked.floor} answers again in another layout of batches, but the test split "
+            f"{', '.join(single)} has one problem, which has one layout; use two problems or more (evaluation.limit), "
+            "evaluation.floor=null, or another engine, e.g. evaluation.floor_engine=hf"
+        )
 
 
 def check_lengths(strategy: Strategy, problems: Sequence[Problem], codec: TokenizerCodec) -> None:

@@ -13,14 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config.composing import composed, raw
 from src.config.config import compose
 from src.config.directories import FREE
-from src.config.runs import flat
+from src.config.runs import LATER, flat
 from src.config.validating import examined
 from src.types import InputError
 
 
 def deciding(command: str, overrides: Sequence[str], seeds: Sequence[int]) -> tuple[list[dict[str, Any]], list[str]]:
-    """For each seed, the composed settings (flat, interpolations resolved) without those that change no number; and
-    all mistakes in the settings.
+    """For each seed, the composed settings (flat, interpolations resolved) without those that change no number, and
+    without later ones that have their default; and all mistakes in the settings.
 
     Raises:
         InputError: the overrides cannot be composed.
@@ -32,7 +32,8 @@ def deciding(command: str, overrides: Sequence[str], seeds: Sequence[int]) -> tu
         for seed in seeds:
             node.seed = seed
             values = OmegaConf.to_container(node, resolve=True)
-            found.append({key: value for key, value in flat(values) if not key.startswith(FREE)})
+            settings = ((key, value) for key, value in flat(values) if (key, value) not in LATER.items())
+            found.append({key: value for key, value in settings if not key.startswith(FREE)})
     except (HydraException, OmegaConfBaseException) as error:
         compose(command, overrides)  # says all that is wrong
         raise InputError(f"src.{command} {' '.join(overrides)}: {error}") from error

@@ -24,6 +24,10 @@ from src.utils.files import write_text
 SERVERS = "engine.urls"
 """Setting with the addresses of the servers of ``engine=vllm-server``, which may be others on a resume."""
 
+LATER: dict[str, Any] = {"evaluation.floor_engine": None}
+"""Settings that older runs lack, with defaults that leave a run as it was. With these values they are left out where
+runs are told apart: they change neither the directories of studies nor the groups of a report."""
+
 RESUMABLE = ("resume", "train.steps", "train.threads", "train.max_time", SERVERS, "tracking")
 
 TRAINED = ("model.name", "model.revision", "model.lora", "model.adapter")
@@ -160,6 +164,9 @@ def overlay(command: str, overrides: Sequence[str]) -> Config[Any]:
     for name in map(str, own):
         place = base if name in base and name not in ("run", "checkpoint", "out", "_target_") else own
         node[name] = place._get_node(name)
+    for key, default in LATER.items():
+        if key.partition(".")[0] in node and key not in dict(flat(node)):
+            OmegaConf.update(node, key, default, force_add=True)
     choices = {group: choice for group, choice in load_choices(run).items() if group.partition("/")[0] in node}
     before: Any = OmegaConf.create(OmegaConf.to_container(node, resolve=False))
     known = groups()
@@ -250,7 +257,8 @@ def differences(before: DictConfig, after: DictConfig, without: Sequence[str]) -
 def written(run: Path) -> tuple[dict[str, Any], list[str]]:
     """Return a run's settings (flat, interpolations unresolved) and the keys that its command line set."""
     given = [text.lstrip("+~").partition("=")[0] for text in load_overrides(run)]
-    settings = dict(flat(OmegaConf.to_container(load(run), resolve=False)))
+    recorded = flat(OmegaConf.to_container(load(run), resolve=False))
+    settings = {key: value for key, value in recorded if (key, value) not in LATER.items()}
     settings.pop("_target_", None)  # the class of the command's settings
     return settings, given
 

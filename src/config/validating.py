@@ -60,6 +60,7 @@ def examined(command: str, node: DictConfig) -> tuple[Any, list[str]]:
             errors.append(f"{name}: {str(error).splitlines()[0]}")
             values[name] = FAILED
     _resolve_verifiers(values, errors)
+    _resolve_floor_engine(values, errors)
     settings = attempt(values, kind, "", errors)
     if settings is FAILED:  # still check rules between the sections that could be built
         parts = {name: attempt(value, section_of(kind, name), name, []) for name, value in values.items()}
@@ -91,6 +92,18 @@ def _resolve_verifiers(values: Mapping[str, Any], errors: list[str]) -> None:
         else:
             errors.append(f"evaluation.also={name}: no such verifier; valid: {', '.join(options('verifier'))}")
     evaluation["also"] = verifiers
+
+
+def _resolve_floor_engine(values: Mapping[str, Any], errors: list[str]) -> None:
+    """Replace the name in ``evaluation.floor_engine`` (an option of the group engine) by its section."""
+    evaluation = values.get("evaluation")
+    if not isinstance(evaluation, dict) or not isinstance(name := evaluation.get("floor_engine"), str):
+        return
+    if name in options("engine"):
+        evaluation["floor_engine"] = option("engine", name)
+    else:
+        errors.append(f"evaluation.floor_engine={name}: no such engine; valid: {', '.join(options('engine'))}, null")
+        evaluation["floor_engine"] = None
 
 
 def _plain(node: DictConfig, name: str) -> Any:

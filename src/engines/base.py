@@ -78,6 +78,11 @@ class EngineSettings(Section, ABC):
         """Fraction of the device's memory that the engine reserves for itself."""
         return 0.0
 
+    @property
+    def random_numbers(self) -> str:
+        """Name of the way in which tokens are drawn; with the same one, equal logits give the same tokens."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
     @abstractmethod
     def build(self, weights: Any, model: ModelSettings) -> Engine:
         """Build the engine that samples from ``weights`` (a policy, or other ``Weights``) of ``model``."""

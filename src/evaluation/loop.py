@@ -14,7 +14,7 @@ from src.evaluation.controls import Sources
 from src.evaluation.graphs import Graph, summarized
 from src.evaluation.judging import second_opinion
 from src.evaluation.labelled import read_labelled, verifier_error, with_error
-from src.evaluation.measuring import VerifierError, flips
+from src.evaluation.measuring import VerifierError, flips, second_layout
 from src.evaluation.results import Evaluated, Results, digest, problems_digest
 from src.evaluation.sampling import Answered, answer
 from src.evaluation.settings import Evaluation
@@ -26,6 +26,9 @@ from src.types import Codec, Engine, InputError, Problem, Scorer, Status, Turn
 from src.verifiers.judge import failures
 from src.verifiers.tags import well_formed
 from src.verifiers.votes import merged
+
+CHUNK = 256
+"""Problems that are answered at once."""
 
 Progress = Callable[[str, int], Callable[[int], None]]
 """Called with an evaluation's name and number of problems; returns a callback for the number of newly finished ones."""
@@ -59,16 +62,21 @@ def evaluate_tests(
             report = show(f"{run.settings.benchmark.name}-{split}_rounds{rounds}", len(problems))
             place = run.engine, chains, problems, run.codec, run.scorers
             error = None if settings.labelled is None else of_verifier(settings.labelled)
+            again_with = run.engine if settings.floor_engine is None else run.floor_engine  # checked before sampling
             with run.policy.gathered():
                 sampled, records = evaluate(
                     *place, seeds, progress=report, interrupt=interrupt, world=run.world, sources=sources
                 )
             measured: dict[str, Any] = {}
             if settings.floor is not None:
-                at_once = min(settings.floor, -(-len(problems) // 2))  # all at once would be the same layout
+                at_once = second_layout(len(problems), settings.floor, CHUNK)
                 with run.policy.gathered():
-                    again, _ = evaluate(*place, seeds, at_once, interrupt=interrupt, world=run.world, sources=sources)
+                    again, _ = evaluate(
+                        again_with, *place[1:], seeds, at_once, interrupt=interrupt, world=run.world, sources=sources
+                    )
                 measured["floor"] = {"problems_at_once": at_once, **asdict(flips(sampled.correct, again.correct))}
+                if settings.floor_engine is not None:
+                    measured["floor"]["engine"] = type(settings.floor_engine).__name__
             if error is not None:
                 measured |= with_error(sampled.interval, error)
             about = {
@@ -128,6 +136,7 @@ def decided_by(
         "judging": settings.benchmark.judging,
         "engine": type(settings.engine).__name__,
         **({"floor": asked.floor} if asked.floor is not None else {}),
+        **({"floor_engine": type(asked.floor_engine).__name__} if asked.floor_engine is not None else {}),
         **({"labelled": digest(read_labelled(Path(asked.labelled)))} if asked.labelled is not None else {}),
     }
 
@@ -139,7 +148,7 @@ def evaluate(
     codec: Codec,
     scorers: Mapping[str, Scorer],
     key: tuple[object, ...],
-    chunk: int = 256,
+    chunk: int = CHUNK,
     progress: Callable[[int], None] | None = None,
     interrupt: Callable[[], None] | None = None,
     world: World = ALONE,

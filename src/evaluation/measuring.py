@@ -89,6 +89,22 @@ def flips(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -
     """Share of verdicts, ``[problems][samples]``, that differ between two evaluations of the same weights.
 
     The interval is clustered by problem. Its upper end is the measurement floor: a smaller effect may come from the
-    layout of batches alone.
+    layout of batches, or the engine, alone.
     """
     return accuracy([[float(a != b) for a, b in zip(*rows, strict=True)] for rows in zip(first, second, strict=True)])
+
+
+def second_layout(problems: int, most: int, first: int) -> int:
+    """The number of problems at once, at most ``most``, of a second evaluation whose batches differ from the first's.
+
+    The first answers ``first`` problems at once. The second takes at most half as many, since 255 and 256 at once are
+    almost the same batches. Of such numbers, it is the largest with which the fewest problems keep their batch.
+    """
+
+    def shared(at_once: int) -> int:
+        ends = {(start, min(start + first, problems)) for start in range(0, problems, first)}
+        same = ends & {(start, min(start + at_once, problems)) for start in range(0, problems, at_once)}
+        return sum(end - start for start, end in same)
+
+    half = -(-min(problems, first) // 2)
+    return min(range(min(most, half), 0, -1), key=shared)

@@ -30,6 +30,7 @@ class Evaluation(Section):
     also: Sequence[Verifier] = ()
     no_system: Sequence[str] = ()
     floor: int | None = Field(None, ge=1, le=255)
+    floor_engine: EngineSettings | None = None
     labelled: str | None = None
 
     def check(self) -> Iterable[str]:
@@ -45,6 +46,11 @@ class Evaluation(Section):
                 "evaluation.keep_best=true needs validation accuracies, but evaluation.every=0 never validates; "
                 "use e.g. evaluation.every=20"
             )
+        if self.floor_engine is not None and self.floor is None:
+            yield (
+                "evaluation.floor_engine answers again with another engine to measure the floor, but evaluation.floor="
+                "null answers once; use e.g. evaluation.floor=16"
+            )
         if self.labelled is not None and not Path(self.labelled).is_file():
             yield f"evaluation.labelled={self.labelled}: there is no such file; name one of labelled answers, or null"
 
@@ -54,6 +60,7 @@ class Evaluation(Section):
             if judge.name in names:
                 yield f"evaluation.also={judge.name}: the verifier {judge.name} is already in use; drop it"
             names.append(judge.name)
+        yield from self._check_floor_engine(run)
         if run.benchmark is None:
             return
         if self.every and run.train is not None and run.benchmark.validation_size == 0:
@@ -65,6 +72,26 @@ class Evaluation(Section):
             yield (
                 f"evaluation.no_system={unknown}: benchmark={run.benchmark.name} has no such test split; valid: "
                 f"{', '.join(run.benchmark.tests)}"
+            )
+
+    def _check_floor_engine(self, run: RunSettings) -> Iterable[str]:
+        """Without the same random numbers, verdicts on sampled answers would differ with equal engines, too."""
+        other = self.floor_engine
+        if other is None or (own := run.engine) is None:
+            return
+        if other.described() == own.described():
+            yield "evaluation.floor_engine is the engine of the run; use another one, e.g. hf, or null"
+        if self.temperature > 0 and own.random_numbers != other.random_numbers:
+            yield (
+                f"evaluation.floor_engine: {type(other).__name__} draws other random numbers than "
+                f"{type(own).__name__}, so at evaluation.temperature={self.temperature:g} its answers differ by "
+                "chance; use evaluation.temperature=0 evaluation.samples=1, or engines with the same random numbers, "
+                "as local and hf"
+            )
+        if (control := getattr(run, "control", None)) is not None and control.active:
+            yield (
+                "evaluation.floor_engine: with control.sources or control.drafts, the drafts would still come from the "
+                "first engine; drop one of them"
             )
 
     def chains(self, strategy: Strategy, split: str, rounds: int) -> Strategy:

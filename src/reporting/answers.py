@@ -21,9 +21,13 @@ NOTE = (
 )
 KEPT = (
     "The reported weights are those with the best validation accuracy (evaluation.keep_best). Optimism: that accuracy "
-    "minus the accuracy of fresh answers to the same problems, in points; the best of several noisy accuracies is too "
-    "high on average. Differences on the test splits are the reported weights minus the last ones, in points, with "
-    "95 % intervals; no choice was made on these splits."
+    "minus the accuracy of fresh answers to the same problems, in points, with the 95 % interval of the difference on "
+    "the same problems; the best of several noisy accuracies is too high on average. Differences on the test splits "
+    "are the reported weights minus the last ones, in points, with 95 % intervals; no choice was made on these splits."
+)
+GREEDY = (
+    'Fresh answers and optimism are "-" where evaluation.temperature=0: greedy answers are the same answers again, so '
+    "the optimism is not measurable."
 )
 
 
@@ -56,26 +60,34 @@ def _moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any
 
 def kept(groups: Iterable[Group]) -> str:
     """What runs with ``keep_best`` chose, beside their last weights; empty without such runs."""
-    rows = []
+    rows, greedy = [], False
     for group in groups:
         chosen = [run for run in group.runs if "optimism" in (run.summary.get("best") or {})]
         rows += [[group.label, str(run.seed), *_chosen(run)] for run in chosen]
-        if len(chosen) > 1:
-            values = [Interval(run.summary["best"]["optimism"], *_bounds(run)) for run in chosen]
-            mean = combine(values, -1, 1)
-            rows.append([group.label, "mean", "", "", "", percent(mean, "+"), ""])
+        values = [value for run in chosen if (value := _optimism(run)) is not None]
+        greedy |= len(values) < len(chosen)
+        if len(values) > 1:
+            rows.append([group.label, "mean", "", "", "", percent(combine(values, -1, 1), "+"), ""])
     heads = ["runs", "seed", "best step", "validation", "fresh answers", "optimism", "best minus last on test splits"]
-    return f"{tables.labelled(heads, rows)}\n\n{KEPT}\n" if rows else ""
+    return f"{tables.labelled(heads, rows)}\n\n{KEPT}{f' {GREEDY}' if greedy else ''}\n" if rows else ""
 
 
-def _bounds(run: Run) -> tuple[float, float]:
-    """The interval of the optimism over the fresh answers."""
+def _optimism(run: Run) -> Interval | None:
+    """The optimism of the choice of weights with its interval over problems; ``None`` if answers are greedy.
+
+    Summaries of older versions have no interval of the difference, only the wider one of the fresh answers, and an
+    optimism of 0 for greedy answers.
+    """
     best = run.summary["best"]
-    return best["accuracy"] - best["fresh_high"], best["accuracy"] - best["fresh_low"]
+    if best["optimism"] is None or any(one.get("temperature") == 0 for one in run.evaluations("after").values()):
+        return None
+    if "optimism_low" in best:
+        return Interval(best["optimism"], best["optimism_low"], best["optimism_high"])
+    return Interval(best["optimism"], best["accuracy"] - best["fresh_high"], best["accuracy"] - best["fresh_low"])
 
 
 def _chosen(run: Run) -> list[str]:
-    best = run.summary["best"]
+    best, optimism = run.summary["best"], _optimism(run)
     changes = run.evaluations("last_to_best")
     tests = [
         f"{name.label(changes)}, {name.rounds}: {percent(Interval(one['estimate'], one['low'], one['high']), '+')}"
@@ -84,7 +96,7 @@ def _chosen(run: Run) -> list[str]:
     return [
         str(best["step"]),
         f"{100 * best['accuracy']:.1f}",
-        percent(Interval(best["fresh_accuracy"], best["fresh_low"], best["fresh_high"])),
-        f"{100 * best['optimism']:+.1f}",
+        percent(Interval(best["fresh_accuracy"], best["fresh_low"], best["fresh_high"]) if optimism else None),
+        percent(optimism, "+"),
         "; ".join(tests) or "the last step is the best",
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from src.evaluation.corrected_changes import corrected_change, corrected_gap, gap_p, true_score
 from src.evaluation.joint import (
     Components,
     detectable,
@@ -18,10 +19,13 @@ from src.evaluation.joint import (
     joint_p,
     paired_components,
 )
+from src.evaluation.measuring import VerifierError
 from src.evaluation.multiple_testing import LEVEL, holm
 from src.evaluation.statistics import ROUNDING, Interval, paired_difference, paired_p
 from src.reporting import variances
 from src.reporting.evaluations import Name, rebuilt_verdicts, record_files
+from src.reporting.measurement import Summaries, errors_of, floor_of, marked
+from src.reporting.notes import FLOOR
 from src.reporting.runs import Group, Run
 from src.reporting.tables import over_seeds, percent
 from src.utils import tables
@@ -45,6 +49,15 @@ NOTE = (
     "both have."
 )
 
+CORRECTED = (
+    "Corrected: the difference corrected for the verifier's errors on labelled answers, with an interval that covers "
+    'these errors too; "-" where one side has no labelled answers.'
+)
+APART = (
+    "†: the two sides have different labelled answers or verifiers; each is corrected for its own errors, and p is of "
+    "no difference after correction."
+)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -63,6 +76,14 @@ class Pair:
     tokens: float | None  # generated in training by the second, as a multiple of the first's, if that was trained
     p: float = 1.0  # of no difference
     adjusted: float = 1.0  # the same for all comparisons of the table together (Holm)
+    corrected: Interval | None = None  # for the verifier's errors; missing without labelled answers on both sides
+    apart: bool = False  # whether the sides have different labelled answers or verifiers
+    floor: float | None = None  # smaller differences may come from the layout of batches or the engine
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether the difference is below the measurement floor."""
+        return self.floor is not None and abs(self.problems.estimate) < self.floor
 
 
 def pairs(groups: Sequence[Group]) -> list[Pair]:
@@ -121,7 +142,8 @@ def between(first: Group, second: Group) -> Iterator[Pair]:
         return
     tokens = more_tokens(paired)
     for name, verdicts, _, names in _common(paired):
-        yield pair((name.label(names), name.rounds), (first.label, second.label), verdicts, tokens)
+        summaries = [(a.evaluations("after")[name], b.evaluations("after")[name]) for a, b in paired]
+        yield pair((name.label(names), name.rounds), (first.label, second.label), verdicts, tokens, summaries)
 
 
 def more_tokens(paired: Sequence[tuple[Run, Run]]) -> float:
@@ -130,11 +152,16 @@ def more_tokens(paired: Sequence[tuple[Run, Run]]) -> float:
 
 
 def pair(
-    what: tuple[str, int], names: tuple[str, str], verdicts: Sequence[tuple[Verdicts, Verdicts]], tokens: float | None
+    what: tuple[str, int],
+    names: tuple[str, str],
+    verdicts: Sequence[tuple[Verdicts, Verdicts]],
+    tokens: float | None,
+    summaries: Summaries = (),
 ) -> Pair:
     """The comparison of two groups, from the verdicts of each pair of runs on the same problems.
 
-    ``what`` is the test split and the number of rounds, ``names`` the groups, ``tokens`` as in ``Pair``.
+    ``what`` is the test split and the number of rounds, ``names`` the groups, ``tokens`` as in ``Pair``; ``summaries``
+    are those of the evaluations, which hold errors of measurement.
     """
     problems = list(verdicts[0][0])
     before = [[mark for a, _ in verdicts for mark in a[problem]] for problem in problems]
@@ -144,19 +171,48 @@ def pair(
     if arrays is None or joint is None or joint.empty:  # no spread is no certainty
         arrays = joint = None
     changes = [paired_difference([*a.values()], [*b.values()]).estimate for a, b in verdicts]
-    found = paired_components(*arrays) if arrays else None
-    return Pair(
+    components = paired_components(*arrays) if arrays else None
+    found = Pair(
         *what,
         *names,
         problems=paired_difference(before, after),
         seeds=over_seeds(changes) if max(changes) - min(changes) > ROUNDING else None,
         joint=joint,
-        detectable=detectable(found, *arrays[0].shape) if arrays and found else _over_problems(before, after),
+        detectable=(
+            detectable(components, *arrays[0].shape) if arrays and components else _over_problems(before, after)
+        ),
         common=len(verdicts),
-        components=found,
+        components=components,
         tokens=tokens,
         p=joint_p(*arrays) if arrays else paired_p(before, after),
+        floor=floor_of(one for both in summaries for one in both),
     )
+    return _corrected(found, verdicts, summaries)
+
+
+def _corrected(found: Pair, verdicts: Sequence[tuple[Verdicts, Verdicts]], summaries: Summaries) -> Pair:
+    """The comparison with the difference that is corrected for the verifier's errors, if both sides have measured them.
+
+    Sides with errors of their own are compared by true scores, since their verdicts differ without a difference in
+    accuracy, too.
+    """
+    errors = errors_of(summaries)
+    if errors is None:
+        return found
+    if errors[0] is errors[1]:
+        return replace(found, corrected=corrected_change(found.joint or found.problems, errors[0]))
+    scores = [tuple(_true_scores(*side) for side in zip(both, errors, strict=True)) for both in verdicts]
+    true = pair((found.split, found.rounds), (found.first, found.second), [(a, b) for a, b in scores], found.tokens)
+    means = [[mark for one in scores for row in one[side].values() for mark in row] for side in (0, 1)]
+    levels = statistics.fmean(means[0]), statistics.fmean(means[1])
+    gap = true.joint or true.problems
+    return replace(
+        found, corrected=corrected_gap(gap, levels, errors), p=gap_p(gap, true.p, levels, errors), apart=True
+    )
+
+
+def _true_scores(verdicts: Verdicts, error: VerifierError) -> Verdicts:
+    return {problem: [true_score(mark, error) for mark in marks] for problem, marks in verdicts.items()}
 
 
 def _over_problems(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> float | None:
@@ -185,19 +241,24 @@ def generated(run: Run) -> float:
 def markdown(found: Iterable[Pair]) -> str:
     """The pairs as a Markdown table, with a note on the intervals; below it, the variance components of differences."""
     found = list(found)
-    headings = ["test split", "rounds", "first", "second", "over problems", "over seeds", "joint", "detectable"]
-    headings += ["training tokens", "p (Holm)", "seeds"]
+    labelled = any(pair.corrected for pair in found)
+    headings = ["test split", "rounds", "first", "second", "over problems", "over seeds", "joint"]
+    headings += [*(["corrected"] if labelled else []), "detectable", "training tokens", "p (Holm)", "seeds"]
     rows = []
     for pair in found:
         intervals = [points(value) for value in (pair.problems, pair.seeds, pair.joint)]
+        intervals += [points(pair.corrected) + " †" * pair.apart] if labelled else []
         if pair.adjusted > LEVEL:
             intervals = [text if text == "-" else f"({text})" for text in intervals]
+        intervals = [marked(text, pair.below_floor) for text in intervals]
         tokens, p = "-" if pair.tokens is None else f"x {pair.tokens:.2f}", p_value(pair.adjusted)
         row = [pair.split, str(pair.rounds), pair.first, pair.second, *intervals, variances.smallest(pair.detectable)]
         rows.append([*row, tokens, p, str(pair.common)])
+    notes = [NOTE, *([CORRECTED] if labelled else []), *([APART] if any(pair.apart for pair in found) else [])]
+    notes += [FLOOR] if any(pair.below_floor for pair in found) else []
     parts = [([*row[:4]], pair.components) for row, pair in zip(rows, found, strict=True) if pair.components]
     spread = variances.markdown("Spread of the differences.", headings[:4], parts)
-    return f"{tables.markdown(headings, rows)}\n\n{NOTE}\n" + (f"\n{spread}" if spread else "")
+    return f"{tables.markdown(headings, rows)}\n\n{' '.join(notes)}\n" + (f"\n{spread}" if spread else "")
 
 
 def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:

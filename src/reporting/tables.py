@@ -13,42 +13,16 @@ from typing import Any
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.statistics import Interval, t_quantile
 from src.reporting.evaluations import Name
+from src.reporting.measurement import change_corrected, floor_of, marked
+from src.reporting.notes import note
 from src.reporting.runs import Group, Run
 from src.reporting.variances import by_problem, detectable_change, smallest
 from src.utils import tables
 
 HEADINGS = (
-    *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "detectable"),
+    *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "corrected change", "detectable"),
     *("tokens per answer", "tokens in sequence", "vote", "seeds"),
 )
-NOTE = (
-    "Accuracies in %, changes in points, with 95 % intervals in brackets. With one seed an interval is over problems. "
-    "With several seeds, numbers are means over seeds; an interval covers both seeds and problems (the half-widths of "
-    "Student's t over seeds and of the mean interval over problems, added in quadrature)."
-)
-JOINT = (
-    "Accuracies in %, changes in points, with 95 % intervals in brackets. With one seed an interval is over problems. "
-    "With several seeds, numbers are means over seeds, and an interval is over seeds and problems at once (crossed "
-    "random effects; in runs without verdicts by problem in their summary, the half-widths of Student's t over seeds "
-    "and of the mean interval over problems, added in quadrature). Intervals are not adjusted for the number of rows."
-)
-VOTE = (
-    "Vote: accuracy of the trained policy's most frequent answer of one round, with as many answers as fit into the "
-    "tokens of the row, or as were sampled if these are fewer; their number is in brackets."
-)
-FLOOR = (
-    "Changes in round brackets are below the measurement floor: the same weights under another layout of batches may "
-    "differ by as much."
-)
-SEQUENCE = (
-    "Tokens in sequence: generated tokens of the longest chain of turns that ends in the answer, where prompts quote "
-    "several turns; turns that are read together are generated in parallel."
-)
-DETECTABLE = (
-    "Detectable: the smallest true change that evaluations of this size find in 80 % of repetitions; with one seed, of "
-    "these weights on other problems."
-)
-CORRECTED = "Corrected: for the verifier's errors on labelled answers, which the interval covers too."
 
 
 @dataclass(frozen=True)
@@ -68,12 +42,18 @@ class Result:
     seed_numbers: tuple[int, ...] = ()
     joint: bool = False  # whether intervals are over seeds and problems at once
     vote: tuple[float, int] | None = None  # accuracy and number of votes of one round at the tokens of this row
-    floor: float | None = None  # smaller changes may come from the layout of batches
+    floor: float | None = None  # smaller changes may come from the layout of batches or the engine
     corrected: Interval | None = None  # for the verifier's errors
     problems: int | None = None  # older summaries of evaluations may not hold it
     base_sequence: float | None = None  # tokens in sequence, where prompts quote several turns
     sequence: float | None = None
     detectable: float | None = None  # smallest true change that such evaluations find in 80 % of repetitions
+    corrected_change: Interval | None = None  # for the verifier's errors
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether the change is below the measurement floor."""
+        return self.change is not None and self.floor is not None and abs(self.change.estimate) < self.floor
 
 
 def results(groups: Iterable[Group]) -> list[Result]:
@@ -91,20 +71,22 @@ def _result(group: Group, name: Name, names: Collection[Name]) -> Result:
         "trained": [value["accuracy"] for value in after],
         "change": [value["estimate"] for value in change or ()],
     }
+    moved = _change(before, after, change) if before and change else None
     return Result(
         group=group.label,
         split=name.label(names),
         rounds=name.rounds,
         base=over_runs(before) if before else None,
         trained=over_runs(after),
-        change=_change(before, after, change) if before and change else None,
+        change=moved,
+        corrected_change=change_corrected(moved, list(zip(before or (), after, strict=False))),
         base_tokens=statistics.fmean(value["tokens_per_answer"] for value in before) if before else None,
         tokens=statistics.fmean(value["tokens_per_answer"] for value in after),
         seeds={key: values for key, values in estimates.items() if values},
         seed_numbers=tuple(run.seed for run in group.runs),
         joint=by_problem(after) is not None,
         vote=_vote(group.runs, name),
-        floor=max((one["floor"]["high"] for one in after if "floor" in one), default=None),
+        floor=floor_of([*(before or ()), *after]),
         corrected=over_runs([one["corrected"] for one in after]) if all("corrected" in one for one in after) else None,
         problems=after[0].get("problems"),
         base_sequence=_sequence(before or []),
@@ -198,19 +180,20 @@ def over_seeds(values: Sequence[float], lowest: float = -math.inf, highest: floa
 def markdown(rows: Sequence[Result]) -> str:
     """Markdown table, with a note on the intervals."""
     headings, cells = _cells(rows)
-    return f"{tables.markdown(headings, cells)}\n\n{_note(rows)}\n"
+    return f"{tables.markdown(headings, cells)}\n\n{note(rows)}\n"
 
 
 def latex(rows: Sequence[Result]) -> str:
     """LaTeX table; needs the package booktabs."""
     headings, cells = _cells(rows)
-    return f"% {_note(rows)}\n% \\usepackage{{booktabs}}\n{tables.latex(headings, cells, headings.index('rounds'))}\n"
+    return f"% {note(rows)}\n% \\usepackage{{booktabs}}\n{tables.latex(headings, cells, headings.index('rounds'))}\n"
 
 
 def comma_separated(rows: Sequence[Result]) -> str:
     """CSV of all numbers as fractions at full precision, with columns for the values of each seed."""
     seeds = sorted({seed for row in rows for seed in row.seed_numbers})
     parts = ("base", "trained", "change")
+    more = [part for part in ("corrected", "corrected_change") if any(getattr(row, part) for row in rows)]
     names = [f"{part}_{name}" for part in parts for name in ("estimate", "low", "high")]
     own = [f"{part}_seed_{seed}" for part in parts for seed in seeds]
     file = io.StringIO()
@@ -218,6 +201,8 @@ def comma_separated(rows: Sequence[Result]) -> str:
     heading += ["vote", "votes"] if any(row.vote for row in rows) else []
     heading += ["base_sequential_tokens", "sequential_tokens"] if any(row.sequence is not None for row in rows) else []
     heading += ["detectable"] if any(row.detectable is not None for row in rows) else []
+    heading += ["floor"] if any(row.floor is not None for row in rows) else []
+    heading += [f"{part}_{name}" for part in more for name in ("estimate", "low", "high")]
     writer = csv.DictWriter(file, heading, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
@@ -232,32 +217,17 @@ def comma_separated(rows: Sequence[Result]) -> str:
         if any(one.vote for one in rows):
             record |= dict(zip(("vote", "votes"), row.vote or ("", ""), strict=True))
         present = {"base_sequential_tokens": row.base_sequence, "sequential_tokens": row.sequence}
-        present["detectable"] = row.detectable
+        present |= {"detectable": row.detectable, "floor": row.floor}
         record |= {name: value for name, value in present.items() if value is not None}
-        for part in parts:
+        for part in (*parts, *more):
             interval: Interval | None = getattr(row, part)
             if interval is not None:
                 record |= {f"{part}_{name}": value for name, value in asdict(interval).items()}
+            if interval is not None and part in parts:
                 values = zip(row.seed_numbers, row.seeds[part], strict=True)
                 record |= {f"{part}_seed_{seed}": value for seed, value in values}
         writer.writerow(record)
     return file.getvalue()
-
-
-def _note(rows: Sequence[Result]) -> str:
-    """What the numbers of a table are."""
-    parts = [JOINT if any(row.joint for row in rows) else NOTE]
-    parts += [DETECTABLE] if any(row.detectable is not None for row in rows) else []
-    parts += [SEQUENCE] if any(row.sequence is not None for row in rows) else []
-    parts += [VOTE] if any(row.vote for row in rows) else []
-    parts += [FLOOR] if any(_below(row) for row in rows) else []
-    parts += [CORRECTED] if any(row.corrected for row in rows) else []
-    return " ".join(parts)
-
-
-def _below(row: Result) -> bool:
-    """Whether a change is below the measurement floor."""
-    return row.change is not None and row.floor is not None and abs(row.change.estimate) < row.floor
 
 
 def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
@@ -270,7 +240,8 @@ def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
             "base": percent(row.base),
             "trained": percent(row.trained),
             "corrected": percent(row.corrected),
-            "change": f"({percent(row.change, '+')})" if _below(row) else percent(row.change, "+"),
+            "change": marked(percent(row.change, "+"), row.below_floor),
+            "corrected change": marked(percent(row.corrected_change, "+"), row.below_floor),
             "detectable": smallest(row.detectable),
             "tokens per answer": _moved(row.base_tokens, row.tokens),
             "tokens in sequence": "-" if row.sequence is None else _moved(row.base_sequence, row.sequence),
@@ -282,6 +253,7 @@ def _cells(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     present = {"runs": any(row.group for row in rows), "vote": any(row.vote for row in rows)}
     present["detectable"] = any(row.detectable is not None for row in rows)
     present["corrected"] = any(row.corrected for row in rows)
+    present["corrected change"] = any(row.corrected_change for row in rows)
     present["tokens in sequence"] = any(row.sequence is not None for row in rows)
     headings = [name for name in HEADINGS if present.get(name, True)]
     return headings, [[line[name] for name in headings] for line in lines]

@@ -168,7 +168,7 @@ def against_base(evaluations: Mapping[str, Found], group: Group, base: str = BAS
             if reason := not_comparable(both):
                 refused.setdefault(test, []).append(f"evaluation {title}: {reason}")
                 continue
-            row = pairs.pair((test.split, test.rounds), (base, group.label), verdicts_of(both), None)
+            row = pairs.pair((test.split, test.rounds), (base, group.label), verdicts_of(both), None, both)
             rows.setdefault(test, []).append((title, row))
     tests = dict.fromkeys(name for run in group.runs for name in run.evaluations("after"))
     lines = [

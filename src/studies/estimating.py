@@ -156,9 +156,10 @@ def _tested(evaluation: Evaluation) -> int:
 
 
 def _looks(settings: Any) -> int:
-    """Number of validations of a run; weights that are kept as the best are validated once more."""
-    every = settings.evaluation.every
-    return -(-settings.train.steps // every) + settings.evaluation.keep_best if every else 0
+    """Number of validations of a run; weights that are kept as the best are validated once more, if not greedily."""
+    asked = settings.evaluation
+    again = asked.keep_best and asked.temperature > 0
+    return -(-settings.train.steps // asked.every) + again if asked.every else 0
 
 
 def _problems(settings: Any) -> int:

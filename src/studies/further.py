@@ -124,7 +124,9 @@ def _comparisons(
                 missing.append(f"{first} with {second}: {at} ({reason})")
                 continue
             tokens = None if of_base else pairs.more_tokens([(runs[one], runs[other]) for (one, _), (other, _) in both])
-            rows.append(pairs.pair((what.split, what.rounds), (first, second), verdicts_of(summaries), tokens))
+            rows.append(
+                pairs.pair((what.split, what.rounds), (first, second), verdicts_of(summaries), tokens, summaries)
+            )
     return Compared(rows, missing)
 
 

@@ -26,6 +26,7 @@ from src.training import checkpoint
 from src.training.dynamic_sampling import Batch, collect
 from src.training.learner import Learner
 from src.training.metrics_file import MetricsFile
+from src.training.optimism import with_optimism, without_optimism
 from src.training.rollout_files import rollout_file, write_rollouts
 from src.training.settings import TrainCommand
 from src.training.step_metrics import describe
@@ -49,7 +50,7 @@ class State:
     seconds: float = 0.0  # wall-clock time so far
     tracker_id: str | None = None
     validations: int = 0  # so far; 0 in checkpoints of older versions
-    best: dict[str, float] = field(default_factory=dict)  # step and validation accuracy of the best weights
+    best: dict[str, Any] = field(default_factory=dict)  # step, validation accuracy and verdicts of the best weights
     pending: dict[str, Any] = field(default_factory=dict)  # metrics of a step that is trained but not yet validated
 
 
@@ -204,7 +205,8 @@ class Trainer:
         self.state.validations = 1 + max(self.state.validations, (step - 1) // settings.every)
         looks = band([right for (right,) in result.correct], self.state.validations)
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
-            self.state.best = {"step": step, "accuracy": accuracy.estimate}
+            verdicts = [right for (right,) in result.correct]
+            self.state.best = {"step": step, "accuracy": accuracy.estimate, "per_problem": verdicts}
             with run.policy.gathered():
                 run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))
         return {
@@ -221,12 +223,10 @@ class Trainer:
         with run.policy.gathered():
             return evaluate(*place, (self.settings.seed, stream), interrupt=self.interrupt, world=run.world)[0]
 
-    def optimism(self, found: Mapping[str, float]) -> dict[str, float]:
-        """The validation accuracy of the kept weights, which are loaded, beside that of fresh answers, and their
-        difference: the largest of several noisy accuracies is too high on average."""
-        fresh = self.validated("validation again").interval
-        again = {"fresh_accuracy": fresh.estimate, "fresh_low": fresh.low, "fresh_high": fresh.high}
-        return {**found, **again, "optimism": found["accuracy"] - fresh.estimate}
+    def optimism(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """The choice of the kept weights, which are loaded, with its optimism if it is measurable."""
+        greedy = self.settings.evaluation.temperature == 0
+        return without_optimism(found) if greedy else with_optimism(found, self.validated("validation again"))
 
     @property
     def seconds(self) -> float:

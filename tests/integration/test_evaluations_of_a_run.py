@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from src.config import overlay, recorded
+from src.engines.local.engine import LocalEngine
 from src.evaluate import evaluate
 from src.evaluation import loop
 from src.evaluation.controls import Control, Sources
@@ -163,3 +164,28 @@ def test_a_population_search_answers_with_any_policy(run: Path) -> None:
     summaries = evaluated(run, *settings, "evaluation.limit=1", "evaluation.samples=2", "evaluation.rounds=[2]")
     assert {(one["split"], one["rounds"], one["samples"]) for one in summaries} == {("easy", 2, 2), ("hard", 2, 2)}
     assert all("rounds.search.sources" in one["changed"] for one in summaries)
+
+
+def test_another_engine_answers_again_to_measure_the_floor(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoders, honest = [], LocalEngine._decoder
+
+    def watched(self: LocalEngine, model: Any) -> Any:
+        found = honest(self, model)
+        decoders.append(type(found[0]).__name__)
+        return found
+
+    monkeypatch.setattr(LocalEngine, "_decoder", watched)
+    summaries = evaluated(run, "evaluation.floor=2", "evaluation.floor_engine=hf")
+    assert {"LlamaDecoder", "ForwardDecoder"} == set(decoders)
+    for one in summaries:
+        assert one["floor"]["engine"] == "HF"
+        assert one["decided_by"]["floor_engine"] == "HF"
+        assert 0 <= one["floor"]["estimate"] <= one["floor"]["high"]
+        assert one["floor"]["estimate"] < 0.5, "the same random numbers"
+
+
+def test_one_problem_has_no_other_layout(run: Path) -> None:
+    with pytest.raises(InputError, match=r"the test split easy, hard has one problem, which has one layout"):
+        evaluated(run, "evaluation.floor=2", "evaluation.limit=1")
+    (one, *_) = evaluated(run, "evaluation.floor=2", "evaluation.limit=1", "evaluation.floor_engine=hf")
+    assert one["floor"]["problems_at_once"] == 1

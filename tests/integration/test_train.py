@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from src import config as configuration
 from src.algorithms.grpo import GRPO
 from src.config import ROOT
+from src.evaluation.statistics import paired_difference
 from src.training.trainer import Trainer
 from src.types import InputError
 from src.utils.signals import Stopped
@@ -203,10 +204,23 @@ def test_keep_best_reports_the_best_validation_step(tmp_path: Path) -> None:
     chosen = summary["best"]
     assert (chosen["step"], chosen["accuracy"]) == (best, max(accuracies))
     assert chosen["optimism"] == chosen["accuracy"] - chosen["fresh_accuracy"]
+    sides = ([[right] for right in chosen[part]] for part in ("fresh_per_problem", "per_problem"))
+    paired = paired_difference(*sides)
+    assert paired.estimate == pytest.approx(chosen["optimism"])
+    assert (chosen["optimism_low"], chosen["optimism_high"]) == (paired.low, paired.high)
     assert {path.name for path in (run / "evaluation").iterdir()} == {f"step_{best}", "step_3"}
     assert {one["step"] for one in summary["evaluations"]["after"]} == {best}
     assert {one["step"] for one in summary["evaluations"].get("last", [{"step": 3}])} == {3}
     assert ("last" in summary["evaluations"]) == (best != 3)
+
+
+def test_the_optimism_of_greedy_answers_is_not_measurable(tmp_path: Path) -> None:
+    greedy = ["evaluation.temperature=0", "evaluation.samples=1", "evaluation.before=false"]
+    run = run_small(tmp_path / "run", "train.steps=2", "evaluation.keep_best=true", *greedy)
+    chosen = json.loads((run / "summary.json").read_text())["best"]
+    assert chosen["optimism"] is None
+    assert "fresh answers would be the same answers" in chosen["not_measurable"]
+    assert "fresh_accuracy" not in chosen
 
 
 def test_a_stop_after_the_best_weights_are_loaded_changes_no_checkpoint(

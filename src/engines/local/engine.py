@@ -32,12 +32,13 @@ class LocalEngine:
     ``max_batch_tokens`` bounds the KV cache, counted as rows x (prompt + new tokens); the cache of prompt prefixes
     that later rounds reuse is bounded by an eighth of it. ``native`` selects compiled code for the operations of a
     decoding step other than matrix products (Llama architecture on a CPU, float32 or bfloat16); ``auto`` uses it where
-    possible.
+    possible. ``own_forward`` decodes with the model's own ``forward``, also for Llama models.
     """
 
     weights: Weights
     max_batch_tokens: int = 65536
     native: bool | str = "auto"
+    own_forward: bool = False
 
     def __post_init__(self) -> None:
         self._closing: NDArray[np.int64] | None = None
@@ -62,7 +63,7 @@ class LocalEngine:
         return finished
 
     def _decoder(self, model: Any) -> tuple[Decoder, Draw]:
-        lean = LlamaDecoder.fits(model)
+        lean = LlamaDecoder.fits(model) and not self.own_forward
         if self.native and lean and model.device.type == "cpu" and model.dtype in DTYPES and self._kernels:
             return LlamaDecoder(model, self._kernels), self._kernels.draw
         if self.native is True:

@@ -38,7 +38,26 @@ class Local(EngineSettings):
     def cache_tokens(self) -> int:
         return self.max_batch_tokens
 
+    @property
+    def random_numbers(self) -> str:
+        return "local"
+
     def build(self, weights: Any, model: ModelSettings) -> LocalEngine:
         from src.engines.local.engine import LocalEngine
 
         return LocalEngine(weights, self.max_batch_tokens, self.native)
+
+
+class HF(Local):
+    """Generation in this process with the model's own forward pass in transformers.
+
+    Slower than ``Local``, with the same random numbers. ``evaluation.floor_engine=hf`` measures how many verdicts
+    change with the engine.
+    """
+
+    native: Literal[False] = False
+
+    def build(self, weights: Any, model: ModelSettings) -> LocalEngine:
+        from src.engines.local.engine import LocalEngine
+
+        return LocalEngine(weights, self.max_batch_tokens, native=False, own_forward=True)

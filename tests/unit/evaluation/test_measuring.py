@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from src.evaluation.labelled import read_labelled, verifier_error, with_error
-from src.evaluation.measuring import VerifierError, corrected, effective, flips
+from src.evaluation.measuring import VerifierError, corrected, effective, flips, second_layout
 from src.evaluation.statistics import Interval, wilson
 from src.types import InputError, Problem
 from src.verifiers.judge import Judge
@@ -108,3 +108,21 @@ def test_labelled_answers_that_cannot_be_used_are_refused(tmp_path: Path) -> Non
 
     with pytest.raises(InputError, match="gives no verdict on 3 of 3 labelled answers"):
         verifier_error(Judge("own", fails), read_labelled(labelled(tmp_path, *GOOD, *BAD)))
+
+
+@pytest.mark.parametrize(
+    ("problems", "most", "at_once"),
+    [
+        (500, 16, 16),
+        (500, 255, 128),  # 255 would be almost 256
+        (300, 255, 127),  # with 128, the last 44 problems would be together in both
+        (272, 16, 15),  # the same for the last 16
+        (256, 255, 128),
+        (3, 255, 2),
+        (2, 255, 1),
+        (1, 255, 1),  # refused before, or answered by another engine
+        (257, 1, 1),  # the last problem is alone in both, which nothing can change
+    ],
+)
+def test_the_second_layout_differs(problems: int, most: int, at_once: int) -> None:
+    assert second_layout(problems, most, 256) == at_once

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from src.engines.local.settings import HF, Local
+from src.engines.vllm import VLLM
 from src.evaluation.settings import Evaluation
 from src.rounds.carry.answer import Answer
 from src.rounds.multi_round import MultiRound
@@ -99,3 +101,29 @@ def test_a_split_is_answered_by_independent_chains() -> None:
     assert (chains.n, chains.branching, chains.temperature, chains.top_p) == (2, (2, 1), 0.5, 0.9)
     assert chains.prompts.system == "Think."
     assert settings.chains(strategy, "hard", 2) == chains.replace(prompts=prompts.replace(system=""))
+
+
+def test_another_engine_measures_the_floor() -> None:
+    assert "use e.g. evaluation.floor=16" in mistakes(floor_engine=HF())
+    asked = VALUES | {"floor": 16, "floor_engine": HF()}
+    with_engine = run()
+    with_engine.engine = Local()
+    assert errors(Evaluation(**asked), with_engine) == []
+    (error,) = errors(Evaluation(**asked | {"floor_engine": Local()}), with_engine)
+    assert "is the engine of the run; use another one" in error
+
+
+def test_an_engine_with_other_random_numbers_measures_the_floor_of_greedy_answers_only() -> None:
+    asked = VALUES | {"floor": 16, "floor_engine": VLLM()}
+    with_engine = run()
+    with_engine.engine = Local()
+    (error,) = errors(Evaluation(**asked), with_engine)
+    assert "VLLM draws other random numbers than Local" in error
+    assert errors(Evaluation(**asked | {"samples": 1, "temperature": 0}), with_engine) == []
+
+
+def test_controls_and_another_engine_are_refused_together() -> None:
+    with_engine = run()
+    with_engine.engine, with_engine.control = Local(), SimpleNamespace(active=True)
+    (error,) = errors(Evaluation(**VALUES | {"floor": 16, "floor_engine": HF()}), with_engine)
+    assert "the drafts would still come from the first engine" in error

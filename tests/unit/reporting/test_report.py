@@ -23,7 +23,7 @@ from src.config import ROOT, compose
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.multiple_testing import holm
 from src.report import report
-from src.reporting import aggregations, answers, page_data, pages, pairs, plots, series, tables, variances
+from src.reporting import aggregations, answers, notes, page_data, pages, pairs, plots, series, tables, variances
 from src.reporting.runs import find_runs, grouped, newest, read_run
 from src.types import InputError
 from src.utils.files import write_json, write_jsonl
@@ -310,7 +310,7 @@ def test_several_seeds_with_verdicts_have_one_interval_over_seeds_and_problems(t
     assert row.joint
     assert row.trained == joint_interval(sides[1])
     assert row.change == joint_difference(*sides)
-    assert tables.JOINT in tables.markdown([row])
+    assert notes.JOINT in tables.markdown([row])
     older = tmp_path / "older"
     for seed in (0, 1):
         fake_run(older / str(seed), seed)
@@ -347,16 +347,19 @@ def test_votes_of_one_round_stand_beside_rows_of_several(tmp_path: Path) -> None
     heads, first, second = markdown_tables.rows(tables.markdown(rows))
     assert heads[-2:] == ["vote", "seeds"]
     assert (first[-2], second[-2]) == ("-", "61.0 (3)")
-    assert tables.VOTE in tables.markdown(rows)
+    assert notes.VOTE in tables.markdown(rows)
     assert [one["votes"] for one in csv.DictReader(tables.comma_separated(rows).splitlines())] == ["", "3"]
 
 
-def test_changes_below_the_measurement_floor_are_in_brackets(tmp_path: Path) -> None:
+def test_changes_below_the_measurement_floor_are_marked(tmp_path: Path) -> None:
     floor = {"floor": {"estimate": 0.0, "low": 0.0, "high": 0.25}}
     recorded_verdicts(fake_run(tmp_path / "a"), [1.0, 0.0], [1.0, 0.0], **floor)
     rows = rows_of(f"{tmp_path}/*")
-    assert markdown_tables.rows(tables.markdown(rows))[1][4].startswith("(+20.0 [")
-    assert tables.FLOOR in tables.markdown(rows)
+    cell = markdown_tables.rows(tables.markdown(rows))[1][4]
+    assert cell.startswith("+20.0 [")
+    assert cell.endswith("] ~"), "round brackets mean something else in pairs.md"
+    assert [one["floor"] for one in csv.DictReader(tables.comma_separated(rows).splitlines())] == ["0.25", "0.25"]
+    assert notes.FLOOR in tables.markdown(rows)
 
 
 def test_accuracies_corrected_for_the_verifier_have_a_column(tmp_path: Path) -> None:
@@ -388,7 +391,38 @@ def test_the_weights_that_keep_best_chose_stand_beside_the_last(tmp_path: Path) 
     write_json(folder / "summary.json", summary)
     text = answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0]))
     _, cells = markdown_tables.rows(text)
-    assert cells == ["0", "2", "64.0", "60.0 [50.0, 70.0]", "+4.0", "easy, 3: +1.0 [-2.0, +4.0]"]
+    assert cells == ["0", "2", "64.0", "60.0 [50.0, 70.0]", "+4.0 [-6.0, +14.0]", "easy, 3: +1.0 [-2.0, +4.0]"]
+
+
+def test_the_optimism_has_the_interval_of_its_own_difference(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        folder = fake_run(tmp_path / str(seed), seed)
+        summary = json.loads((folder / "summary.json").read_text())
+        fresh = {"fresh_accuracy": 0.6, "fresh_low": 0.5, "fresh_high": 0.7}
+        paired = {"optimism": 0.04, "optimism_low": 0.01, "optimism_high": 0.07}
+        write_json(folder / "summary.json", {**summary, "best": {"step": 2, "accuracy": 0.64, **fresh, **paired}})
+    text = answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    _, *cells, mean = markdown_tables.rows(text)
+    assert [row[4] for row in cells] == ["+4.0 [+1.0, +7.0]"] * 2
+    assert mean[4] == "+4.0 [+1.0, +7.0]"
+    assert answers.GREEDY not in text
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_the_optimism_of_greedy_answers_is_not_measurable(tmp_path: Path, older: bool) -> None:
+    """Older versions answered again, with the same answers."""
+    for seed in (0, 1):
+        folder = fake_run(tmp_path / str(seed), seed)
+        summary = json.loads((folder / "summary.json").read_text())
+        same = {"fresh_accuracy": 0.64, "fresh_low": 0.5, "fresh_high": 0.7, "optimism": 0.0}
+        summary["best"] = {"step": 2, "accuracy": 0.64, **(same if older else {"optimism": None})}
+        for one in summary["evaluations"]["after"] if older else []:
+            one["temperature"] = 0.0
+        write_json(folder / "summary.json", summary)
+    text = answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    _, *cells = markdown_tables.rows(text)
+    assert [row[2:5] for row in cells] == [["64.0", "-", "-"]] * 2, "no mean"
+    assert answers.GREEDY in text
 
 
 def test_the_table_of_answers_shows_how_they_end(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from src.evaluation.joint import components, detectable, detectable_over_problems, paired_components
 from src.evaluation.statistics import equal_differences, paired_difference, paired_p
-from src.reporting import pairs, tables, variances
+from src.reporting import notes, pairs, tables, variances
 from src.reporting.pairs import Pair, Verdicts
 from src.reporting.runs import Group, Run
 from tests.helpers import markdown_tables
@@ -112,7 +112,7 @@ def test_results_have_the_detectable_change() -> None:
         heads, cells = markdown_tables.rows(tables.markdown([row]))
         assert row.detectable is not None
         assert cells[heads.index("detectable")] == f"{100 * row.detectable:.1f}"
-        assert tables.DETECTABLE in tables.markdown([row])
+        assert notes.DETECTABLE in tables.markdown([row])
         (record,) = csv.DictReader(tables.comma_separated([row]).splitlines())
         assert float(record["detectable"]) == row.detectable
         if seeds == 3:

@@ -11,7 +11,7 @@ from src.config import build
 from src.reporting.evaluations import Name
 from src.reporting.pairs import Pair
 from src.reporting.runs import Group, Run
-from src.studies import comparing
+from src.studies import comparing, further
 from src.studies.comparing import comparisons
 from src.studies.registering import Plan
 from src.studies.settings import Study
@@ -126,3 +126,33 @@ def test_several_evaluations_of_the_base_are_named() -> None:
 def test_the_base_is_compared_only_as_the_first_and_if_it_is_evaluated(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"must be two of the runs a, b; the first may be base, if"):
         build(VALUES | change, Study)
+
+
+def test_errors_of_the_verifier_reach_the_comparison() -> None:
+    error = {"verifier_error": {"accepted": 10, "wrong": 100, "rejected": 20, "right": 100}}
+    before, after = ([summary(right) | error] for right in ([2, 0, 0, 1], [2, 2, 1, 2]))
+    (pair,) = against(*before, after=after)
+    assert pair.corrected is not None
+    assert pair.corrected.estimate == pytest.approx(pair.problems.estimate / 0.7)
+
+
+def test_the_floor_of_either_evaluation_reaches_the_comparison() -> None:
+    floor = {"floor": {"estimate": 0.0, "low": 0.0, "high": 0.9}}
+    (pair,) = against(summary([2, 0, 0, 1]) | floor, after=[summary([2, 2, 1, 2])])
+    assert pair.below_floor
+
+
+def test_further_evaluations_carry_errors_of_measurement_into_comparisons() -> None:
+    errors = {
+        "floor": {"estimate": 0.0, "low": 0.0, "high": 0.9},
+        "verifier_error": {"accepted": 10, "wrong": 100, "rejected": 20, "right": 100},
+    }
+    numbers = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "majority": 0.5, "tokens_per_answer": 9.0}
+    both = {
+        (run, TEST): {0: (Path(run), summary(right) | errors | numbers)}
+        for run, right in (("base", [2, 0, 0, 1]), ("a", [2, 2, 1, 2]))
+    }
+    study = build(VALUES, Study)
+    text = "".join(further.tables(study, Plan("today", study.described()), {"before": both}, {}))
+    assert "| corrected" in text
+    assert "] ~" in text or ") ~" in text

@@ -25,6 +25,7 @@ KEPT = (
     "the same problems; the best of several noisy accuracies is too high on average. Differences on the test splits "
     "are the reported weights minus the last ones, in points, with 95 % intervals; no choice was made on these splits."
 )
+OLDER = "In runs of older versions, the interval of a mean optimism is the wider one of the fresh answers."
 GREEDY = (
     'Fresh answers and optimism are "-" where evaluation.temperature=0: greedy answers are the same answers again, so '
     "the optimism is not measurable."
@@ -60,16 +61,22 @@ def _moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any
 
 def kept(groups: Iterable[Group]) -> str:
     """What runs with ``keep_best`` chose, beside their last weights; empty without such runs."""
-    rows, greedy = [], False
+    rows, notes = [], dict.fromkeys([KEPT])
     for group in groups:
         chosen = [run for run in group.runs if "optimism" in (run.summary.get("best") or {})]
         rows += [[group.label, str(run.seed), *_chosen(run)] for run in chosen]
         values = [value for run in chosen if (value := _optimism(run)) is not None]
-        greedy |= len(values) < len(chosen)
+        notes |= dict.fromkeys([GREEDY] if len(values) < len(chosen) else [])
+        notes |= dict.fromkeys([OLDER] if any(_optimism(run) and not _paired(run) for run in chosen) else [])
         if len(values) > 1:
             rows.append([group.label, "mean", "", "", "", percent(combine(values, -1, 1), "+"), ""])
     heads = ["runs", "seed", "best step", "validation", "fresh answers", "optimism", "best minus last on test splits"]
-    return f"{tables.labelled(heads, rows)}\n\n{KEPT}{f' {GREEDY}' if greedy else ''}\n" if rows else ""
+    return f"{tables.labelled(heads, rows)}\n\n{' '.join(notes)}\n" if rows else ""
+
+
+def _paired(run: Run) -> bool:
+    """Whether the summary has the interval of the optimism over problems; those of older versions have not."""
+    return "optimism_low" in run.summary["best"]
 
 
 def _optimism(run: Run) -> Interval | None:
@@ -81,7 +88,7 @@ def _optimism(run: Run) -> Interval | None:
     best = run.summary["best"]
     if best["optimism"] is None or any(one.get("temperature") == 0 for one in run.evaluations("after").values()):
         return None
-    if "optimism_low" in best:
+    if _paired(run):
         return Interval(best["optimism"], best["optimism_low"], best["optimism_high"])
     return Interval(best["optimism"], best["accuracy"] - best["fresh_high"], best["accuracy"] - best["fresh_low"])
 
@@ -97,6 +104,6 @@ def _chosen(run: Run) -> list[str]:
         str(best["step"]),
         f"{100 * best['accuracy']:.1f}",
         percent(Interval(best["fresh_accuracy"], best["fresh_low"], best["fresh_high"]) if optimism else None),
-        percent(optimism, "+"),
+        percent(optimism, "+") if optimism is None or _paired(run) else f"{100 * optimism.estimate:+.1f}",
         "; ".join(tests) or "the last step is the best",
     ]

@@ -391,7 +391,8 @@ def test_the_weights_that_keep_best_chose_stand_beside_the_last(tmp_path: Path) 
     write_json(folder / "summary.json", summary)
     text = answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0]))
     _, cells = markdown_tables.rows(text)
-    assert cells == ["0", "2", "64.0", "60.0 [50.0, 70.0]", "+4.0 [-6.0, +14.0]", "easy, 3: +1.0 [-2.0, +4.0]"]
+    assert cells == ["0", "2", "64.0", "60.0 [50.0, 70.0]", "+4.0", "easy, 3: +1.0 [-2.0, +4.0]"]
+    assert answers.OLDER in text, "without verdicts, only the interval of the fresh answers is known"
 
 
 def test_the_optimism_has_the_interval_of_its_own_difference(tmp_path: Path) -> None:
@@ -406,6 +407,7 @@ def test_the_optimism_has_the_interval_of_its_own_difference(tmp_path: Path) -> 
     assert [row[4] for row in cells] == ["+4.0 [+1.0, +7.0]"] * 2
     assert mean[4] == "+4.0 [+1.0, +7.0]"
     assert answers.GREEDY not in text
+    assert answers.OLDER not in text
 
 
 @pytest.mark.parametrize("older", [True, False])

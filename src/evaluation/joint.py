@@ -156,6 +156,16 @@ def detectable(found: Components, seeds: int, problems: int, samples: int, chanc
     return _smallest(error, bounds, chance)
 
 
+def detectable_here(before: ArrayLike, after: ArrayLike) -> float:
+    """The smallest difference that a comparison with these seeds, problems and samples finds in 80 % of repetitions.
+
+    It follows from the spread of the problems' means: answers of two runs may share random numbers, and then differ
+    less than independent samples would.
+    """
+    first, second = (_checked(one).mean(axis=2, keepdims=True) for one in (before, after))
+    return detectable(paired_components(first, second), *first.shape)
+
+
 def detectable_over_problems(changes: Sequence[float], chance: float = 0.8) -> float | None:
     """The smallest mean difference that Student's t over problems, as in ``paired_difference``, finds with power
     ``chance``, from the observed differences of problems. Infinite if no difference up to 1 is found; ``None`` if the

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from src.evaluation.corrected_changes import corrected_change, corrected_gap, gap_p, true_score
 from src.evaluation.joint import (
     Components,
-    detectable,
+    detectable_here,
     detectable_over_problems,
     joint_difference,
     joint_p,
@@ -178,9 +178,7 @@ def pair(
         problems=paired_difference(before, after),
         seeds=over_seeds(changes) if max(changes) - min(changes) > ROUNDING else None,
         joint=joint,
-        detectable=(
-            detectable(components, *arrays[0].shape) if arrays and components else _over_problems(before, after)
-        ),
+        detectable=detectable_here(*arrays) if arrays else _over_problems(before, after),
         common=len(verdicts),
         components=components,
         tokens=tokens,

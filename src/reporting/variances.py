@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from src.evaluation.joint import (
     Components,
     components,
-    detectable,
+    detectable_here,
     detectable_over_problems,
     joint_difference,
     joint_interval,
-    paired_components,
 )
 from src.reporting.evaluations import rebuilt_verdicts
 from src.reporting.runs import Group
@@ -88,7 +87,7 @@ def detectable_change(before: Sequence[Mapping[str, Any]], after: Sequence[Mappi
     if first is not None and second is not None and first.shape[:2] == second.shape[:2]:
         if joint_difference(first, second).empty:
             return None
-        return detectable(paired_components(first, second), *first.shape)
+        return detectable_here(first, second)
     if len(after) > 1:
         return None
     (a, b) = (rebuilt_verdicts(side[0]) for side in (before, after))

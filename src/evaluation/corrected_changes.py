@@ -11,15 +11,9 @@ from src.evaluation.measuring import VerifierError
 from src.evaluation.statistics import Z95, Interval
 
 
-def spreads(error: VerifierError) -> tuple[float, float]:
-    """The variances of the two rates of ``VerifierError.rates``."""
-    accepts, refuses = error.rates()
-    return accepts * (1 - accepts) / (error.right + 2), refuses * (1 - refuses) / (error.wrong + 2)
-
-
 def seen_rates(error: VerifierError) -> tuple[float, float]:
     """Sensitivity and specificity as counted; with one answer added to each count where these say nothing."""
-    accepts, refuses = 1 - error.rejected / error.right, 1 - error.accepted / error.wrong
+    accepts, refuses = error.counted_rates()
     return (accepts, refuses) if accepts + refuses > 1 else error.rates()
 
 
@@ -40,7 +34,7 @@ def corrected_change(measured: Interval, error: VerifierError) -> Interval:
     Raises:
         ValueError: the verifier accepts wrong answers as often as right ones, so its verdicts say nothing.
     """
-    power, variance, difference = sum(error.rates()) - 1, sum(spreads(error)), measured.estimate
+    power, variance, difference = sum(error.rates()) - 1, sum(error.spreads()), measured.estimate
     estimate = min(1.0, max(-1.0, difference / (sum(seen_rates(error)) - 1)))
     uncertain = Z95**2 * variance
     room = power**2 - uncertain
@@ -86,6 +80,6 @@ def _rates_half(levels: Sequence[float], errors: Sequence[VerifierError]) -> flo
     """Half the width of a 95 % interval that comes from the rates of two verifiers."""
     total = 0.0
     for level, error in zip(levels, errors, strict=True):
-        true, (right, wrong) = min(1.0, max(0.0, level)), spreads(error)
+        true, (right, wrong) = min(1.0, max(0.0, level)), error.spreads()
         total += (true**2 * right + (1 - true) ** 2 * wrong) / (sum(error.rates()) - 1) ** 2
     return Z95 * math.sqrt(total)

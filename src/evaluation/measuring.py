@@ -47,6 +47,15 @@ class VerifierError:
             )
         return accepts, refuses
 
+    def spreads(self) -> tuple[float, float]:
+        """The variances of the two ``rates``."""
+        accepts, refuses = self.rates()
+        return accepts * (1 - accepts) / (self.right + 2), refuses * (1 - refuses) / (self.wrong + 2)
+
+    def counted_rates(self) -> tuple[float, float]:
+        """The two ``rates`` as counted, without added answers."""
+        return 1 - self.rejected / self.right, 1 - self.accepted / self.wrong
+
 
 def corrected(measured: Interval, error: VerifierError) -> Interval:
     """The true accuracy behind a measured one, with a 95 % interval that also covers the verifier's error rates.
@@ -62,12 +71,11 @@ def corrected(measured: Interval, error: VerifierError) -> Interval:
     count, square = effective(measured), Z95 * Z95
     seen = (count * measured.estimate + square / 2) / (count + square)
     true = min(1.0, max(0.0, (seen + refuses - 1) / power))
-    spread_right = accepts * (1 - accepts) / (error.right + 2)
-    spread_wrong = refuses * (1 - refuses) / (error.wrong + 2)
+    spread_right, spread_wrong = error.spreads()
     shift = 2 * square * (true * spread_right - (1 - true) * spread_wrong)
     variance = seen * (1 - seen) / (count + square) + true**2 * spread_right + (1 - true) ** 2 * spread_wrong
     half = Z95 * math.sqrt(variance) / power
-    raw_accepts, raw_refuses = 1 - error.rejected / error.right, 1 - error.accepted / error.wrong
+    raw_accepts, raw_refuses = error.counted_rates()
     raw = raw_accepts + raw_refuses - 1
     estimate = (measured.estimate + raw_refuses - 1) / raw if raw > 0 else true
     estimate = min(1.0, max(0.0, estimate))

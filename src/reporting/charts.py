@@ -21,6 +21,7 @@ from src.reporting.series import (
     validation_title,
 )
 from src.reporting.tables import Result, name_of_test, results
+from src.utils.tables import counted
 
 WIDTH, HEIGHT = 400, 240
 """Size of a curve's drawing in pixels; the page scales it to its column."""
@@ -75,7 +76,7 @@ def _key(index: int, group: Group, label: str) -> dict[str, Any]:
     return {
         **_style(look(index)),
         "label": label if group.label else group.runs[0].path.name,
-        "seeds": f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(seeds)})",
+        "seeds": f"{counted(len(seeds), 'seed')} ({', '.join(seeds)})",
     }
 
 

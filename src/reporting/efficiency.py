@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from src.reporting import plots
 from src.reporting.looks import look
 from src.reporting.runs import Group, Run, step_seconds
-from src.reporting.series import Points, validated_over, validation, validation_title
+from src.reporting.series import Points, validation, validation_title
 
 COSTS: Mapping[str, Callable[[Mapping[str, Any]], float]] = {
     "problems": lambda line: line.get("problems_seen", 0),
@@ -55,6 +55,5 @@ def efficiency(groups: Sequence[Group]) -> Figure:
         panels[0].set(ylabel="accuracy (%)")
         panels[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         panels[0].set_title(f"{validation_title(groups)}, 95 % intervals")
-        labels = validated_over(groups)
-        plots.legend(figure, [plots.handle(labels[n], len(group.runs), n) for n, group in enumerate(groups)])
+        plots.legend(figure, plots.handles_of(groups))
     return figure

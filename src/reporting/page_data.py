@@ -11,6 +11,7 @@ from src.reporting.evaluations import Name, record_files
 from src.reporting.looks import look
 from src.reporting.runs import Group, Run
 from src.utils.files import read_jsonl
+from src.utils.tables import counted
 
 PARTS = {"before": "before training", "after": "after training"}
 
@@ -38,7 +39,7 @@ def page_data(groups: Sequence[Group], steps: int, trees: int, problems: int, se
         add(about, f"{key}.training", "training step", trained)
         for name, part in itertools.product(run.evaluations("after"), PARTS):
             names = list(run.evaluations("after"))
-            where = f"{name.label(names)}, {name.rounds} round{'s' if name.rounds > 1 else ''}, {PARTS[part]}"
+            where = f"{name.label(names)}, {counted(name.rounds, 'round')}, {PARTS[part]}"
             place = f"{key}.{name.benchmark}.{name.split}.{name.rounds}.{part}"
             add(about, place, where, [answer(record) for record in _records(run, part, name, problems)])
     terms = {term: None for rollout in rollouts for turn in rollout["turns"] for term in turn["scores"]}

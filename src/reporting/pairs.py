@@ -14,7 +14,6 @@ from src.evaluation.corrected_changes import corrected_change, corrected_gap, ga
 from src.evaluation.joint import (
     Components,
     detectable_here,
-    detectable_over_problems,
     joint_difference,
     joint_p,
     paired_components,
@@ -130,9 +129,14 @@ def _common(
     names = [name for name in first if name in second]
     for name in names:
         verdicts: list[tuple[Verdicts, Verdicts]] = [(_verdicts(a, name), _verdicts(b, name)) for a, b in paired]
-        problems = list(verdicts[0][0])
-        if problems and all(found.keys() == set(problems) for both in verdicts for found in both):
-            yield name, verdicts, problems, names  # else other problems, or deleted records
+        if same_problems(verdicts):
+            yield name, verdicts, list(verdicts[0][0]), names  # else other problems, or deleted records
+
+
+def same_problems(verdicts: Sequence[tuple[Verdicts, Verdicts]]) -> bool:
+    """Whether all verdicts are on the same problems; false if there are none."""
+    problems = verdicts[0][0].keys()
+    return bool(problems) and all(one.keys() == problems for both in verdicts for one in both)
 
 
 def between(first: Group, second: Group) -> Iterator[Pair]:
@@ -178,7 +182,7 @@ def pair(
         problems=paired_difference(before, after),
         seeds=over_seeds(changes) if max(changes) - min(changes) > ROUNDING else None,
         joint=joint,
-        detectable=detectable_here(*arrays) if arrays else _over_problems(before, after),
+        detectable=detectable_here(*arrays) if arrays else variances.over_problems(before, after),
         common=len(verdicts),
         components=components,
         tokens=tokens,
@@ -211,13 +215,6 @@ def _corrected(found: Pair, verdicts: Sequence[tuple[Verdicts, Verdicts]], summa
 
 def _true_scores(verdicts: Verdicts, error: VerifierError) -> Verdicts:
     return {problem: [true_score(mark, error) for mark in marks] for problem, marks in verdicts.items()}
-
-
-def _over_problems(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> float | None:
-    """The detectable difference over problems alone."""
-    return detectable_over_problems(
-        [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
-    )
 
 
 def scores_of(verdicts: Sequence[tuple[Verdicts, Verdicts]], problems: Sequence[tuple[str, str]]) -> Scores | None:

@@ -21,6 +21,7 @@ from src.reporting.series import (
     Points,
     Series,
     by_round,
+    longest,
     smoothed,
     smoothing,
     training,
@@ -31,6 +32,7 @@ from src.reporting.series import (
     window,
 )
 from src.reporting.tables import Result, name_of_test
+from src.utils.tables import counted
 
 WIDTH = 9.0
 """Width of figures in inches; 900 pixels at 100 dots per inch, for which the font sizes are chosen."""
@@ -85,11 +87,10 @@ def curves(groups: Sequence[Group]) -> Figure:
     name = "completion/round_{}/mean_tokens"
     rounds = max(len(by_round(run, name)) for group in groups for run in group.runs)
     size, smooth = window(groups), smoothing(groups)
-    labels = validated_over(groups) if validated(groups) else [group.label for group in groups]
-    handles = [handle(labels[index], len(group.runs), index) for index, group in enumerate(groups)]
+    handles = handles_of(groups)
     across, down = min(rounds, BESIDE), math.ceil(rounds / BESIDE)
     heights = 3.4, 2.7 if down == 1 else 2.2 * down
-    longest = max(len(run.metrics) for group in groups for run in group.runs)
+    steps = longest(groups)
     with style():
         height = sum(heights) + LINE * math.ceil(len(handles) / columns(handles))
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -97,11 +98,11 @@ def curves(groups: Sequence[Group]) -> Figure:
         # without validation, there is one panel
         *left, right = upper.subplots(1, 2 if validated(groups) else 1, squeeze=False)[0]
         for index, series in enumerate(training(groups, "reward")):
-            _lines(right, series, index, longest)
+            _lines(right, series, index, steps)
         for axes in left:
             accuracies = [validation(group) for group in groups]
             for index, series in enumerate(accuracies):
-                _validation(axes, series, index, longest)
+                _validation(axes, series, index, steps)
             title = validation_title(groups) + "\n95 % intervals"
             title += " (dotted: at all steps together)" if any(series.band for series in accuracies) else ""
             axes.set(title=title, xlabel="optimizer step", ylabel="accuracy (%)")
@@ -116,7 +117,7 @@ def curves(groups: Sequence[Group]) -> Figure:
             for index, group in enumerate(groups):
                 found: list[Points] = [by_round(run, name).get(number, {}) for run in group.runs]
                 if any(found):  # a group with fewer rounds has no line here
-                    _lines(axes, smoothed(found, size), index, longest)
+                    _lines(axes, smoothed(found, size), index, steps)
             axes.set(title=f"Round {number}")
         lower.supxlabel("optimizer step", fontsize=10)
         lower.supylabel("tokens per response", fontsize=10)
@@ -171,7 +172,7 @@ def before_after(rows: Sequence[Result]) -> Figure:
 
 def named(label: str, seeds: int) -> str:
     """A group in a legend, with its number of seeds."""
-    return f"{label}{', ' if label else ''}{seeds} seed{'s' if seeds > 1 else ''}"
+    return f"{label}{', ' if label else ''}{counted(seeds, 'seed')}"
 
 
 def handle(label: str, seeds: int, index: int) -> Line2D:
@@ -179,8 +180,16 @@ def handle(label: str, seeds: int, index: int) -> Line2D:
     return Line2D([], [], linewidth=2.2, label=named(label, seeds), markersize=5, **look(index).line)
 
 
-def _lines(axes: Axes, series: Series, index: int, longest: int) -> None:
-    """Thin lines of the seeds, and the thick line of their mean, with six markers on a line of ``longest`` steps."""
+def handles_of(groups: Sequence[Group]) -> list[Line2D]:
+    """The lines of a legend of runs that may be validated over different numbers of rounds."""
+    labels = validated_over(groups)
+    return [
+        handle(label, len(group.runs), index) for index, (label, group) in enumerate(zip(labels, groups, strict=True))
+    ]
+
+
+def _lines(axes: Axes, series: Series, index: int, most: int) -> None:
+    """Thin lines of the seeds, and the thick line of their mean, with six markers on a line of ``most`` steps."""
     line = look(index).line
     if len(series.seeds) > 1:
         for points in series.seeds:
@@ -188,13 +197,13 @@ def _lines(axes: Axes, series: Series, index: int, longest: int) -> None:
     steps = [*series.mean]
     marked: dict[int, int] = {}  # the first point in each sixth of the axis, and the last one of a short line
     for place, step in enumerate(steps):
-        marked.setdefault(6 * step // (longest + 1), place)
+        marked.setdefault(6 * step // (most + 1), place)
     every = [*marked.values()] if len(marked) > 1 else [len(steps) - 1] if steps else []
     axes.plot(steps, [*series.mean.values()], linewidth=2.2, markersize=5, markevery=every, **line)
 
 
-def _validation(axes: Axes, series: Series, index: int, longest: int) -> None:
-    _lines(axes, series, index, longest)
+def _validation(axes: Axes, series: Series, index: int, most: int) -> None:
+    _lines(axes, series, index, most)
     colour = look(index).colour
     for low_or_high in ("low", "high"):
         ends = {step: getattr(interval, low_or_high) for step, interval in series.band.items()}

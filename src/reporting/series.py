@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from src.evaluation.statistics import Interval
 from src.reporting.runs import Group, Run
 from src.reporting.tables import combine
+from src.utils.tables import counted
 
 Points = Mapping[int, float]
 """Values by step."""
@@ -29,9 +30,14 @@ class Series:
     """Of one seed: intervals that hold at all validations together."""
 
 
+def longest(groups: Sequence[Group]) -> int:
+    """Number of steps of the longest run."""
+    return max(len(run.metrics) for group in groups for run in group.runs)
+
+
 def window(groups: Sequence[Group]) -> int:
     """Number of steps that curves are averaged over: a twentieth of the longest run."""
-    return max(1, max(len(run.metrics) for group in groups for run in group.runs) // 20)
+    return max(1, longest(groups) // 20)
 
 
 def smoothing(groups: Sequence[Group]) -> str:
@@ -108,7 +114,7 @@ def _rounds(group: Group) -> str | None:
     """The number of rounds of a group in words; ``None`` if its settings are not recorded or have no single number."""
     found = {run.settings.get("rounds.n") for run in group.runs}
     (number,) = found if len(found) == 1 else (None,)
-    return None if number is None else f"{number} round{'' if number == '1' else 's'}"
+    return None if number is None else counted(int(number), "round")
 
 
 def running_mean(values: Sequence[float], size: int) -> list[float]:

@@ -99,7 +99,7 @@ def name_of_test(rows: Iterable[Result], split: str, rounds: int, end: str = ": 
     """The name of a test; after ``end`` its number of problems, if all groups have the same."""
     counts = {row.problems for row in rows if (row.split, row.rounds) == (split, rounds)}
     count = counts.pop() if len(counts) == 1 else None
-    return f"{split}, {rounds} round{'s' if rounds > 1 else ''}" + (f"{end}{count} problems" if count else "")
+    return f"{split}, {tables.counted(rounds, 'round')}" + (f"{end}{count} problems" if count else "")
 
 
 def _sequence(found: Sequence[Mapping[str, Any]]) -> float | None:

@@ -93,7 +93,14 @@ def detectable_change(before: Sequence[Mapping[str, Any]], after: Sequence[Mappi
     (a, b) = (rebuilt_verdicts(side[0]) for side in (before, after))
     if not a or a.keys() != b.keys():
         return None
-    return detectable_over_problems([statistics.fmean(b[key]) - statistics.fmean(a[key]) for key in a])
+    return over_problems([*a.values()], [b[key] for key in a])
+
+
+def over_problems(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> float | None:
+    """The detectable difference over problems alone, from the verdicts of both sides on each problem."""
+    return detectable_over_problems(
+        [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
+    )
 
 
 def smallest(value: float | None) -> str:

@@ -12,6 +12,7 @@ from src.reporting.evaluations import Name, rebuilt_verdicts
 from src.reporting.runs import Group
 from src.studies.registering import TAKEN_OUT, UNPLANNED, Plan
 from src.studies.settings import BASE, Study
+from src.utils.tables import counted
 
 Found = Mapping[tuple[str, Name], Mapping[int, tuple[Any, Mapping[str, Any]]]]
 """By name of the run and evaluation: for each seed, the directory and the summary of the evaluation."""
@@ -135,13 +136,18 @@ def _labels(first: Mapping[Name, Any], second: Mapping[Name, Any]) -> dict[Name,
     return {name: (name.label(common if name in common else every), name.rounds) for name in every}
 
 
+def where(split: str, rounds: int) -> str:
+    """A test in words."""
+    return f"{split} over {counted(rounds, 'round')}"
+
+
 def _lacking(who: str, tests: Mapping[tuple[str, int], tuple[str, ...]]) -> list[str]:
     """A line on the tests without a comparison; ``tests`` says which of two groups answered each."""
     reasons: dict[str, list[str]] = {}
     for (split, rounds), answered in tests.items():
         reason = "other problems" if len(answered) == 2 else f"only {_short(answered[0])} was tested"
-        reasons.setdefault(reason, []).append(f"{split} over {rounds} round{'s' * (rounds > 1)}")
-    return [f"{who}: " + "; ".join(f"{', '.join(where)} ({why})" for why, where in reasons.items())] if reasons else []
+        reasons.setdefault(reason, []).append(where(split, rounds))
+    return [f"{who}: " + "; ".join(f"{', '.join(tests)} ({why})" for why, tests in reasons.items())] if reasons else []
 
 
 def _short(label: str) -> str:
@@ -172,7 +178,7 @@ def against_base(evaluations: Mapping[str, Found], group: Group, base: str = BAS
             rows.setdefault(test, []).append((title, row))
     tests = dict.fromkeys(name for run in group.runs for name in run.evaluations("after"))
     lines = [
-        f"{base} with {_short(group.label)}: {test.split} over {test.rounds} round{'s' * (test.rounds > 1)} "
+        f"{base} with {_short(group.label)}: {where(test.split, test.rounds)} "
         f"({'; '.join(refused.get(test, [f'no evaluation of {base} with these seeds']))})"
         for test in tests
         if test not in rows
@@ -192,7 +198,7 @@ def not_comparable(both: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) 
         return "of other weights than the runs started from"
     if differing := sorted({key for before, after in both for key in other_protocol(before, after)}):
         return f"another protocol, {', '.join(differing)}"
-    return "" if same_problems(verdicts_of(both)) else "other problems"
+    return "" if pairs.same_problems(verdicts_of(both)) else "other problems"
 
 
 def other_protocol(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
@@ -216,9 +222,3 @@ def verdicts_of(
 ) -> list[tuple[pairs.Verdicts, pairs.Verdicts]]:
     """The verdicts on each problem of pairs of evaluations."""
     return [(rebuilt_verdicts(before), rebuilt_verdicts(after)) for before, after in both]
-
-
-def same_problems(verdicts: Sequence[tuple[pairs.Verdicts, pairs.Verdicts]]) -> bool:
-    """Whether all verdicts are on the same problems; false if there are none."""
-    problems = verdicts[0][0].keys()
-    return bool(problems) and all(one.keys() == problems for two in verdicts for one in two)

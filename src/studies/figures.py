@@ -16,6 +16,7 @@ from src.reporting import tables as results
 from src.reporting.evaluations import Name
 from src.reporting.looks import look
 from src.studies.settings import BASE
+from src.utils.tables import counted
 
 ENOUGH = 3
 """Fewest places on an axis that are worth a figure."""
@@ -71,7 +72,7 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
                 _matrix(axes, own, places, runs)
             names = [str(place) for place in places]
             axes.set_xticks(range(len(places)), names, rotation=90 if by_split else 0)
-            title = f"{panel} round{'s' if panel != 1 else ''}" if by_split else str(panel)
+            title = counted(panel, "round") if by_split else str(panel)
             counts = sorted({one["problems"] for point in own for one in point.summaries})
             problems = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
             axes.set(title=f"{title}, {problems} problems", xlabel="test split" if by_split else "rounds at evaluation")

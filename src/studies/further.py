@@ -19,8 +19,8 @@ from src.studies.comparing import (
     beyond,
     not_comparable,
     planned_tables,
-    same_problems,
     verdicts_of,
+    where,
 )
 from src.studies.jobs import Job
 from src.studies.registering import UNPLANNED, Plan
@@ -120,8 +120,7 @@ def _comparisons(
             summaries = [(one, other) for (_, one), (_, other) in both]
             of_base = first.partition(" (")[0] == BASE
             if reason := _not_compared(summaries, of_base) if before and after else "only one of them was tested":
-                at = f"{what.split} over {what.rounds} round{'s' * (what.rounds > 1)}"
-                missing.append(f"{first} with {second}: {at} ({reason})")
+                missing.append(f"{first} with {second}: {where(what.split, what.rounds)} ({reason})")
                 continue
             tokens = None if of_base else pairs.more_tokens([(runs[one], runs[other]) for (one, _), (other, _) in both])
             rows.append(
@@ -136,7 +135,7 @@ def _not_compared(both: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], o
         return "no seed in common"
     if of_base:
         return not_comparable(both)
-    return "" if same_problems(verdicts_of(both)) else "other problems, or a control left some out"
+    return "" if pairs.same_problems(verdicts_of(both)) else "other problems, or a control left some out"
 
 
 def _graphs(found: Found) -> Iterator[str]:

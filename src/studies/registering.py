@@ -115,10 +115,15 @@ def current(folder: Path, study: Study) -> Plan:
     Raises:
         InputError: the file of the plan is damaged.
     """
-    plan, described = read(folder), study.described()
+    return _amended(read(folder), study, PENDING)
+
+
+def _amended(plan: Plan, study: Study, time: str) -> Plan:
+    """The plan with ``study`` as its latest version: with an amendment if it differs, else the same object."""
+    described = study.described()
     if plan.latest == described:
         return plan
-    return replace(plan, amendments=(*plan.amendments, {"time": PENDING, "study": described}))
+    return replace(plan, amendments=(*plan.amendments, {"time": time, "study": described}))
 
 
 def registered(folder: Path, study: Study, jobs: Sequence[Job]) -> Plan:
@@ -129,18 +134,17 @@ def registered(folder: Path, study: Study, jobs: Sequence[Job]) -> Plan:
     Raises:
         InputError: the file of the plan is damaged.
     """
-    file, now, described = folder / PLAN, datetime.now().isoformat(" ", "seconds"), study.described()
+    file, now = folder / PLAN, datetime.now().isoformat(" ", "seconds")
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         done = sorted({job.label for job in jobs if job.kind == "train" and job.complete})
-        write_json(file, {"registered": now, "study": described, "amendments": [], "before": done})
-    plan = read(folder)
-    if plan.latest == described:
-        return plan
-    amendments = (*plan.amendments, {"time": now, "study": described})
-    kept = {"registered": plan.registered, "study": plan.first, "before": list(plan.before)}
-    write_json(file, {**kept, "amendments": list(amendments)})
-    return replace(plan, amendments=amendments)
+        write_json(file, {"registered": now, "study": study.described(), "amendments": [], "before": done})
+    before = read(folder)
+    plan = _amended(before, study, now)
+    if plan is not before:
+        kept = {"registered": plan.registered, "study": plan.first, "before": list(plan.before)}
+        write_json(file, {**kept, "amendments": list(plan.amendments)})
+    return plan
 
 
 def read(folder: Path) -> Plan:

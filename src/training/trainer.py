@@ -203,9 +203,9 @@ class Trainer:
         result = self.validated("validation")
         accuracy = result.interval
         self.state.validations = 1 + max(self.state.validations, (step - 1) // settings.every)
-        looks = band([right for (right,) in result.correct], self.state.validations)
+        verdicts = [right for (right,) in result.correct]
+        looks = band(verdicts, self.state.validations)
         if settings.keep_best and accuracy.estimate > self.state.best.get("accuracy", -1.0):
-            verdicts = [right for (right,) in result.correct]
             self.state.best = {"step": step, "accuracy": accuracy.estimate, "per_problem": verdicts}
             with run.policy.gathered():
                 run.world.lead(lambda: checkpoint.save_best(run.directory, step, accuracy.estimate, run.policy))

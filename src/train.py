@@ -42,8 +42,8 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
     from src.tracking.base import Tracker
     from src.training import checkpoint
     from src.training.metrics_file import MetricsFile, NoMetrics
-    from src.training.rollout_files import lost
-    from src.training.trainer import Trainer, logged
+    from src.training.rollout_files import logged, lost
+    from src.training.trainer import Trainer
     from src.utils import checkpoints
     from src.utils.console import Console
     from src.utils.environment import frozen_objects, make_deterministic, peak_memory

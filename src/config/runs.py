@@ -24,7 +24,7 @@ from src.utils.files import write_text
 SERVERS = "engine.urls"
 """Setting with the addresses of the servers of ``engine=vllm-server``, which may be others on a resume."""
 
-LATER: dict[str, Any] = {"evaluation.floor_engine": None}
+LATER: dict[str, Any] = {"evaluation.floor_engine": None, "evaluation.at_start": False}
 """Settings that older runs lack, with defaults that leave a run as it was. With these values they are left out where
 runs are told apart: they change neither the directories of studies nor the groups of a report."""
 

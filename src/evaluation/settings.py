@@ -25,6 +25,7 @@ class Evaluation(Section):
     top_p: float = Field(gt=0, le=1)
     limit: int | None = Field(None, ge=1)
     every: int = Field(0, ge=0)
+    at_start: bool = False
     keep_best: bool = False
     before: bool = True
     also: Sequence[Verifier] = ()
@@ -41,11 +42,12 @@ class Evaluation(Section):
                 f"evaluation.temperature=0 is greedy, so evaluation.samples={self.samples} answers would be equal; "
                 "use evaluation.samples=1"
             )
-        if self.keep_best and not self.every:
-            yield (
-                "evaluation.keep_best=true needs validation accuracies, but evaluation.every=0 never validates; "
-                "use e.g. evaluation.every=20"
-            )
+        for name, asked in (("keep_best", self.keep_best), ("at_start", self.at_start)):
+            if asked and not self.every:
+                yield (
+                    f"evaluation.{name}=true needs validation accuracies, but evaluation.every=0 never validates; "
+                    "use e.g. evaluation.every=20"
+                )
         if self.floor_engine is not None and self.floor is None:
             yield (
                 "evaluation.floor_engine answers again with another engine to measure the floor, but evaluation.floor="

@@ -230,7 +230,7 @@ def scores_of(verdicts: Sequence[tuple[Verdicts, Verdicts]], problems: Sequence[
 
 def generated(run: Run) -> float:
     """Number of tokens that a run generated for training."""
-    return float(sum(step["tokens/generated"] for step in run.metrics))
+    return float(sum(line.get("tokens/generated", 0) for line in run.metrics))
 
 
 def markdown(found: Iterable[Pair]) -> str:

@@ -136,8 +136,8 @@ def find_runs(patterns: str | Iterable[str]) -> tuple[list[Run], list[str]]:
 
 
 def step_seconds(metrics: Mapping[str, Any]) -> float:
-    """Seconds of a training step, from its line of metrics, without validations and checkpoints."""
-    return float(sum(metrics[f"time/{phase}"] for phase in ("rollout", "reward", "train")))
+    """Seconds of a training step, from its line of metrics, without validations and checkpoints; of step 0, none."""
+    return float(sum(metrics.get(f"time/{phase}", 0.0) for phase in ("rollout", "reward", "train")))
 
 
 def newest(folder: Path) -> Path:

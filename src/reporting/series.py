@@ -32,7 +32,12 @@ class Series:
 
 def longest(groups: Sequence[Group]) -> int:
     """Number of steps of the longest run."""
-    return max(len(run.metrics) for group in groups for run in group.runs)
+    return max(_steps(groups))
+
+
+def _steps(groups: Sequence[Group]) -> list[int]:
+    """Number of steps of each run."""
+    return [int(run.metrics[-1]["step"]) for group in groups for run in group.runs]
 
 
 def window(groups: Sequence[Group]) -> int:
@@ -42,7 +47,7 @@ def window(groups: Sequence[Group]) -> int:
 
 def smoothing(groups: Sequence[Group]) -> str:
     """The running mean of curves in words; empty if there is none."""
-    size, shortest = window(groups), min(len(run.metrics) for group in groups for run in group.runs)
+    size, shortest = window(groups), min(_steps(groups))
     most = "up to " if shortest < 4 * size else ""  # short runs are averaged over a quarter of their steps
     return "" if size == 1 else f"running mean of {most}{size} steps"
 

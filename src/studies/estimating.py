@@ -24,8 +24,8 @@ from src.types import InputError
 from src.utils import tables
 
 PROBE = (
-    *("train.steps=2", "evaluation.every=0", "evaluation.keep_best=false", "evaluation.before=false"),
-    *("evaluation.limit=8", "evaluation.samples=1", "checkpoint.every=2", "tracking=none"),
+    *("train.steps=2", "evaluation.every=0", "evaluation.at_start=false", "evaluation.keep_best=false"),
+    *("evaluation.before=false", "evaluation.limit=8", "evaluation.samples=1", "checkpoint.every=2", "tracking=none"),
 )
 """Overrides of a run of two steps, from which the time of a whole one is computed."""
 
@@ -159,7 +159,7 @@ def _looks(settings: Any) -> int:
     """Number of validations of a run; weights that are kept as the best are validated once more, if not greedily."""
     asked = settings.evaluation
     again = asked.keep_best and asked.temperature > 0
-    return -(-settings.train.steps // asked.every) + again if asked.every else 0
+    return asked.at_start + -(-settings.train.steps // asked.every) + again if asked.every else 0
 
 
 def _problems(settings: Any) -> int:

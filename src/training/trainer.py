@@ -27,7 +27,7 @@ from src.training.dynamic_sampling import Batch, collect
 from src.training.learner import Learner
 from src.training.metrics_file import MetricsFile
 from src.training.optimism import with_optimism, without_optimism
-from src.training.rollout_files import rollout_file, write_rollouts
+from src.training.rollout_files import logged, rollout_file, write_rollouts
 from src.training.settings import TrainCommand
 from src.training.step_metrics import describe
 from src.types import NumberError, Problem, Rollout, Scores
@@ -80,6 +80,8 @@ class Trainer:
             Stopped: a signal was received. The state is that after the last completed optimizer step.
         """
         settings, state = self.settings, self.state
+        if settings.evaluation.at_start and not (state.step or state.validations):
+            self.log({"step": 0, "problems_seen": 0, **self.validate()})
         while state.step < settings.train.steps or state.pending:
             if not state.pending:
                 due = self.run.world.leads and state.step + 1 == settings.train.profile
@@ -92,12 +94,15 @@ class Trainer:
                 self.run.step = state.step
             metrics = {**state.pending, **self.validate()}
             state.pending = {}
-            self.metrics.log(metrics)
-            self.tracker.log(metrics)
-            self.show(metrics)
+            self.log(metrics)
             if state.step % settings.checkpoint.every == 0 or state.step == settings.train.steps:
                 self.save()
         return self.metrics.last()
+
+    def log(self, metrics: Mapping[str, Any]) -> None:
+        """Record and show the metrics of a step; those of step 0 have a validation only."""
+        for receive in (self.metrics.log, self.tracker.log, self.show):
+            receive(metrics)
 
     def step(self, step: int) -> dict[str, Any]:
         """Sample a batch and update the policy on it; ``step`` is 0-based.
@@ -268,11 +273,6 @@ def naming(step: int, problems: Mapping[int, str]) -> Iterator[None]:
         if error.tree is not None:
             where += f", problem {problems[error.tree]}, turn {'.'.join(map(str, error.path))}"
         raise NumberError(f"{where}: {error}", error.tree, error.path, error.fatal) from error
-
-
-def logged(step: int, every: int) -> bool:
-    """Whether the rollouts of a step (1-based) are written: of the first step and of every ``every``-th."""
-    return step == 1 or step % every == 0
 
 
 def order(count: int, seed: int, step: int, size: int) -> list[int]:

@@ -64,6 +64,9 @@ class Console:
     def step(self, metrics: Mapping[str, Any]) -> None:
         """Show the metrics of a completed training step."""
         step = metrics["step"]
+        if not step:  # the policy before training has been validated, and nothing else
+            self.note(f"step 0/{self.steps}  validation {metrics['validation/accuracy']:.1%}")
+            return
         note = f"reward {metrics['reward']:.3f}  accuracy {metrics['accuracy']:.1%}"
         if "validation/accuracy" in metrics:
             note += f"  validation {metrics['validation/accuracy']:.1%}"

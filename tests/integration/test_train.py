@@ -214,6 +214,49 @@ def test_keep_best_reports_the_best_validation_step(tmp_path: Path) -> None:
     assert ("last" in summary["evaluations"]) == (best != 3)
 
 
+def test_weights_before_training_are_kept_if_no_later_ones_validate_better(tmp_path: Path) -> None:
+    harmful = ["train.steps=3", "evaluation.keep_best=true", "evaluation.at_start=true", "optimizer.lr=0.5"]
+    run = run_small(tmp_path / "run", *harmful, "optimizer.warmup=0")
+    first, *later = metrics(run)
+    assert (first["step"], first["problems_seen"], first["validation/accuracy"] > 0) == (0, 0, True)
+    assert all(line["validation/accuracy"] < first["validation/accuracy"] for line in later)
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["best"]["step"], summary["reported_step"]) == (0, 0)
+    for before, after in zip(*(summary["evaluations"][part] for part in ("before", "after")), strict=True):
+        assert after["per_problem"] == before["per_problem"]  # the same weights and random numbers
+    assert {change["estimate"] for change in summary["evaluations"]["change"]} == {0.0}
+    assert {one["step"] for one in summary["evaluations"]["last"]} == {3}
+
+
+def test_a_validation_before_training_changes_nothing_else_and_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["train.steps=2", "evaluation.before=false"]
+    without = metrics(run_small(tmp_path / "without", *overrides))
+    at_start = [*overrides, "evaluation.at_start=true"]
+    whole = metrics(run_small(tmp_path / "whole", *at_start))
+
+    def all_but(names: tuple[str, ...], lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{key: value for key, value in line.items() if not key.startswith(names)} for line in lines]
+
+    timed = ("time/", "tokens_per_second")
+    banded = (*timed, "validation/band")  # a band covers all validations so far
+    assert all_but(banded, without) == all_but(banded, whole[1:])
+    honest = Trainer.step
+
+    def stopped(self: Trainer, step: int) -> dict[str, Any]:
+        monkeypatch.setattr(Trainer, "step", honest)
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "step", stopped)
+    run = tmp_path / "run"
+    with pytest.raises(SystemExit):
+        run_small(run, *at_start)
+    assert [line["step"] for line in metrics(run)] == [0]
+    resume(run)
+    assert all_but(timed, metrics(run)) == all_but(timed, whole)
+
+
 def test_the_optimism_of_greedy_answers_is_not_measurable(tmp_path: Path) -> None:
     greedy = ["evaluation.temperature=0", "evaluation.samples=1", "evaluation.before=false"]
     run = run_small(tmp_path / "run", "train.steps=2", "evaluation.keep_best=true", *greedy)

@@ -46,6 +46,7 @@ def test_the_best_checkpoint_needs_validation() -> None:
     assert "evaluation.keep_best=true needs validation accuracies" in mistakes(keep_best=True)
     assert Evaluation(**VALUES, keep_best=True, every=1).keep_best
     assert not Evaluation(**VALUES).keep_best
+    assert "evaluation.at_start=true needs validation accuracies" in mistakes(at_start=True)
 
 
 def run(validation_size: int = 10, trains: bool = True, verifier: Any = None) -> Any:

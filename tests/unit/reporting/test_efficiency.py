@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from src.reporting.efficiency import efficiency, enough, spent
+from src.reporting.pairs import generated
 from src.reporting.runs import Group, Run
+from src.reporting.series import longest
 
 
 def run(seed: int, tokens: int, steps: int = 3) -> Run:
@@ -27,6 +29,16 @@ def test_costs_add_up() -> None:
     assert spent(one, "problems") == {1: 8, 2: 16, 3: 24}
     assert spent(one, "generated tokens (thousands)") == {1: 2, 2: 4, 3: 6}
     assert spent(one, "seconds") == {1: 1.75, 2: 3.5, 3: 5.25}
+
+
+def test_a_validation_before_training_costs_nothing_and_is_no_step() -> None:
+    first = {"step": 0, "problems_seen": 0, "validation/accuracy": 0.1, "validation/low": 0.0, "validation/high": 0.2}
+    one = run(0, 2000)
+    later = Run(one.path, 0, "sums", {}, {}, frozenset(), {}, [first, *one.metrics])
+    assert spent(later, "generated tokens (thousands)") == {0: 0, 1: 2, 2: 4, 3: 6}
+    assert spent(later, "seconds") == {0: 0, 1: 1.75, 2: 3.5, 3: 5.25}
+    assert (generated(later), longest([Group("a", (later,))])) == (generated(one), 3)
+    assert [*efficiency([Group("a", (later,))]).axes[0].lines[0].get_xdata()] == [0, 8, 16, 24]
 
 
 def test_accuracy_is_drawn_against_the_mean_cost_of_the_seeds() -> None:

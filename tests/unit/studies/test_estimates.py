@@ -79,6 +79,8 @@ def test_validations_are_counted_on_a_gpu() -> None:
     one = evaluation_seconds(settings, shape_for(settings.model), device, chains, settings.benchmark.validation_size)
     more = estimating.computed(job(often), "H200") - estimating.computed(job(never), "H200")
     assert more == pytest.approx(3 * one)  # after 20, 40 and 50 steps
+    at_start = estimating.computed(job(often, "evaluation.at_start=true"), "H200")
+    assert at_start - estimating.computed(job(often), "H200") == pytest.approx(one)
     assert estimating.computed(job(often, "rounds=mixture"), "H200") > 0
     both = (often, "evaluation.before=false", "evaluation.keep_best=true")  # the last weights are tested, too
     assert estimating.computed(job(*both), "H200") - estimating.computed(job(often), "H200") == pytest.approx(one)

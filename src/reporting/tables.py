@@ -13,11 +13,12 @@ from typing import Any
 from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.statistics import Interval, t_quantile
 from src.reporting.evaluations import Name
-from src.reporting.measurement import change_corrected, floor_of, marked
+from src.reporting.measurement import change_corrected
 from src.reporting.notes import note
 from src.reporting.runs import Group, Run
 from src.reporting.variances import by_problem, detectable_change, smallest
 from src.utils import tables
+from src.utils.floor import floor_of, is_below, marked
 
 HEADINGS = (
     *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "corrected change", "detectable"),
@@ -53,7 +54,7 @@ class Result:
     @property
     def below_floor(self) -> bool:
         """Whether the change is below the measurement floor."""
-        return self.change is not None and self.floor is not None and abs(self.change.estimate) < self.floor
+        return self.change is not None and is_below(self.change.estimate, self.floor)
 
 
 def results(groups: Iterable[Group]) -> list[Result]:

@@ -20,12 +20,12 @@ from src.evaluation.joint import (
 )
 from src.evaluation.measuring import VerifierError
 from src.evaluation.multiple_testing import LEVEL, holm
-from src.evaluation.statistics import ROUNDING, Interval, paired_difference, paired_p
+from src.evaluation.statistics import Interval, paired_difference, paired_p
 from src.reporting import variances
 from src.reporting.evaluations import Name, rebuilt_verdicts, record_files
 from src.reporting.measurement import Summaries, errors_of
 from src.reporting.runs import Group, Run
-from src.reporting.tables import over_seeds, percent
+from src.reporting.tables import percent, spread
 from src.utils import tables
 from src.utils.files import read_jsonl
 from src.utils.floor import FLOOR, floor_of, is_below, marked
@@ -180,7 +180,7 @@ def pair(
         *what,
         *names,
         problems=paired_difference(before, after),
-        seeds=over_seeds(changes) if max(changes) - min(changes) > ROUNDING else None,
+        seeds=spread(changes),
         joint=joint,
         detectable=detectable_here(*arrays) if arrays else variances.over_problems(before, after),
         common=len(verdicts),

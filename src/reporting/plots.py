@@ -183,7 +183,12 @@ def named(label: str, seeds: int) -> str:
 
 def handle(label: str, seeds: int, index: int) -> Line2D:
     """The line of a group in a legend."""
-    return Line2D([], [], linewidth=2.2, label=named(label, seeds), markersize=5, **look(index).line)
+    return line(named(label, seeds), index)
+
+
+def line(label: str, index: int) -> Line2D:
+    """A line in a legend, with the look of this index."""
+    return Line2D([], [], linewidth=2.2, label=label, markersize=5, **look(index).line)
 
 
 def handles_of(groups: Sequence[Group]) -> list[Line2D]:

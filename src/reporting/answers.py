@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from src.evaluation.statistics import Interval
 from src.reporting.runs import Group, Run
 from src.reporting.tables import combine, percent
 from src.utils import tables
+from src.utils.floor import FLOOR, change_is_below, marked
 
 ENDINGS = ("right", "right_of_stated", "wrong", "changed_to_wrong", "unanswered", "truncated")
 NOTE = (
@@ -68,6 +69,7 @@ def kept(groups: Iterable[Group]) -> str:
         values = [value for run in chosen if (value := _optimism(run)) is not None]
         notes |= dict.fromkeys([GREEDY] if len(values) < len(chosen) else [])
         notes |= dict.fromkeys([OLDER] if any(_optimism(run) and not _paired(run) for run in chosen) else [])
+        notes |= dict.fromkeys([FLOOR] if any(below for run in chosen for *_, below in _moved_by_choice(run)) else [])
         if len(values) > 1:
             rows.append([group.label, "mean", "", "", "", percent(combine(values, -1, 1), "+"), ""])
     heads = ["runs", "seed", "best step", "validation", "fresh answers", "optimism", "best minus last on test splits"]
@@ -95,11 +97,7 @@ def _optimism(run: Run) -> Interval | None:
 
 def _chosen(run: Run) -> list[str]:
     best, optimism = run.summary["best"], _optimism(run)
-    changes = run.evaluations("last_to_best")
-    tests = [
-        f"{name.label(changes)}, {name.rounds}: {percent(Interval(one['estimate'], one['low'], one['high']), '+')}"
-        for name, one in changes.items()
-    ]
+    tests = [f"{test}: {marked(percent(change, '+'), below)}" for test, change, below in _moved_by_choice(run)]
     return [
         str(best["step"]),
         f"{100 * best['accuracy']:.1f}",
@@ -107,3 +105,12 @@ def _chosen(run: Run) -> list[str]:
         percent(optimism, "+") if optimism is None or _paired(run) else f"{100 * optimism.estimate:+.1f}",
         "; ".join(tests) or "the last step is the best",
     ]
+
+
+def _moved_by_choice(run: Run) -> Iterator[tuple[str, Interval, bool]]:
+    """Each test, the best weights' accuracy minus the last ones', and whether that is below the measurement floor."""
+    last, best, changes = (run.evaluations(part) for part in ("last", "after", "last_to_best"))
+    for name, one in changes.items():
+        change = Interval(one["estimate"], one["low"], one["high"])
+        below = change_is_below(one, last.get(name), best.get(name))
+        yield f"{name.label(changes)}, {name.rounds}", change, below

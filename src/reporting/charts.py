@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from src.evaluation.statistics import Interval
-from src.reporting.looks import Look, look
+from src.reporting.looks import GREYED, Look, look
 from src.reporting.runs import Group
 from src.reporting.series import (
     Series,
@@ -149,12 +149,12 @@ def _intervals(groups: Sequence[Group], rows: Sequence[Result]) -> dict[str, Any
         headings.append((top + HEADING / 2, test))
         top += HEADING
         for row in own:
-            drawn.append({**_style(looks[row.group]), "y": top + ROW / 2, **_whiskers(row, x)})
+            drawn.append({**_style(looks[row.group].greyed(row.below_floor)), "y": top + ROW / 2, **_whiskers(row, x)})
             top += ROW
     return {
         "kind": "intervals",
         "title": "Test accuracy before (hollow) and after (filled) training",
-        "note": "95 % intervals",
+        "note": "95 % intervals" + f"; grey: {GREYED}" * any(row.below_floor for row in rows),
         "width": WIDTH,
         "height": top + BOTTOM,
         "left": LEFT,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import string
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colour-blind-safe palette (https://jfly.uni-koeln.de/color)."""
@@ -14,6 +14,13 @@ DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 2.0), (1.2, 1.6), (7.0, 2.0, 
 
 MARKERS = ("o", "s", "^", "D", "v")
 """Circle, square, triangle, diamond and inverted triangle, as matplotlib names them."""
+
+
+GREY = "#a6a6a6"
+"""Colour of changes below the measurement floor."""
+
+GREYED = "change below the measurement floor"
+"""What grey means, in legends."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,10 @@ class Look:
     def line(self) -> dict[str, Any]:
         """The look of a line, as matplotlib's arguments."""
         return {"color": self.colour, "linestyle": (0, self.dash) if self.dash else "-", "marker": self.marker}
+
+    def greyed(self, below: bool) -> Self:
+        """The look of a change: grey if it is below the measurement floor."""
+        return replace(self, colour=GREY) if below else self
 
 
 def look(index: int) -> Look:

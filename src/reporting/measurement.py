@@ -1,4 +1,4 @@
-"""Errors of measurement in comparisons: of the verifier (``evaluation.labelled``) and the floor of flipped verdicts."""
+"""The verifier's errors (``evaluation.labelled``) in comparisons."""
 
 from __future__ import annotations
 
@@ -11,21 +11,6 @@ from src.evaluation.statistics import Interval
 
 Summaries = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
 """For each seed, the summaries of both sides of a comparison."""
-
-
-BELOW = "~"
-"""The mark of a difference below the measurement floor."""
-
-
-def floor_of(summaries: Iterable[Mapping[str, Any]]) -> float | None:
-    """The measurement floor of a comparison: the largest upper end of the share of flipped verdicts, of all evaluations
-    that measured it; ``None`` if none did."""
-    return max((one["floor"]["high"] for one in summaries if "floor" in one), default=None)
-
-
-def marked(text: str, below: bool) -> str:
-    """The cell of a difference, with a mark if it is below the measurement floor."""
-    return f"{text} {BELOW}" if below and text != "-" else text
 
 
 def error_of(summaries: Iterable[Mapping[str, Any]]) -> tuple[VerifierError, str | None] | None:

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCardData
 
 from src.models.settings import origin
 from src.reporting.evaluations import evaluations
+from src.utils.floor import FLOOR, change_is_below, marked
 from src.utils.tables import markdown
 
 SECTIONS = ("model", "rounds", "reward", "algorithm", "optimizer", "train")
@@ -159,17 +160,17 @@ def _fenced(text: str) -> str:
 def _results(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     name_of = settings["benchmark"]["name"]
     before, after, changes = (evaluations(summary, part, name_of) for part in ("before", "after", "change"))
-    rows = []
+    rows, below = [], []
     for name, result in after.items():
         change = changes.get(name)
-        moved = (
-            f"{_points(change['estimate'])} [{_points(change['low'])}, {_points(change['high'])}]" if change else "-"
-        )
+        below.append(change_is_below(change, before.get(name), result))
+        moved = marked(_change(change) if change else "-", below[-1])
         size = f"{result['problems']} x {result['samples']}, T = {result['temperature']:g}"
         base = _share(before[name]) if name in before else "-"
         rows.append((name.label(after), str(name.rounds), base, _share(result), moved, size))
     head = ("test split", "rounds", "base", "trained", "change", "problems x samples")
-    return f"Accuracy in %, with 95 % intervals in brackets.\n\n{markdown(head, rows)}"
+    note = f" {FLOOR}" if any(below) else ""
+    return f"Accuracy in %, with 95 % intervals in brackets.{note}\n\n{markdown(head, rows)}"
 
 
 def _data(summary: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -215,6 +216,10 @@ def _made(summary: Mapping[str, Any], settings: Mapping[str, Any], overrides: Se
 
 def _share(result: Mapping[str, Any]) -> str:
     return f"{100 * result['accuracy']:.1f} [{100 * result['low']:.1f}, {100 * result['high']:.1f}]"
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    return f"{_points(change['estimate'])} [{_points(change['low'])}, {_points(change['high'])}]"
 
 
 def _points(change: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from src.reporting.measurement import BELOW
+from src.utils.floor import FLOOR
 
 if TYPE_CHECKING:
     from src.reporting.tables import Result
@@ -24,10 +24,6 @@ JOINT = (
 VOTE = (
     "Vote: accuracy of the trained policy's most frequent answer of one round, with as many answers as fit into the "
     "tokens of the row, or as were sampled if these are fewer; their number is in brackets."
-)
-FLOOR = (
-    f"{BELOW}: below the measurement floor; the same weights under another layout of batches, or with another engine, "
-    "may differ by as much."
 )
 SEQUENCE = (
     "Tokens in sequence: generated tokens of the longest chain of turns that ends in the answer, where prompts quote "

@@ -20,15 +20,15 @@ from src.evaluation.joint import (
 )
 from src.evaluation.measuring import VerifierError
 from src.evaluation.multiple_testing import LEVEL, holm
-from src.evaluation.statistics import ROUNDING, Interval, paired_difference, paired_p
+from src.evaluation.statistics import Interval, paired_difference, paired_p
 from src.reporting import variances
 from src.reporting.evaluations import Name, rebuilt_verdicts, record_files
-from src.reporting.measurement import Summaries, errors_of, floor_of, marked
-from src.reporting.notes import FLOOR
+from src.reporting.measurement import Summaries, errors_of
 from src.reporting.runs import Group, Run
-from src.reporting.tables import over_seeds, percent
+from src.reporting.tables import percent, spread
 from src.utils import tables
 from src.utils.files import read_jsonl
+from src.utils.floor import FLOOR, floor_of, is_below, marked
 
 Verdicts = Mapping[tuple[str, str], Sequence[float]]
 """Verdicts on each problem, by its id and question."""
@@ -82,7 +82,7 @@ class Pair:
     @property
     def below_floor(self) -> bool:
         """Whether the difference is below the measurement floor."""
-        return self.floor is not None and abs(self.problems.estimate) < self.floor
+        return is_below(self.problems.estimate, self.floor)
 
 
 def pairs(groups: Sequence[Group]) -> list[Pair]:
@@ -180,7 +180,7 @@ def pair(
         *what,
         *names,
         problems=paired_difference(before, after),
-        seeds=over_seeds(changes) if max(changes) - min(changes) > ROUNDING else None,
+        seeds=spread(changes),
         joint=joint,
         detectable=detectable_here(*arrays) if arrays else variances.over_problems(before, after),
         common=len(verdicts),

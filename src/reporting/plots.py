@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from src.evaluation.statistics import Interval
-from src.reporting.looks import look
+from src.reporting.looks import GREY, GREYED, Look, look
 from src.reporting.runs import Group
 from src.reporting.series import (
     Points,
@@ -132,7 +132,10 @@ def curves(groups: Sequence[Group]) -> Figure:
 
 
 def before_after(rows: Sequence[Result]) -> Figure:
-    """Test accuracy of the base (hollow) and after training (filled), with 95 % intervals."""
+    """Test accuracy of the base (hollow) and after training (filled), with 95 % intervals.
+
+    Both are grey if the change is below the measurement floor.
+    """
     labels = {row.group: len(row.seed_numbers) for row in rows}
     order = list(labels)
     splits = list(dict.fromkeys(row.split for row in rows))
@@ -145,9 +148,10 @@ def before_after(rows: Sequence[Result]) -> Figure:
             place = len(labels) // 2 - index - (0 if len(labels) % 2 else 0.5)
             height = -tests.index((row.split, row.rounds)) + 0.7 * place / max(1, len(labels))
             apart = 0.0 if row.base is None else 0.14 / len(labels)  # so that the two intervals do not overlap
-            _point(axes, row.trained, height - apart, index, filled=True)
+            found = look(index).greyed(row.below_floor)
+            _point(axes, row.trained, height - apart, found, filled=True)
             if row.base is not None:
-                _point(axes, row.base, height + apart, index, filled=False)
+                _point(axes, row.base, height + apart, found, filled=False)
         axes.set_yticks([-index for index in range(len(tests))], [name_of_test(rows, *test, "\n") for test in tests])
         axes.set_ylim(-len(tests) + 0.5, 0.5)
         for index in range(1, len(tests)):
@@ -166,6 +170,8 @@ def before_after(rows: Sequence[Result]) -> Figure:
             Line2D([], [], linewidth=2.2, label=named(label, seeds), **{**look(index).line, "linestyle": "-"})
             for index, (label, seeds) in enumerate(labels.items())
         ]
+        if any(row.below_floor for row in rows):
+            handles.append(Line2D([], [], **{**grey, "color": GREY}, label=GREYED))
         legend(figure, handles)
     return figure
 
@@ -177,7 +183,12 @@ def named(label: str, seeds: int) -> str:
 
 def handle(label: str, seeds: int, index: int) -> Line2D:
     """The line of a group in a legend."""
-    return Line2D([], [], linewidth=2.2, label=named(label, seeds), markersize=5, **look(index).line)
+    return line(named(label, seeds), index)
+
+
+def line(label: str, index: int) -> Line2D:
+    """A line in a legend, with the look of this index."""
+    return Line2D([], [], linewidth=2.2, label=label, markersize=5, **look(index).line)
 
 
 def handles_of(groups: Sequence[Group]) -> list[Line2D]:
@@ -214,8 +225,7 @@ def _validation(axes: Axes, series: Series, index: int, most: int) -> None:
     axes.fill_between([*found], low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _point(axes: Axes, value: Interval, height: float, index: int, filled: bool) -> None:
-    found = look(index)
+def _point(axes: Axes, value: Interval, height: float, found: Look, filled: bool) -> None:
     axes.errorbar(
         [value.estimate],
         [height],

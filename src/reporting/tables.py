@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from src.evaluation.joint import joint_difference, joint_interval
-from src.evaluation.statistics import Interval, t_quantile
+from src.evaluation.statistics import ROUNDING, Interval, t_quantile
 from src.reporting.evaluations import Name
-from src.reporting.measurement import change_corrected, floor_of, marked
+from src.reporting.measurement import change_corrected
 from src.reporting.notes import note
 from src.reporting.runs import Group, Run
 from src.reporting.variances import by_problem, detectable_change, smallest
 from src.utils import tables
+from src.utils.floor import floor_of, is_below, marked
 
 HEADINGS = (
     *("runs", "test split", "rounds", "base", "trained", "corrected", "change", "corrected change", "detectable"),
@@ -53,7 +54,7 @@ class Result:
     @property
     def below_floor(self) -> bool:
         """Whether the change is below the measurement floor."""
-        return self.change is not None and self.floor is not None and abs(self.change.estimate) < self.floor
+        return self.change is not None and is_below(self.change.estimate, self.floor)
 
 
 def results(groups: Iterable[Group]) -> list[Result]:
@@ -175,6 +176,11 @@ def over_seeds(values: Sequence[float], lowest: float = -math.inf, highest: floa
     mean = statistics.fmean(values)
     half = t_quantile(len(values)) * statistics.stdev(values) / math.sqrt(len(values))
     return Interval(mean, max(lowest, mean - half), min(highest, mean + half))
+
+
+def spread(values: Sequence[float], lowest: float = -math.inf, highest: float = math.inf) -> Interval | None:
+    """The same, or ``None`` if the values are equal up to rounding: they show no spread between seeds."""
+    return over_seeds(values, lowest, highest) if max(values) - min(values) > ROUNDING else None
 
 
 def markdown(rows: Sequence[Result]) -> str:

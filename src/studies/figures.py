@@ -59,7 +59,6 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
     runs = list(dict.fromkeys(point.run for point in points))
     joined = not by_split or all(split[-1].isdigit() for split in splits)
     many = len(runs) > MOST_LINES
-    labels = {run: "base, before training" if run == BASE else run for run in runs}
     with plots.style():
         height = 1.4 + 0.28 * len(runs) if many else 4.0
         figure = Figure(figsize=(plots.WIDTH, height + 0.6 * by_split), layout="constrained")
@@ -78,14 +77,19 @@ def across(name: str, found: Mapping[tuple[str, Name], Mapping[int, tuple[Path, 
             axes.set(title=f"{title}, {problems} problems", xlabel="test split" if by_split else "rounds at evaluation")
         seeds = {run: max(len(point.summaries) for point in points if point.run == run) for run in runs}
         if many:
-            figure.axes[0].set_yticks(range(len(runs)), [plots.named(labels[run], seeds[run]) for run in runs])
+            figure.axes[0].set_yticks(range(len(runs)), [plots.named(in_words(run), seeds[run]) for run in runs])
         else:
             figure.axes[0].set(ylabel="accuracy (%), 95 % intervals")
             figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
-            plots.legend(figure, [plots.handle(labels[run], seeds[run], index) for index, run in enumerate(runs)])
+            plots.legend(figure, [plots.handle(in_words(run), seeds[run], index) for index, run in enumerate(runs)])
         unit = "accuracy in %" if many else "accuracy"
         figure.suptitle(f"Evaluation {name}: {unit}", x=0.01, ha="left", fontsize=10.5)
     return figure
+
+
+def in_words(run: str) -> str:
+    """The name of an evaluated policy in figures."""
+    return "base, before training" if run == BASE else run
 
 
 def _matrix(axes: Axes, points: list[Point], places: list[Any], runs: list[str]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.evaluation.statistics import ROUNDING
 from src.reporting import aggregations, pairs
 from src.reporting import tables as results
 from src.reporting.evaluations import Name
@@ -79,7 +78,7 @@ def _accuracies(found: Found) -> str:
     for (run, what), by_seed in found.items():
         some = [one for _, one in by_seed.values()]
         votes = [one["majority"] for one in some]
-        spread = results.over_seeds(votes, 0, 1) if max(votes) - min(votes) > ROUNDING else None
+        spread = results.spread(votes, 0, 1)
         rows.append(
             [
                 *(run, what.split, str(what.rounds), results.percent(results.over_runs(some))),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from src.reporting import aggregations, answers, efficiency, plots, tables, variances
 from src.reporting.runs import Group, read_run
-from src.studies import changes, dropping, figures, further, hours
+from src.studies import changes, dropping, equal_tokens, figures, further, hours
 from src.studies.comparing import comparisons
 from src.studies.jobs import Job
 from src.studies.registering import UNPLANNED, Plan
@@ -46,6 +46,8 @@ def write_report(name: str, study: Study, plan: Plan, jobs: Sequence[Job], folde
     for title, found in evaluations.items():
         if (figure := figures.across(title, found)) is not None:
             plots.save(figure, folder / f"evaluation_{re.sub('[^A-Za-z0-9_.-]+', '-', title).strip('-')}.png")
+    if (figure := equal_tokens.at_equal_tokens(evaluations)) is not None:
+        plots.save(figure, folder / "equal_tokens.png")
     write_text(folder / "report.md", "\n\n".join(part.strip("\n") for part in parts) + "\n")
     done = sum(job.complete for job in jobs)
     return f"{done} of {len(jobs)} jobs are done; the report is {folder / 'report.md'}"

@@ -15,6 +15,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from src.utils.floor import FLOOR, change_is_below, marked
+
 PLAIN_WIDTH = 120
 """Width in columns if the output is not a terminal."""
 
@@ -110,16 +112,21 @@ class Console:
         for heading in headings:
             shown.add_column(heading, no_wrap=heading != "test split")
         benchmarks = {after["benchmark"] for after in evaluations["after"]}
+        below = []
         for after in evaluations["after"]:
             base, change = before.get(_name(after)), changes.get(_name(after))
             split = after["split"] if len(benchmarks) == 1 else f"{after['benchmark']}/{after['split']}"
             moved = f"{100 * change['estimate']:+.1f} {_interval(change, '+')}" if change else "-"
+            below.append(change_is_below(change, base, after))
             tokens = f"{after['tokens_per_answer']:.1f}"
             if base:
                 tokens = f"{base['tokens_per_answer']:.1f} -> {tokens}"
-            cells = [split, str(after["rounds"]), percent(base) if base else "-", percent(after), moved]
+            cells = [split, str(after["rounds"]), percent(base) if base else "-", percent(after)]
+            cells.append(marked(moved, below[-1]))
             shown.add_row(*cells, *([tokens] if wide else []))
         self.console.print(shown)
+        if any(below):
+            self.note(FLOOR)
         folder = run.relative_to(Path.cwd()) if run.is_absolute() and run.is_relative_to(Path.cwd()) else run
         self.note(f"{summary['wall_clock_seconds']:.0f} s. Everything is in {folder}")
         self.note(f"Look closer: python -m src.solve run={folder} {shlex.quote('question=' + question)}")

@@ -10,10 +10,11 @@ import pytest
 
 from src.evaluation.corrected_changes import corrected_change
 from src.evaluation.measuring import VerifierError
-from src.reporting import notes, pairs, tables
+from src.reporting import pairs, tables
 from src.reporting.measurement import error_of
 from src.reporting.runs import Group, Run
 from src.reporting.tables import results
+from src.utils.floor import FLOOR
 from tests.helpers import markdown_tables
 
 ERROR = {"accepted": 10, "wrong": 100, "rejected": 20, "right": 100}
@@ -122,7 +123,7 @@ def test_pairs_below_the_floor_of_one_side_have_a_mark_of_their_own(sides: tuple
     cells = markdown_tables.rows(text)[1]
     assert cells[4].endswith(" ~") == below
     assert cells[5] == "-", "no interval, no mark"
-    assert (notes.FLOOR in text) == below
+    assert (FLOOR in text) == below
 
 
 def test_without_a_measured_floor_nothing_is_marked() -> None:

@@ -18,6 +18,7 @@ from src.config import ROOT
 from src.config.composing import raw
 from src.models.loading import load_policy
 from src.reporting.model_card import card, licence
+from src.utils.floor import FLOOR
 from tests.helpers import markdown_tables
 
 
@@ -172,6 +173,18 @@ def test_full_and_merged_models_are_not_called_adapters(summary: dict[str, Any])
         assert "PeftModel" not in text
     assert "All weights of `Qwen/Qwen2.5-0.5B-Instruct`" in full
     assert "A LoRA adapter merged into `Qwen/Qwen2.5-0.5B-Instruct`" in merged
+
+
+@pytest.mark.parametrize(("high", "below"), [(0.3, True), (0.2, False)])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_change_below_the_measurement_floor_has_the_mark_of_tables(
+    summary: dict[str, Any], high: float, below: bool, side: str
+) -> None:
+    summary["evaluations"][side][0]["floor"] = {"estimate": 0.0, "low": 0.0, "high": high}
+    text = card(summary, settings(), [])
+    changes = [row[4] for row in markdown_tables.rows(text) if row[0] == "test"]
+    assert changes == ["+26.3 [+24.3, +28.3]" + " ~" * below, "-"]
+    assert (FLOOR in text) == below
 
 
 # with a real run

@@ -24,9 +24,12 @@ from src.evaluation.joint import joint_difference, joint_interval
 from src.evaluation.multiple_testing import holm
 from src.report import report
 from src.reporting import aggregations, answers, notes, page_data, pages, pairs, plots, series, tables, variances
+from src.reporting.charts import charts
+from src.reporting.looks import GREY, GREYED, look
 from src.reporting.runs import find_runs, grouped, newest, read_run
 from src.types import InputError
 from src.utils.files import write_json, write_jsonl
+from src.utils.floor import FLOOR
 from tests.helpers import markdown_tables
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror='alert(2)'> & \"quotes\""
@@ -359,7 +362,23 @@ def test_changes_below_the_measurement_floor_are_marked(tmp_path: Path) -> None:
     assert cell.startswith("+20.0 [")
     assert cell.endswith("] ~"), "round brackets mean something else in pairs.md"
     assert [one["floor"] for one in csv.DictReader(tables.comma_separated(rows).splitlines())] == ["0.25", "0.25"]
-    assert notes.FLOOR in tables.markdown(rows)
+    assert FLOOR in tables.markdown(rows)
+
+
+@pytest.mark.parametrize(("high", "below"), [(0.25, True), (0.15, False), (None, False)])
+def test_accuracies_whose_change_is_below_the_measurement_floor_are_grey(
+    tmp_path: Path, high: float | None, below: bool
+) -> None:
+    floor = {} if high is None else {"floor": {"estimate": 0.0, "low": 0.0, "high": high}}
+    recorded_verdicts(fake_run(tmp_path / "a"), [1.0, 0.0], [1.0, 0.0], **floor)
+    figure = plots.before_after(rows_of(f"{tmp_path}/*"))
+    colours = {container.lines[0].get_color() for container in figure.axes[0].containers}
+    assert colours == {GREY if below else look(0).colour}
+    (legend,) = figure.legends
+    assert (GREYED in [text.get_text() for text in legend.get_texts()]) == below
+    (chart,) = [one for one in charts(grouped(find_runs([f"{tmp_path}/*"])[0]))["drawn"] if one["kind"] == "intervals"]
+    assert {row["colour"] for row in chart["rows"]} == colours
+    assert chart["note"] == "95 % intervals" + f"; grey: {GREYED}" * below
 
 
 def test_accuracies_corrected_for_the_verifier_have_a_column(tmp_path: Path) -> None:
@@ -393,6 +412,12 @@ def test_the_weights_that_keep_best_chose_stand_beside_the_last(tmp_path: Path) 
     _, cells = markdown_tables.rows(text)
     assert cells == ["0", "2", "64.0", "60.0 [50.0, 70.0]", "+4.0", "easy, 3: +1.0 [-2.0, +4.0]"]
     assert answers.OLDER in text, "without verdicts, only the interval of the fresh answers is known"
+    assert FLOOR not in text
+    summary["evaluations"]["after"][1]["floor"] = {"estimate": 0.0, "low": 0.0, "high": 0.02}
+    write_json(folder / "summary.json", summary)
+    text = answers.kept(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    assert markdown_tables.rows(text)[1][-1] == "easy, 3: +1.0 [-2.0, +4.0] ~"
+    assert FLOOR in text
 
 
 def test_the_optimism_has_the_interval_of_its_own_difference(tmp_path: Path) -> None:

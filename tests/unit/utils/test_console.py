@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console as RichConsole
 
 from src.utils.console import Console
+from src.utils.floor import FLOOR
 
 NUMBERS = {"accuracy": 0.574, "low": 0.552, "high": 0.596, "tokens_per_answer": 36.1, "pass_at": {"1": 0.574, "2": 0.8}}
 CHANGE = {"estimate": 0.479, "low": 0.456, "high": 0.501}
@@ -47,6 +48,20 @@ def test_the_table_of_results_does_not_wrap(width: int) -> None:
     table = lines[: next(index for index, line in enumerate(lines) if line.startswith("3 s."))]
     assert max(map(len, table)) <= width
     assert ("36.1 -> 36.1" in row) == (width > 100)
+
+
+@pytest.mark.parametrize(("high", "below"), [(0.5, True), (0.4, False)])
+def test_a_change_below_the_measurement_floor_has_the_mark_of_tables(high: float, below: bool) -> None:
+    console = Console(3)
+    file = screen(console, 80)
+    found = summary()
+    found["evaluations"]["before"][0]["floor"] = {"estimate": 0.0, "low": 0.0, "high": high}
+    console.results(found, Path("outputs/run"), "1 + 2 =")
+    first, second = [line.rstrip() for line in file.getvalue().splitlines() if line.lstrip().startswith("easy-")]
+    assert first.endswith("+50.1] ~" if below else "+50.1]")
+    assert second.endswith("+50.1]"), "the other evaluations measured no floor"
+    assert max(map(len, (first, second))) <= 80
+    assert (FLOOR in file.getvalue().splitlines()) == below
 
 
 @pytest.mark.parametrize("width", [80, 120])

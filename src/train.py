@@ -42,8 +42,8 @@ def trained(config: configuration.Config[Any], directory: Path) -> dict[str, Any
     from src.tracking.base import Tracker
     from src.training import checkpoint
     from src.training.metrics_file import MetricsFile, NoMetrics
-    from src.training.rollout_files import logged, lost
-    from src.training.trainer import Trainer
+    from src.training.rollout_files import lost
+    from src.training.trainer import Trainer, logged
     from src.utils import checkpoints
     from src.utils.console import Console
     from src.utils.environment import frozen_objects, make_deterministic, peak_memory
@@ -149,7 +149,6 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
     from src.models.sharding import sharded_state
     from src.training import checkpoint
     from src.training.learner import Learner
-    from src.training.trainer import State
     from src.utils.checkpoints import intact_best
 
     settings = run.settings
@@ -167,7 +166,7 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
         world=run.world,
     )
     if saved is None:
-        return learner, State()
+        return learner, checkpoint.State()
     content = checkpoint.load_state(saved)
     try:
         if content["state"]["best"]:
@@ -175,7 +174,7 @@ def restored(run: Run, saved: Path | None) -> tuple[Any, Any]:
         configuration.refuse_changes(run.directory, content["settings"], run.config.values)
         optimizer.load_state_dict(sharded_state(content["optimizer"], run.policy.parameters()))
         schedule.load_state_dict(content["schedule"])
-        return learner, State(**content["state"])
+        return learner, checkpoint.State(**content["state"])
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:

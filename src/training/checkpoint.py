@@ -12,6 +12,7 @@ import os
 import pickle
 import random
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,21 @@ STATE, OLD_STATE = "trainer_state.json", "trainer_state.pt"
 
 NUMPY: list[Any] = [np.ndarray, np.dtype, np.dtypes.UInt32DType, np.zeros(0).__reduce__()[0]]
 """What the state of NumPy's generator consisted of in checkpoints of older versions."""
+
+
+@dataclass
+class State:
+    """Progress of a run: the part of a checkpoint besides weights, optimizer, schedule and random states."""
+
+    step: int = 0
+    problems: int = 0  # problems sampled so far
+    verifier_failures: int = 0  # answers of training that the verifier gave no verdict on
+    nonfinite: int = 0  # rewards that were no finite numbers, and updates that were skipped for one
+    seconds: float = 0.0  # wall-clock time so far
+    tracker_id: str | None = None
+    validations: int = 0  # so far; 0 in checkpoints of older versions
+    best: dict[str, Any] = field(default_factory=dict)  # step, validation accuracy and verdicts of the best weights
+    pending: dict[str, Any] = field(default_factory=dict)  # metrics of a step that is trained but not yet validated
 
 
 class Saveable(Protocol):

@@ -21,11 +21,6 @@ LONGEST = 4
 """Bytes of the longest character in UTF-8."""
 
 
-def logged(step: int, every: int) -> bool:
-    """Whether the rollouts of a step (1-based) are written: of the first step and of every ``every``-th."""
-    return step == 1 or step % every == 0
-
-
 def write_rollouts(
     path: Path,
     rollouts: Sequence[Rollout],

@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +26,7 @@ from src.training.dynamic_sampling import Batch, collect
 from src.training.learner import Learner
 from src.training.metrics_file import MetricsFile
 from src.training.optimism import with_optimism, without_optimism
-from src.training.rollout_files import logged, rollout_file, write_rollouts
+from src.training.rollout_files import rollout_file, write_rollouts
 from src.training.settings import TrainCommand
 from src.training.step_metrics import describe
 from src.types import NumberError, Problem, Rollout, Scores
@@ -39,21 +38,6 @@ from src.verifiers.judge import Judge
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class State:
-    """Progress of a run: the part of a checkpoint besides weights, optimizer, schedule and random states."""
-
-    step: int = 0
-    problems: int = 0  # problems sampled so far
-    verifier_failures: int = 0  # answers of training that the verifier gave no verdict on
-    nonfinite: int = 0  # rewards that were no finite numbers, and updates that were skipped for one
-    seconds: float = 0.0  # wall-clock time so far
-    tracker_id: str | None = None
-    validations: int = 0  # so far; 0 in checkpoints of older versions
-    best: dict[str, Any] = field(default_factory=dict)  # step, validation accuracy and verdicts of the best weights
-    pending: dict[str, Any] = field(default_factory=dict)  # metrics of a step that is trained but not yet validated
-
-
 class Trainer:
     """Trains a run from the position in ``state`` to its last step."""
 
@@ -61,7 +45,7 @@ class Trainer:
         self,
         run: Run,
         learner: Learner,
-        state: State,
+        state: checkpoint.State,
         metrics: MetricsFile,
         tracker: Tracker,
         stop: StopRequest,
@@ -273,6 +257,11 @@ def naming(step: int, problems: Mapping[int, str]) -> Iterator[None]:
         if error.tree is not None:
             where += f", problem {problems[error.tree]}, turn {'.'.join(map(str, error.path))}"
         raise NumberError(f"{where}: {error}", error.tree, error.path, error.fatal) from error
+
+
+def logged(step: int, every: int) -> bool:
+    """Whether the rollouts of a step (1-based) are written: of the first step and of every ``every``-th."""
+    return step == 1 or step % every == 0
 
 
 def order(count: int, seed: int, step: int, size: int) -> list[int]:

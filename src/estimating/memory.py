@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,10 @@ NF4 = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 LOGIT_COPIES = 5
 """Number of single-precision tensors of a chunk's logits that are alive together: logits, logits divided by the
 temperature, log-probs, probabilities, and their product or the gradient."""
+
+SAMPLED_COPIES = 4
+"""The same in sampling a token per row, without top-p: logits, logits divided by the temperature, probabilities, and
+probabilities padded to whole blocks."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Demand:
     optimizer: float
     merging: float  # copies of the weight matrices that the adapter is merged into while sampling
     cache: float  # KV cache
+    sampling: float  # logits of the rows that are sampled together
     activations: float  # kept for the backward pass
     logits: float
 
@@ -53,7 +59,7 @@ class Demand:
     @property
     def peak(self) -> float:
         """Maximum number of bytes at any time."""
-        return self.resident + max(self.merging + self.cache, self.activations + self.logits)
+        return self.resident + max(self.merging + self.cache + self.sampling, self.activations + self.logits)
 
 
 def weight_bytes(shape: Shape, model: ModelSettings) -> float:
@@ -71,14 +77,15 @@ def activation_bytes(shape: Shape, model: ModelSettings, tokens: int, width: int
     """Bytes of activations that a forward pass over ``tokens`` keeps for its backward pass.
 
     ``width`` is the length of a sequence; by default all tokens are one sequence. Numbers per token and layer, with
-    h = hidden size, a = width of all heads, f = intermediate size:
+    h = hidden size, a = width of all heads, f = intermediate size, n = normalized width (2h in a Llama):
 
-    - 2h for the residual stream and 2 scales of the norms (single precision);
+    - n for the inputs of the norms and 2 scales (single precision);
     - 2a for queries and attention output, and one log-sum-exp per head (single precision);
     - 3f for the gated MLP;
     - keys and values; on a GPU these are repeated for all heads, plus ``width`` for the attention mask;
-    - the inputs of trained matrices: 4h + f if all weights are trained; for an adapter, whose projections share inputs,
-      2h + f plus r per matrix. With half-precision weights, a half-precision copy of the adapter is kept too.
+    - the inputs of trained matrices: 2h + f, and n for the norms if all weights are trained; for an adapter, whose
+      projections share inputs, r per matrix. With half-precision weights, a half-precision copy of the adapter is kept
+      too.
 
     With gradient checkpointing, all of this counts for one layer only, plus the input of every layer.
 
@@ -87,20 +94,34 @@ def activation_bytes(shape: Shape, model: ModelSettings, tokens: int, width: int
     """
     size, h, a, f = model.precision.itemsize, shape.hidden, shape.attended, shape.intermediate
     keys: float = 2 * shape.kv_heads * shape.head_size if model.placed == "cpu" else 2 * a + (width or tokens)
-    inputs, copy = 4.0 * h + f, 0.0
+    inputs, copy = 2 * h + f + shape.normalized, 0.0
     if model.lora is not None:
         r, targets = model.lora.r, model.lora.targets
         inputs = 2 * h + f + r * len(shape.adapted(targets)) / shape.layers
         copy = size * shape.adapter(r, targets) / shape.layers if size < 4 else 0.0
-    kept = tokens * (size * (2 * a + 3 * f + keys + inputs) + max(size, 4) * 2 * h + 4 * (shape.heads + 2)) + copy
+    norms = max(size, 4) * shape.normalized
+    kept = tokens * (size * (2 * a + 3 * f + keys + inputs) + norms + 4 * (shape.heads + 2)) + copy
     return shape.layers * tokens * size * h + kept if model.gradient_checkpointing else shape.layers * kept
+
+
+def logit_bytes(shape: Shape, model: ModelSettings, tokens: int) -> float:
+    """Bytes for the logits of training on ``tokens``, of which as many as ``LOGITS_AT_ONCE`` allows are alive together.
+
+    A trained head has its gradient summed over such pieces before it is added to that of earlier micro-batches: the sum
+    and the gradient of one piece are alive beside three of the ``LOGIT_COPIES``.
+    """
+    size, asked = model.precision.itemsize, tokens * shape.vocabulary
+    piece = min(LOGITS_AT_ONCE, asked) * max(size, 4)
+    summed = 2 * shape.vocabulary * shape.hidden * size if model.lora is None and asked > LOGITS_AT_ONCE else 0
+    return max(LOGIT_COPIES * piece, 3 * piece + summed)
 
 
 def demand(shape: Shape, job: Job) -> Demand:
     """Estimate the memory demand of a job, with AdamW's two moments for all trained parameters.
 
     Adapters have at least single precision, as PEFT creates them. The attention mask is counted for one sequence with
-    all tokens of a micro-batch, which is the maximum.
+    all tokens of a micro-batch, which is the maximum. Rows that are sampled together are counted as if each had
+    ``model.round_tokens`` tokens, its prompt included, which is about the maximum.
     """
     model = job.model
     size = model.precision.itemsize
@@ -109,7 +130,7 @@ def demand(shape: Shape, job: Job) -> Demand:
     trained = (adapter if lora else shape.parameters * size) if job.micro_batch_tokens else 0
     merges = lora is not None and model.quantization is None and model.precision in (torch.float32, torch.float64)
     merged = sum(i * o for i, o in shape.adapted(lora.targets).values()) * size if lora and merges else 0
-    logits = min(LOGITS_AT_ONCE, job.micro_batch_tokens * shape.vocabulary) * max(size, 4) * LOGIT_COPIES
+    rows = math.ceil(job.cache_tokens / model.round_tokens)
     return Demand(
         weights=weight_bytes(shape, model),
         adapter=adapter,
@@ -118,6 +139,7 @@ def demand(shape: Shape, job: Job) -> Demand:
         optimizer=2 * (trained if job.moment_bytes is None else job.moment_bytes * trained // max(size, 4)),
         merging=merged if job.cache_tokens else 0,
         cache=cache_bytes(shape, model) * job.cache_tokens * (1 + PREFIXES),
+        sampling=rows * shape.vocabulary * max(size, 4) * SAMPLED_COPIES,
         activations=activation_bytes(shape, model, job.micro_batch_tokens) if job.micro_batch_tokens else 0,
-        logits=logits,
+        logits=logit_bytes(shape, model, job.micro_batch_tokens),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ class Shape:
 
     ``matrices`` holds (inputs, outputs) of each linear map in the layers, by name. Every token is multiplied with them;
     adapters may be attached to them, and 4-bit quantization packs them. The output head is not included.
+    ``normalized`` is the width of all vectors that a layer normalizes per token: twice the hidden size in a Llama, more
+    in Gemma, which also normalizes queries, keys, and the outputs of attention and MLP.
     """
 
     layers: int
@@ -24,6 +27,7 @@ class Shape:
     vocabulary: int
     parameters: int  # all parameters; shared ones count once
     matrices: Mapping[str, tuple[int, int]]
+    normalized: float
 
     @property
     def body(self) -> int:
@@ -50,14 +54,22 @@ def shape_of(model: Any) -> Shape:
     """Read the sizes of a dense causal LM from transformers (mixtures of experts are not supported)."""
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
-    heads = config.num_attention_heads
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    whole = {"q_norm": heads * head_size, "k_norm": kv_heads * head_size}  # their weights may be those of one head
+    norms = (
+        whole.get(name.rpartition(".")[2], module.weight.numel())
+        for name, module in model.named_modules()
+        if re.search(r"\.\d+\.", name) and getattr(getattr(module, "weight", None), "ndim", 0) == 1
+    )
     return Shape(
-        layers=config.num_hidden_layers,
+        layers=layers,
         hidden=config.hidden_size,
         intermediate=config.intermediate_size,
         heads=heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        kv_heads=kv_heads,
+        head_size=head_size,
         vocabulary=config.vocab_size,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         matrices={
@@ -65,4 +77,5 @@ def shape_of(model: Any) -> Shape:
             for name, module in model.named_modules()
             if module is not head and hasattr(module, "in_features")
         },
+        normalized=sum(norms) / layers,
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import glob
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from src import config as configuration
 from src.reporting.evaluations import Name, evaluations
+from src.reporting.warmups import WARM_UP, lacks, texts, with_warm_up
 from src.types import InputError
 from src.utils.files import read_jsonl
 
@@ -25,7 +26,8 @@ class Run:
 
     ``settings`` is flat and unresolved (a value that follows another by interpolation is not a difference of its own),
     without ``seed`` and ``tracking``, which do not distinguish groups. It also holds the hash of the initial weights
-    and the origin of the training and test data, so that runs on other data are never grouped.
+    and the origin of the training and test data, so that runs on other data are never grouped. ``find_runs`` puts the
+    settings of a seed's own warm-up in place of its folder.
     """
 
     path: Path
@@ -80,13 +82,11 @@ def read_run(path: Path) -> Run:
         )
     benchmark = str(config.benchmark.name)  # interpolations resolved
     raw, given = configuration.written(path)
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in raw.items()}
-    settings = {key: value for key, value in texts.items() if key != "seed" and key.partition(".")[0] != "tracking"}
     return Run(
         path=path,
         seed=int(summary["seed"]),
         benchmark=benchmark,
-        settings={**settings, "base_sha256": summary["base_sha256"], **_origins(summary, benchmark)},
+        settings={**texts(raw), "base_sha256": summary["base_sha256"], **_origins(summary, benchmark)},
         choices={
             name: "none" if choice == "None" else choice
             for name, choice in summary["choices"].items()
@@ -112,27 +112,41 @@ def find_runs(patterns: str | Iterable[str]) -> tuple[list[Run], list[str]]:
     Raises:
         InputError: a glob matches nothing, or no match is a complete run.
     """
-    runs: dict[Any, Run] = {}
+    found: list[Run] = []
     left_out: list[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        found = sorted(map(Path, glob.glob(pattern)), key=lambda path: _natural(str(path)))  # noqa: PTH207 (absolute)
-        matches = [path for path in found if path.name not in configuration.SWEEP_FILES]
+        paths = sorted(map(Path, glob.glob(pattern)), key=lambda path: _natural(str(path)))  # noqa: PTH207 (absolute)
+        matches = [path for path in paths if path.name not in configuration.SWEEP_FILES]
         if not matches:
             raise InputError(f"runs={pattern}: nothing matches; name run directories, e.g. runs='outputs/*/*'")
         for path in matches:
             try:
-                run = read_run(path)
+                found.append(read_run(path))
             except InputError as error:
                 left_out.append(str(error))
-                continue
-            key = (run.identity, run.seed)
-            earlier = runs.pop(key, None)
-            if earlier is not None and earlier.path != path:
-                left_out.append(f"{earlier.path}: has the same settings and seed as {path}, which is used instead")
-            runs[key] = run
-    if not runs:
+    if not found:
         raise InputError("none of the matches is a complete run:", *left_out)
+    runs: dict[Any, Run] = {}
+    for run in _with_own_warm_ups(found):
+        key = (run.identity, run.seed)
+        earlier = runs.pop(key, None)
+        if earlier is not None and earlier.path != run.path:
+            left_out.append(f"{earlier.path}: has the same settings and seed as {run.path}, which is used instead")
+        runs[key] = run
     return list(runs.values()), left_out
+
+
+def _with_own_warm_ups(runs: Sequence[Run]) -> Iterator[Run]:
+    """The runs; where each seed has a warm-up of its own, its settings replace its folder.
+
+    A folder that several seeds share keeps its name: these runs are one group without the others.
+    """
+    seeds: dict[Any, set[int]] = {}
+    for run in runs:
+        seeds.setdefault(run.identity, set()).add(run.seed)
+    for run in runs:
+        own = len(seeds[run.identity]) == 1
+        yield replace(run, settings=with_warm_up(run.settings, run.seed)) if own else run
 
 
 def step_seconds(metrics: Mapping[str, Any]) -> float:
@@ -186,7 +200,7 @@ def labels(groups: Sequence[Sequence[Run]]) -> list[str]:
         if (name in given and name not in EVERYWHERE)
         or not any(choice != name and _covers(choice, name) and _follows(values, by) for choice, by in choices.items())
     }
-    names = {name: name if name in choices else _short(name, settings) for name in told}
+    names = {name: name if name in choices or name.startswith(WARM_UP) else _short(name, settings) for name in told}
     chosen = {name: values for name, values in told.items() if name.partition("/")[0] != "data"}
     for shown, limit in ((chosen, 24), (told, 24), (told, None)):
         result = [
@@ -201,7 +215,8 @@ def labels(groups: Sequence[Sequence[Run]]) -> list[str]:
 def _differing(tables: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
     names = dict.fromkeys(name for table in tables for name in table)
     columns = {name: [table.get(name, "none") for table in tables] for name in names}
-    return {name: values for name, values in columns.items() if len(set(values)) > 1}
+    compared = {name: {table.get(name, "none") for table in tables if not lacks(table, name)} for name in names}
+    return {name: values for name, values in columns.items() if len(compared[name]) > 1}
 
 
 def _covers(choice: str, name: str) -> bool:

@@ -126,21 +126,33 @@ def _jobs(
     ]
     known: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     named = {str(job.directory): job.directory.name for same in warm.values() for job in same}
-    pending = [str(job.directory) for same in warm.values() for job in same if not job.complete]
+    wrong: dict[tuple[str, ...], list[str]] = {}
     for seed, own in zip(seeds, filled, strict=True):
         if own not in known:  # warm-ups of several seeds make several commands
             asked = [seed for seed, other in zip(seeds, filled, strict=True) if other == own]
             try:
-                known[own], wrong = configuration.deciding(kind, own, asked)
+                known[own], wrong[own] = configuration.deciding(kind, own, asked)
             except InputError as error:
                 errors += error.problems
                 return []
-            errors += [error for error in wrong if not any(folder in error for folder in pending)]
         starts.setdefault(name, {key: known[own][0].get(key) for key in STARTING})
         folder = root / ("evaluations" if kind == "evaluate" else "runs") / _identity(kind, known[own].pop(0), named)
         done = folder / ("results.json" if kind == "evaluate" else "summary.json")
         jobs.append(Job(kind, name, seed, (*own, f"seed={seed}"), folder, done))
+    for own, problems in wrong.items():
+        needed = any(not job.complete for job in jobs if job.overrides[:-1] == own)
+        errors += _mistakes(problems, [job for same in warm.values() for job in same], needed)
     return jobs
+
+
+def _mistakes(problems: Sequence[str], warm: Sequence[Job], needed: bool) -> Iterator[str]:
+    """Mistakes in settings, without adapters of warm-ups that are still to be trained or that no missing job needs."""
+    for problem in problems:
+        warmup = next((job for job in warm if str(job.directory) in problem), None)
+        if warmup is None:
+            yield problem
+        elif warmup.complete and needed:
+            yield f"{problem}. To train this warm-up again, remove {warmup.directory}"
 
 
 def _identity(kind: str, decided: dict[str, Any], named: dict[str, str]) -> str:

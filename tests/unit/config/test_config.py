@@ -18,9 +18,14 @@ from src.config.validating import command_class, examined, explained
 from src.settings import Section
 from src.types import InputError, Sampling, Turn
 
-PARTS = "study/warmups"  # parts of plans, which the plans name in their defaults
+
+def is_part(file: Path) -> bool:
+    """Whether a file is a part of options of the group above it, which name it in their defaults."""
+    return file.read_text(encoding="utf-8").startswith(f"# @package {file.parent.parent.name}\n")
+
+
 OPTIONS = [
-    f"{group}/{path.stem}" for group in groups() if group != PARTS for path in sorted((CONF / group).glob("*.yaml"))
+    f"{group}/{path.stem}" for group in groups() for path in sorted((CONF / group).glob("*.yaml")) if not is_part(path)
 ]
 QUESTIONS = CONF.parent / "tests" / "data" / "questions.jsonl"
 
@@ -71,8 +76,8 @@ def commands_with(group: str) -> list[str]:
 
 def test_every_file_is_a_command_or_an_option() -> None:
     assert all(issubclass(command_class(name), Section) for name in commands())
-    parts = sum(1 for _ in (CONF / PARTS).glob("*.yaml"))
-    assert len(OPTIONS) + len(commands()) + parts == sum(1 for _ in CONF.rglob("*.yaml"))
+    files = [file for file in CONF.rglob("*.yaml") if not is_part(file)]
+    assert len(OPTIONS) + len(commands()) == len(files)
 
 
 def tried(command: str, overrides: list[str]) -> tuple[DictConfig, Any, list[str]]:

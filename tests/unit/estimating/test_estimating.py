@@ -8,22 +8,24 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, Qwen2Config
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, Qwen2Config
 
 from src import run
 from src.config import compose
+from src.engines.local.sampling import draw
 from src.estimating import fitting, operations
 from src.estimating.available import available
 from src.estimating.fitting import bounded, check_memory, refusal
-from src.estimating.memory import Job, activation_bytes, demand, weight_bytes
+from src.estimating.memory import Job, activation_bytes, demand, logit_bytes, weight_bytes
 from src.estimating.shape import shape_of
 from src.estimating.time import Device, decoding_step, writing
 from src.models.gradient_checkpointing import recompute
 from src.models.loading import blueprint, load_codec, load_policy
-from src.models.policy import Policy
+from src.models.policy import Policy, token_logprobs
 from src.models.quantization import check_quantization
 from src.models.settings import Lora, ModelSettings
 from src.solve import solve
+from src.speed.peak import taken
 from src.types import InputError, Row
 from tests.helpers.tiny_models import kept_for_backward
 
@@ -36,6 +38,16 @@ SMALL = Qwen2Config(
     num_attention_heads=8,
     num_key_value_heads=2,
     tie_word_embeddings=False,
+)
+GEMMA = Gemma3TextConfig(  # a layer of gemma-3-270m, with few layers and tokens
+    vocab_size=500,
+    hidden_size=640,
+    intermediate_size=2048,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=1,
+    head_dim=256,
+    sliding_window=512,
 )
 QWEN_3B = Qwen2Config(  # as published with Qwen2.5-3B-Instruct
     vocab_size=151936,
@@ -108,14 +120,16 @@ def test_operations_equal_pytorchs_flop_counter(r):
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("family", "device"), [(SMALL, "cpu"), (SMALL, "cuda"), (GEMMA, "cpu")], ids=["qwen-cpu", "qwen-cuda", "gemma-cpu"]
+)
 @pytest.mark.parametrize(("dtype", "r"), [("float32", 8), ("float32", 0), ("bfloat16", 8)])
-def test_activations_equal_the_bytes_that_autograd_keeps(dtype, r, device, checkpointed):
+def test_activations_equal_the_bytes_that_autograd_keeps(family, dtype, r, device, checkpointed):
     """The GPU case is tested on the CPU with the attention implementation that the policy uses on a GPU."""
     row = Row((1,) * 24, (1,) * 40, (0.0,) * 40, 1.0, 1.0, 1.0, 0, (0,))
 
     def sized(layers):
-        return Qwen2Config(**{**SMALL.to_dict(), "num_hidden_layers": layers, "layer_types": None})
+        return type(family)(**{**family.to_dict(), "num_hidden_layers": layers, "layer_types": None})
 
     def kept(layers):
         network = AutoModelForCausalLM.from_config(sized(layers), dtype=getattr(torch, dtype))
@@ -137,6 +151,31 @@ def test_activations_equal_the_bytes_that_autograd_keeps(dtype, r, device, check
         return activation_bytes(shape_of(meta(sized(layers))), settings, 64)
 
     assert kept(3) - kept(2) == pytest.approx(estimated(3) - estimated(2), rel=0.01)
+
+
+def test_logits_of_all_rows_are_counted_in_sampling():
+    vocabulary, rows = 262144, 40
+    shape = shape_of(meta(Gemma3TextConfig(**{**GEMMA.to_dict(), "vocab_size": vocabulary})))
+    settings = model().replace(round_tokens=160)
+    need = demand(shape, Job(settings, cache_tokens=rows * 160))
+    assert need.peak == need.resident + need.merging + need.cache + need.sampling
+    logits, ones = torch.zeros(rows, vocabulary), torch.ones(rows, dtype=torch.float64)
+    more = taken(lambda: draw(logits, 0.8 * ones, ones, 0.5 * ones)) * 2**20
+    assert need.sampling == pytest.approx(logits.nbytes + more, rel=0.1)
+
+
+def test_a_trained_head_has_gradients_of_pieces():
+    vocabulary, width, tokens = 262144, 192, 192  # three pieces
+    weight = torch.zeros(vocabulary, width, requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    hidden, ones = torch.zeros(tokens, width, requires_grad=True), torch.ones(tokens)
+
+    def step():
+        torch.autograd.backward(token_logprobs(hidden, lambda x: x @ weight.T, ones.long(), ones)[0].sum())
+
+    shape = shape_of(meta(Gemma3TextConfig(**{**GEMMA.to_dict(), "vocab_size": vocabulary, "hidden_size": width})))
+    assert logit_bytes(shape, model(r=None), tokens) == pytest.approx(taken(step) * 2**20, rel=0.1)
+    assert logit_bytes(shape, model(), tokens) == 5 * 4 * 2**24
 
 
 def test_bytes_of_4_bit_weights_equal_those_of_bitsandbytes():

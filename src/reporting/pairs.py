@@ -128,9 +128,12 @@ def _common(
     first, second = (run.evaluations("after") for run in paired[0])
     names = [name for name in first if name in second]
     for name in names:
-        verdicts: list[tuple[Verdicts, Verdicts]] = [(_verdicts(a, name), _verdicts(b, name)) for a, b in paired]
+        verdicts = [(_recorded(a, name), _recorded(b, name)) for a, b in paired]
+        if not all(one for both in verdicts for one in both):  # records of some are deleted
+            sides = [[run.evaluations("after")[name] for run in both] for both in paired]
+            verdicts = [(rebuilt_verdicts(a), rebuilt_verdicts(b)) for a, b in sides]
         if same_problems(verdicts):
-            yield name, verdicts, list(verdicts[0][0]), names  # else other problems, or deleted records
+            yield name, verdicts, list(verdicts[0][0]), names  # else other problems, or summaries without verdicts
 
 
 def same_problems(verdicts: Sequence[tuple[Verdicts, Verdicts]]) -> bool:
@@ -256,18 +259,15 @@ def markdown(found: Iterable[Pair]) -> str:
     return f"{tables.markdown(headings, rows)}\n\n{' '.join(notes)}\n" + (f"\n{spread}" if spread else "")
 
 
-def _verdicts(run: Run, name: Name) -> dict[tuple[str, str], list[float]]:
-    """The verdicts after training on each problem, by its id and question.
-
-    If the records are deleted, those of the summary, by the problem's place; empty if it has none.
-    """
+def _recorded(run: Run, name: Name) -> Verdicts:
+    """The verdicts after training on each problem, by its id and question; empty if the records are deleted."""
     summary = run.evaluations("after")[name]
     folder = run.path / "evaluation" / f"step_{summary['step']}"
     found: dict[tuple[str, str], list[float]] = {}
     for file in record_files(folder, name, summary):
         for record in read_jsonl(file):
             found.setdefault((record["id"], record["question"]), []).append(record["correct"])
-    return found or rebuilt_verdicts(summary)
+    return found
 
 
 def p_value(value: float) -> str:

@@ -83,10 +83,8 @@ def test_the_recommended_design_has_its_power_in_most_pilots() -> None:
     assert small / 60 <= 0.2
 
 
-def without_records(folder: Path, marks: list[list[float]]) -> None:
-    """Delete the records of a run and write the sums of its verdicts into its summary, as in recorded studies."""
-    for file in (folder / "evaluation").glob("*/*"):
-        file.unlink()
+def with_sums(folder: Path, marks: list[list[float]]) -> None:
+    """Write the sums of a run's verdicts into its summary."""
     summary = json.loads((folder / "summary.json").read_text())
     for one in summary["evaluations"]["after"]:
         one["per_problem"], one["samples"] = [sum(row) for row in marks], len(marks[0])
@@ -96,8 +94,11 @@ def without_records(folder: Path, marks: list[list[float]]) -> None:
     write_json(folder / "summary.json", summary)
 
 
-def planned(folder: Path, levels: tuple[float, ...], samples: int, records: bool, capsys: Captured) -> str:
-    """What the command says about runs of two methods with three seeds each, at three rounds."""
+def planned(folder: Path, levels: tuple[float, ...], samples: int, kept: tuple[int, ...], capsys: Captured) -> str:
+    """What the command says about runs of two methods with three seeds each, at three rounds.
+
+    Only the seeds ``kept`` have records; those of the others are deleted, as in recorded studies.
+    """
     rng = np.random.default_rng(2)
     for name, easier in (("a", 0.0), ("b", 0.2)):
         for seed in (0, 1, 2):
@@ -105,15 +106,17 @@ def planned(folder: Path, levels: tuple[float, ...], samples: int, records: bool
             drawn = rng.random((40, samples)) + easier
             marks = np.array(levels)[np.digitize(drawn, np.linspace(0, 1, len(levels) + 1)[1:-1])].tolist()
             run = fake_run(folder / f"{name}{seed}", seed, choices=choice, settings={"reward": choice}, marks=marks)
-            if not records:
-                without_records(run, marks)
+            with_sums(run, marks)
+            for file in [] if seed in kept else (run / "evaluation").glob("*/*"):
+                file.unlink()
     assert configuration.launch("plan", plan, [f"runs='{folder}/*'", "effect=20"]) == 0
     return capsys.readouterr().out.partition("3 rounds\n")[2].partition("## ")[0]
 
 
 def test_sums_of_verdicts_plan_as_their_records_do(tmp_path: Path, capsys: Captured) -> None:
-    full = planned(tmp_path / "records", (0.0, 1.0), 4, True, capsys)
-    assert full == planned(tmp_path / "sums", (0.0, 1.0), 4, False, capsys)
+    full = planned(tmp_path / "records", (0.0, 1.0), 4, (0, 1, 2), capsys)
+    assert full == planned(tmp_path / "sums", (0.0, 1.0), 4, (), capsys)
+    assert full == planned(tmp_path / "mixed", (0.0, 1.0), 4, (1, 2), capsys), "a recorded study with further seeds"
     _, *rows = markdown_tables.rows(full)
     assert all(len({*row[1:]}) == 5 for row in rows[:6]), "more samples find smaller differences"
     assert "3 seeds, 40 problems and 4 samples" in full
@@ -122,15 +125,15 @@ def test_sums_of_verdicts_plan_as_their_records_do(tmp_path: Path, capsys: Captu
 def test_without_the_variance_of_sampling_only_the_samples_that_were_taken_are_shown(
     tmp_path: Path, capsys: Captured
 ) -> None:
-    graded = planned(tmp_path / "graded", (0.0, 0.5, 1.0), 4, False, capsys)
+    graded = planned(tmp_path / "graded", (0.0, 0.5, 1.0), 4, (), capsys)
     assert markdown_tables.rows(graded)[0] == ["seeds", "4 samples"]
     assert "The verdicts are graded and their records are deleted" in graded
     assert re.search(r"takes \d+ seeds and 4 samples a problem", graded)
     assert "seed x problem" in graded
     assert "(with sampling)" in graded
-    assert len(markdown_tables.rows(planned(tmp_path / "all", (0.0, 0.5, 1.0), 4, True, capsys))[0]) == 6
-    for records in (True, False):
-        one = planned(tmp_path / f"one{records}", (0.0, 1.0), 1, records, capsys)
+    assert len(markdown_tables.rows(planned(tmp_path / "all", (0.0, 0.5, 1.0), 4, (0, 1, 2), capsys))[0]) == 6
+    for kept in ((0, 1, 2), ()):
+        one = planned(tmp_path / f"one{len(kept)}", (0.0, 1.0), 1, kept, capsys)
         assert markdown_tables.rows(one)[0] == ["seeds", "1 sample"]
         assert "The data have one sample per problem" in one
         assert re.search(r"takes \d+ seeds and 1 sample a problem", one)

@@ -19,12 +19,11 @@ def warm_up(config: configuration.Config[Any], directory: Path) -> dict[str, Any
         InputError: a problem has no worked solution, or weights cannot be used.
     """
     import itertools
-    import random
 
     from rich.progress import track
 
     from src.run import build_run
-    from src.sft.imitation import lessons, losses, mean_loss, stream
+    from src.sft.imitation import held_out, losses, mean_loss, stream
     from src.sft.loop import supervise
     from src.training import checkpoint
     from src.training.metrics_file import MetricsFile
@@ -36,9 +35,8 @@ def warm_up(config: configuration.Config[Any], directory: Path) -> dict[str, Any
     run = build_run(config, directory)
     policy, codec, rounds, budget = run.policy, run.codec, settings.rounds, imitation.micro_batch_tokens
     end, progress = policy.end_token, imitation.progress
-    rng = random.Random(f"{settings.seed}/warmup/validation")
-    held_out = run.splits.validation[: imitation.validation_problems]
-    validation_rows = [row for one in held_out for row in lessons(one, rounds, codec, end, rng, progress)]
+    problems = run.splits.validation[: imitation.validation_problems]
+    validation_rows = held_out(problems, rounds, codec, end, settings.seed, progress)
     turns = stream(run.splits.train, rounds, codec, end, settings.seed, progress)
     # All batches are built before training, so that a problem without a worked solution fails here and not hours later.
     batches = [list(itertools.islice(turns, imitation.turns)) for _ in range(imitation.steps)]

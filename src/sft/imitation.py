@@ -18,6 +18,11 @@ from src.rounds.base import Strategy
 from src.sft import solutions
 from src.types import Codec, InputError, Problem, Row, Status, Turn
 
+TOO_LONG = (
+    "no worked solution fits into the token budgets of its rounds (rounds.first_tokens, rounds.later_tokens); raise "
+    "model.round_tokens"
+)
+
 
 def lessons(
     problem: Problem,
@@ -54,6 +59,26 @@ def lessons(
     return rows
 
 
+def held_out(
+    problems: Sequence[Problem],
+    strategy: Strategy,
+    codec: Codec,
+    end: int,
+    seed: int,
+    progress: solutions.Progress = "steps",
+) -> list[Row]:
+    """The rows of validation problems, whose solutions are split into rounds once.
+
+    Raises:
+        InputError: no turn fits its token budget.
+    """
+    rng = random.Random(f"{seed}/warmup/validation")
+    rows = [row for one in problems for row in lessons(one, strategy, codec, end, rng, progress)]
+    if not rows:
+        raise InputError(f"of {len(problems)} validation problems, {TOO_LONG}")
+    return rows
+
+
 def stream(
     problems: Sequence[Problem],
     strategy: Strategy,
@@ -76,10 +101,7 @@ def stream(
             shown += len(rows)
             yield from rows
         if not shown:
-            raise InputError(
-                "no worked solution fits into the token budgets of its rounds (rounds.first_tokens, "
-                "rounds.later_tokens); raise model.round_tokens"
-            )
+            raise InputError(TOO_LONG)
         epoch += 1
 
 

@@ -17,7 +17,7 @@ from src.models.loading import load_codec, load_policy
 from src.models.settings import ModelSettings
 from src.optimizers.adamw import AdamW
 from src.sft import solutions
-from src.sft.imitation import lessons, losses, mean_loss, stream
+from src.sft.imitation import held_out, lessons, losses, mean_loss, stream
 from src.sft.loop import supervise
 from src.types import InputError, Problem, Status
 from src.verifiers.tags import progress, stated_answer, well_formed
@@ -166,10 +166,11 @@ def test_an_epoch_shows_every_problem_once_in_an_order_of_its_own(codec):
 
 def test_solutions_that_fit_nowhere_are_an_error_and_no_endless_search(codec):
     chain = strategy("rounds=1", "model.round_tokens=5")
-    with pytest.raises(
-        InputError, match=r"no worked solution fits into .*rounds\.first_tokens.*raise model\.round_tokens"
-    ):
+    told = r"no worked solution fits into .*rounds\.first_tokens.*raise model\.round_tokens"
+    with pytest.raises(InputError, match=f"^{told}"):
         next(stream([a_sum("1 + 2")], chain, codec, 7, 0))
+    with pytest.raises(InputError, match=f"^of 1 validation problems, {told}"):
+        held_out([a_sum("1 + 2")], chain, codec, 7, 0)
 
 
 def test_a_rule_that_goes_on_writing_one_message_has_no_lessons(codec):

@@ -60,6 +60,31 @@ def vote_calibration(answers: Sequence[Sequence[str | None]], correct: Sequence[
     }
 
 
+def repeated(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """How often a policy states its most frequent answer, and its accuracy elsewhere; ``None`` if it states none.
+
+    ``stated`` is the share of all answers, ``gold`` the share on problems where this ``answer`` is right, which is the
+    accuracy of stating nothing else, and ``elsewhere`` the accuracy on all other problems (``None`` without any). Where
+    training raises ``stated`` and the accuracy, but not ``elsewhere``, it taught a guess.
+    """
+    counts = Counter(record["answer"] for record in records if record["answer"] is not None)
+    if not counts:
+        return None
+    ((answer, count),) = counts.most_common(1)
+    right = {
+        record["id"]
+        for record in records
+        if record["gold"] == answer or (record["answer"] == answer and record["correct"] >= 1)
+    }
+    others = [record["correct"] for record in records if record["id"] not in right]
+    return {
+        "answer": answer,
+        "stated": count / len(records),
+        "gold": 1 - len(others) / len(records),
+        "elsewhere": statistics.fmean(others) if others else None,
+    }
+
+
 def attempts(records: Sequence[Mapping[str, Any]], changed: Sequence[bool]) -> dict[str, float]:
     """Shares of all answers by how they end; all but the last add up to 1.
 

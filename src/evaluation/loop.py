@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from src.evaluation.answers import attempts, vote_calibration, votes_of
+from src.evaluation.answers import attempts, repeated, vote_calibration, votes_of
 from src.evaluation.controls import Sources
 from src.evaluation.graphs import Graph, summarized
 from src.evaluation.judging import second_opinion
@@ -209,6 +209,7 @@ def evaluate(
         "votes": {str(k): votes_of(meant, correct, k) for k in range(1, count + 1)},
         "vote_calibration": vote_calibration(meant, correct),
         "attempts": attempts(records, changed),
+        "repeated": repeated(records),
         **({"per_problem": [sum(row) for row in correct]} if len(correct) == len(problems) else {}),
         "tokens_per_answer": sum(turn.generated for turn in turns) / (len(correct) * count),
         "rounds_used": statistics.fmean(record["rounds"] for record in records),

@@ -13,12 +13,20 @@ from src.utils import tables
 from src.utils.floor import FLOOR, change_is_below, marked
 
 ENDINGS = ("right", "right_of_stated", "wrong", "changed_to_wrong", "unanswered", "truncated")
+
+GUESSES = {"stated": "same answer", "elsewhere": "right elsewhere"}
+"""Measures of guessing, with their headings."""
+
 NOTE = (
     "Shares of answers in %, base → trained, means over seeds. Right of stated: the accuracy among answers that state "
     "one; where only the share of right answers rises, training taught to state an answer. Changed to wrong: an "
     "earlier round stated a right answer. Unanswered and truncated: no answer was stated, in the second case because "
     "the token budget ended. Vote error: the expected calibration error of the share of votes for the winning answer, "
     "taken as its probability of being right, in points."
+)
+GUESSED = (
+    "Same answer: the share of answers that state the policy's most frequent one. Right elsewhere: the accuracy on "
+    "problems where that answer is wrong; if it falls while the first rises, training taught a guess."
 )
 KEPT = (
     "The reported weights are those with the best validation accuracy (evaluation.keep_best). Optimism: that accuracy "
@@ -36,6 +44,8 @@ GREEDY = (
 def markdown(groups: Iterable[Group]) -> str:
     """How answers end, one row per group, test split and number of rounds; empty for runs of older versions."""
     groups, rows = list(groups), []
+    tested = [one for group in groups for run in group.runs for one in run.evaluations("after").values()]
+    guesses = GUESSES if any(one.get("repeated") for one in tested) else {}
     names = {name for group in groups for name in group.runs[0].evaluations("after")}
     for group in groups:
         for name in group.runs[0].evaluations("after"):
@@ -45,19 +55,17 @@ def markdown(groups: Iterable[Group]) -> str:
             if all("attempts" in one for one in after):
                 cells = [_moved(before, after, "attempts", ending) for ending in ENDINGS]
                 cells.append(_moved(before, after, "vote_calibration", "error"))
+                cells += [_moved(before, after, "repeated", key) for key in guesses]
                 rows.append([group.label, name.label(names), str(name.rounds), *cells])
     heads = ["runs", "test split", "rounds", *(ending.replace("_", " ") for ending in ENDINGS), "vote error"]
-    return f"{tables.labelled(heads, rows)}\n\n{NOTE}\n" if rows else ""
+    note = f"{NOTE} {GUESSED}" if guesses else NOTE
+    return f"{tables.labelled([*heads, *guesses.values()], rows)}\n\n{note}\n" if rows else ""
 
 
 def _moved(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], part: str, key: str) -> str:
-    """A mean over seeds, before and after training."""
-    found = [
-        f"{100 * statistics.fmean(one[part][key] for one in side):.1f}"
-        for side in (before, after)
-        if all(part in one for one in side)
-    ]
-    return " → ".join(found)
+    """A mean over seeds, before and after training; empty where a seed has no such number."""
+    found: list[list[Any]] = [[(one.get(part) or {}).get(key) for one in side] for side in (before, after)]
+    return " → ".join(f"{100 * statistics.fmean(values):.1f}" for values in found if None not in values)
 
 
 def kept(groups: Iterable[Group]) -> str:

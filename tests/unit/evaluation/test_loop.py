@@ -105,8 +105,9 @@ def test_the_summary_by_hand() -> None:
     assert set(summary) == {
         *("accuracy", "low", "high", "problems", "samples", "verifier", "rounds", "temperature", "pass_at", "majority"),
         *("tokens_per_answer", "rounds_used", "well_formed", "truncated", "carried_cut", "verifier_failures"),
-        *("votes", "vote_calibration", "attempts", "per_problem"),
+        *("votes", "vote_calibration", "attempts", "repeated", "per_problem"),
     }
+    assert summary["repeated"] == {"answer": "4", "stated": 0.5, "gold": pytest.approx(1 / 3), "elsewhere": 0.25}
     assert summary["per_problem"] == [1.0, 2.0, 0.0]
     assert summary["votes"] == pytest.approx({"1": 0.5, "2": summary["majority"]})
     ends = {"right": 3 / 6, "unanswered": 1 / 6, "wrong": 2 / 6, "changed_to_wrong": 0.0, "truncated": 0.0}

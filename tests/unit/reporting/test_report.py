@@ -463,6 +463,19 @@ def test_the_table_of_answers_shows_how_they_end(tmp_path: Path) -> None:
     assert first[-1] == "7.0 → 7.0"
 
 
+def test_the_table_of_answers_shows_guesses_where_they_are_recorded(tmp_path: Path) -> None:
+    more = {"attempts": dict.fromkeys(answers.ENDINGS, 0.1), "vote_calibration": {"error": 0.07}}
+    guess = {"answer": "1", "stated": 0.25, "gold": 0.4, "elsewhere": 0.125}
+    for name, found in (("older", {}), ("some", {"repeated": guess}), ("unstated", {"repeated": None})):
+        folder = fake_run(tmp_path / name, settings={"model": {"prompt": name}})
+        recorded_verdicts(folder, [1.0, 0.0], [1.0, 0.0], **more, **found)
+    text = answers.markdown(grouped(find_runs([f"{tmp_path}/*"])[0]))
+    heads, *cells = markdown_tables.rows(text)
+    assert heads[-2:] == ["same answer", "right elsewhere"]
+    assert [row[-2:] for row in cells[::2]] == [["", ""], ["25.0 → 25.0", "12.5 → 12.5"], ["", ""]]
+    assert answers.GUESSED in text
+
+
 def share(count: int, total: int) -> dict[str, float]:
     return {"count": count, "total": total, "estimate": count / total, "low": 0.0, "high": 1.0}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -140,22 +141,25 @@ def before_after(rows: Sequence[Result]) -> Figure:
     order = list(labels)
     splits = list(dict.fromkeys(row.split for row in rows))
     tests = sorted({(row.split, row.rounds) for row in rows}, key=lambda test: (splits.index(test[0]), test[1]))
+    bands = [[row for row in rows if (row.split, row.rounds) == test] for test in tests]
+    most = max(map(len, bands), default=1)  # a band of so many groups has the height 1
+    tops = [0.5, *(0.5 - total / most for total in itertools.accumulate(map(len, bands)))]
+    centres = [(top + bottom) / 2 for top, bottom in itertools.pairwise(tops)]
     with style():
-        figure = Figure(figsize=(WIDTH, 1.3 + len(tests) * (0.25 + 0.3 * len(labels))), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.3 + 0.25 * len(bands) + 0.3 * len(rows)), layout="constrained")
         axes = figure.subplots()
-        for row in rows:
-            index = order.index(row.group)
-            place = len(labels) // 2 - index - (0 if len(labels) % 2 else 0.5)
-            height = -tests.index((row.split, row.rounds)) + 0.7 * place / max(1, len(labels))
-            apart = 0.0 if row.base is None else 0.14 / len(labels)  # so that the two intervals do not overlap
-            found = look(index).greyed(row.below_floor)
-            _point(axes, row.trained, height - apart, found, filled=True)
-            if row.base is not None:
-                _point(axes, row.base, height + apart, found, filled=False)
-        axes.set_yticks([-index for index in range(len(tests))], [name_of_test(rows, *test, "\n") for test in tests])
-        axes.set_ylim(-len(tests) + 0.5, 0.5)
-        for index in range(1, len(tests)):
-            axes.axhline(0.5 - index, color="#bbbbbb", linewidth=0.8)
+        for centre, band in zip(centres, bands, strict=True):
+            for place, row in enumerate(sorted(band, key=lambda row: order.index(row.group))):
+                height = centre + 0.7 * ((len(band) - 1) / 2 - place) / most
+                apart = 0.0 if row.base is None else 0.14 / most  # so that the two intervals do not overlap
+                found = look(order.index(row.group)).greyed(row.below_floor)
+                _point(axes, row.trained, height - apart, found, filled=True)
+                if row.base is not None:
+                    _point(axes, row.base, height + apart, found, filled=False)
+        axes.set_yticks(centres, [name_of_test(rows, *test, "\n") for test in tests])
+        axes.set_ylim(tops[-1], tops[0])
+        for top in tops[1:-1]:
+            axes.axhline(top, color="#bbbbbb", linewidth=0.8)
         axes.grid(False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=None))

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.config.composing import composed, raw
 from src.config.config import compose
 from src.config.directories import FREE
-from src.config.runs import LATER, flat
+from src.config.runs import flat, telling
 from src.config.validating import examined
 from src.types import InputError
 
@@ -32,8 +32,7 @@ def deciding(command: str, overrides: Sequence[str], seeds: Sequence[int]) -> tu
         for seed in seeds:
             node.seed = seed
             values = OmegaConf.to_container(node, resolve=True)
-            settings = ((key, value) for key, value in flat(values) if (key, value) not in LATER.items())
-            found.append({key: value for key, value in settings if not key.startswith(FREE)})
+            found.append({key: value for key, value in telling(values).items() if not key.startswith(FREE)})
     except (HydraException, OmegaConfBaseException) as error:
         compose(command, overrides)  # says all that is wrong
         raise InputError(f"src.{command} {' '.join(overrides)}: {error}") from error

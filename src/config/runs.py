@@ -164,8 +164,9 @@ def overlay(command: str, overrides: Sequence[str]) -> Config[Any]:
     for name in map(str, own):
         place = base if name in base and name not in ("run", "checkpoint", "out", "_target_") else own
         node[name] = place._get_node(name)
+    has = dict(flat(node))
     for key, default in LATER.items():
-        if key.partition(".")[0] in node and key not in dict(flat(node)):
+        if key.partition(".")[0] in node and key not in has:
             OmegaConf.update(node, key, default, force_add=True)
     choices = {group: choice for group, choice in load_choices(run).items() if group.partition("/")[0] in node}
     before: Any = OmegaConf.create(OmegaConf.to_container(node, resolve=False))
@@ -257,10 +258,14 @@ def differences(before: DictConfig, after: DictConfig, without: Sequence[str]) -
 def written(run: Path) -> tuple[dict[str, Any], list[str]]:
     """Return a run's settings (flat, interpolations unresolved) and the keys that its command line set."""
     given = [text.lstrip("+~").partition("=")[0] for text in load_overrides(run)]
-    recorded = flat(OmegaConf.to_container(load(run), resolve=False))
-    settings = {key: value for key, value in recorded if (key, value) not in LATER.items()}
+    settings = telling(OmegaConf.to_container(load(run), resolve=False))
     settings.pop("_target_", None)  # the class of the command's settings
     return settings, given
+
+
+def telling(values: Any) -> dict[str, Any]:
+    """The settings that tell runs apart, flat: all but ``LATER`` ones that have their default."""
+    return {key: value for key, value in flat(values) if (key, value) not in LATER.items()}
 
 
 def flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -245,6 +245,12 @@ def _point(axes: Axes, value: Interval, height: float, found: Look, filled: bool
     )
 
 
+def intervals(axes: Axes, at: Sequence[float], values: Sequence[Interval], **style: Any) -> None:
+    """Draw values with their intervals at places of the x axis; ``style`` goes to matplotlib."""
+    lower, upper = [one.estimate - one.low for one in values], [one.high - one.estimate for one in values]
+    axes.errorbar(at, [one.estimate for one in values], yerr=[lower, upper], linewidth=1.6, capsize=2, **style)
+
+
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     """Add a legend below the plot, with as many columns as fit."""
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns(handles))

@@ -117,17 +117,8 @@ def _draw(axes: Axes, one: Answered, index: int) -> None:
     """Accuracies of votes of 1, 2, 4, … answers with their intervals, at the tokens of these answers."""
     tokens = statistics.fmean(summary["tokens_per_answer"] for summary in one.summaries)
     votes = {count: voted(one.summaries, count) for count in counts(one.summaries[0])}
-    values = votes.values()
-    axes.errorbar(
-        [count * tokens for count in votes],
-        [value.estimate for value in values],
-        yerr=[[value.estimate - value.low for value in values], [value.high - value.estimate for value in values]],
-        linewidth=1.6,
-        markersize=5,
-        elinewidth=0.9,
-        capsize=2,
-        **look(index).line,
-    )
+    at = [count * tokens for count in votes]
+    plots.intervals(axes, at, list(votes.values()), markersize=5, elinewidth=0.9, **look(index).line)
 
 
 def counts(summary: Mapping[str, Any]) -> list[int]:

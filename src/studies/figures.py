@@ -109,13 +109,5 @@ def _draw(axes: Axes, points: list[Point], places: list[Any], index: int, shift:
     found = {point.place: results.over_runs(point.summaries) for point in points}
     at = [number for number, place in enumerate(places) if place in found]
     values = [found[places[number]] for number in at]
-    axes.errorbar(
-        [number + (shift or 0.0) for number in at],
-        [one.estimate for one in values],
-        yerr=[[one.estimate - one.low for one in values], [one.high - one.estimate for one in values]],
-        linewidth=1.6,
-        markersize=4.5,
-        elinewidth=0.8,
-        capsize=2,
-        **(look(index).line | ({} if shift is None else {"linestyle": ""})),
-    )
+    style = look(index).line | ({} if shift is None else {"linestyle": ""})
+    plots.intervals(axes, [number + (shift or 0.0) for number in at], values, markersize=4.5, elinewidth=0.8, **style)
